@@ -1,0 +1,3 @@
+from libs.common.migrations import migrate
+
+migrate()

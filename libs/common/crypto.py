@@ -1,0 +1,167 @@
+"""Secrets at rest, and links that nobody can forge.
+
+A sealed value is `version (1) | key id (4) | wrapped data key (12 + 32 + 16) | nonce (12) | AES-256-GCM ciphertext`:
+each value has a data key of its own, wrapped by the installation's key that the id names. So keys rotate by adding one
+in front, without touching what is stored; the context (which store, which field) is authenticated with both.
+"""
+
+import base64
+import hmac
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.hashes import SHA256
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+
+from libs.common.settings import CommonSettings
+
+KEY_BYTES = 32
+KEY_FILE = "secret.key"
+
+_VERSION = b"\x01"
+_ID_BYTES = 4
+_NONCE_BYTES = 12
+_WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
+_HEADER_BYTES = len(_VERSION) + _ID_BYTES + _WRAPPED_BYTES + _NONCE_BYTES
+_ALGORITHMS = ["HS256"]
+
+
+class BadSeal(Exception):
+    """Sealed by an unknown key, for another context, or damaged."""
+
+
+class BadToken(Exception):
+    """Not ours, made for another purpose, or expired. `expired` tells the last case apart."""
+
+    def __init__(self, reason: str, *, expired: bool = False) -> None:
+        super().__init__(reason)
+        self.expired = expired
+
+
+class Keyring:
+    """The installation's keys: the first seals and signs, all of them open and verify."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        """Keys of 32 bytes each, the current one first. ValueError otherwise."""
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            msg = f"a key must be {KEY_BYTES} bytes"
+            raise ValueError(msg)
+        self._wrapping: dict[bytes, AESGCM] = {}
+        signing: list[OctKey] = []
+        for key in keys:
+            key_id = sha256(b"regulars key id" + key).digest()[:_ID_BYTES]
+            self._wrapping[key_id] = AESGCM(_derived(key, b"seal"))
+            signing.append(OctKey.import_key(_derived(key, b"sign"), {"kid": key_id.hex(), "alg": "HS256"}))
+        self._current = next(iter(self._wrapping))
+        self._signing = KeySet(signing)
+
+    @classmethod
+    def from_settings(cls, settings: CommonSettings) -> Self:
+        """From `secret_key`, or else from the file in `data_dir`, which is made if it is not there."""
+        if settings.secret_key is not None:
+            text = settings.secret_key.get_secret_value()
+        else:
+            text = _key_file(settings.data_dir / KEY_FILE)
+        try:
+            return cls([base64.b64decode(part.strip(), validate=True) for part in text.split(",")])
+        except ValueError as error:
+            msg = f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)"
+            raise ValueError(msg) from error
+
+    def seal(self, plaintext: bytes, context: bytes) -> bytes:
+        """Encrypts; `context` says where the value belongs and must be the same to open it."""
+        data_key = os.urandom(KEY_BYTES)
+        wrap_nonce, nonce = os.urandom(_NONCE_BYTES), os.urandom(_NONCE_BYTES)
+        wrapped = wrap_nonce + self._wrapping[self._current].encrypt(wrap_nonce, data_key, context)
+        header = _VERSION + self._current + wrapped + nonce
+        return header + AESGCM(data_key).encrypt(nonce, plaintext, context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """The plaintext. BadSeal when it is not to be had."""
+        key_id = sealed[1 : 1 + _ID_BYTES]
+        wrapping = self._wrapping.get(key_id)
+        if len(sealed) < _HEADER_BYTES or sealed[:1] != _VERSION or wrapping is None:
+            msg = "sealed by a key that is not in the keyring"
+            raise BadSeal(msg)
+        wrapped = sealed[1 + _ID_BYTES : 1 + _ID_BYTES + _WRAPPED_BYTES]
+        nonce = sealed[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES]
+        try:
+            data_key = wrapping.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
+            return AESGCM(data_key).decrypt(nonce, sealed[_HEADER_BYTES:], context)
+        except InvalidTag as error:
+            msg = "damaged, or sealed for another context"
+            raise BadSeal(msg) from error
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the newest key sealed it: what a rotation has to seal again."""
+        return sealed[1 : 1 + _ID_BYTES] == self._current
+
+    def sign_token(self, payload: Mapping[str, Any], *, purpose: str, expires: datetime) -> str:
+        """A URL-safe token (JWT, HS256) that carries `payload` readably and cannot be altered or used elsewhere."""
+        header = {"alg": "HS256", "kid": self._current.hex()}
+        claims = {"aud": purpose, "exp": int(expires.timestamp()), "data": dict(payload)}
+        return jwt.encode(header, claims, self._signing, algorithms=_ALGORITHMS)
+
+    def read_token(self, token: str, *, purpose: str, now: datetime) -> dict[str, Any]:
+        """The payload. BadToken when it is not ours, not for this purpose, or past its time."""
+        try:
+            claims = jwt.decode(token, self._signing, algorithms=_ALGORITHMS).claims
+        except (JoseError, ValueError) as error:
+            msg = "not a token of ours"
+            raise BadToken(msg) from error
+        data, expires = claims.get("data"), claims.get("exp")
+        if claims.get("aud") != purpose or not isinstance(data, dict) or not isinstance(expires, int):
+            msg = "made for another purpose"
+            raise BadToken(msg)
+        if now.timestamp() >= expires:
+            msg = "expired"
+            raise BadToken(msg, expired=True)
+        return data
+
+
+def new_key() -> str:
+    """A fresh key as `REGULARS_SECRET_KEY` takes it."""
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def digest(content: bytes) -> bytes:
+    """SHA-256."""
+    return sha256(content).digest()
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two secrets are equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(one, other)
+
+
+def _derived(key: bytes, use: bytes) -> bytes:
+    # One key for one use: what signs must never be what encrypts.
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"regulars " + use).derive(key)
+
+
+def _key_file(path: Path) -> str:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        # Written aside and linked: of two first starts one wins, and no half-written key is ever read.
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(new_key())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,146 @@
+"""PostgreSQL: one pool, one kind of transaction, two views of it.
+
+`Tx.pg` is the raw asyncpg connection, for everything hot (unnest, COPY, one statement a table). `Tx.sql` is SQLAlchemy on
+the same connection and in the same transaction, for composed API queries. SQLAlchemy runs in AUTOCOMMIT, so that
+`Database.transaction` alone begins and ends transactions.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import asyncpg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from libs.common.log.bell import ring
+
+TRANSIENT_STATES = (
+    "08",  # connection
+    "40",  # serialisation failure, deadlock
+    "53",  # out of disk, memory, connections
+    "57P",  # shutdown, crash, cancelled by the operator
+    "57014",  # statement timeout
+    "55P03",  # lock timeout
+    "58",  # I/O error
+    "25006",  # read-only: a failover is under way
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """An open transaction."""
+
+    pg: "asyncpg.Connection[Any]"
+    sql: AsyncConnection
+    appended: set[str] = field(default_factory=set)
+    """Topics appended to; their readers are woken after the commit."""
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    """Called, in order, once the transaction has committed."""
+
+
+class Database:
+    """A service's connections to its own schema."""
+
+    def __init__(
+        self, url: str, *, schema: str, pool_size: int = 5, role: str | None = None, timeout: float = 10.0
+    ) -> None:
+        """`url` is `postgresql://…`. `role`: taken on by every connection. `timeout`: seconds to get a connection."""
+        self.url = make_url(url).set(drivername="postgresql+asyncpg")
+        self.schema = schema
+        server = {"search_path": schema, "application_name": f"regulars {schema}", "timezone": "UTC", "jit": "off"}
+        if role is not None:
+            server["role"] = role
+        self._server = server
+        self._engine: AsyncEngine = create_async_engine(
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_reset_on_return=None,
+            connect_args={"server_settings": server, "timeout": timeout, "statement_cache_size": 512},
+        )
+
+    @property
+    def dsn(self) -> str:
+        """The address as asyncpg takes it."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """READ COMMITTED, read-write. Commits at the end, rolls back when the body raises."""
+        async with self._begin("read_committed", readonly=False) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Tx]:
+        """REPEATABLE READ, read-only: several queries see one moment."""
+        async with self._begin("repeatable_read", readonly=True) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
+        """A connection on which each statement is a transaction of its own."""
+        async with self._connection() as (_, pg):
+            yield pg
+
+    @asynccontextmanager
+    async def _begin(
+        self, isolation: Literal["read_committed", "repeatable_read"], *, readonly: bool
+    ) -> AsyncIterator[Tx]:
+        async with self._connection() as (sql, pg):
+            async with pg.transaction(isolation=isolation, readonly=readonly):
+                tx = Tx(pg=pg, sql=sql)
+                yield tx
+            for call in tx.after_commit:
+                call()
+            if tx.appended:
+                # Committed already: a lost bell only delays the readers, who look for themselves each second.
+                with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await ring(pg, tx.appended)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[tuple[AsyncConnection, "asyncpg.Connection[Any]"]]:
+        async with self._engine.connect() as sql:
+            pg = await _driver(sql)
+            if pg.is_closed():  # the server went away while it lay in the pool
+                await sql.invalidate()
+                pg = await _driver(sql)
+            try:
+                yield sql, pg
+            finally:
+                # A connection whose transaction did not end is of no use to the next one.
+                if pg.is_closed() or pg.is_in_transaction():
+                    await sql.invalidate()
+
+    async def session(self) -> "asyncpg.Connection[Any]":
+        """A connection of its own, outside the pool: for LISTEN and session locks. The caller closes it."""
+        return await asyncpg.connect(self.dsn, timeout=10, command_timeout=10, server_settings=self._server)
+
+    async def ping(self) -> None:
+        """Raises when the database does not answer."""
+        async with self.reading() as tx:
+            await tx.pg.fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._engine.dispose()
+
+
+async def _driver(sql: AsyncConnection) -> "asyncpg.Connection[Any]":
+    return cast("asyncpg.Connection[Any]", (await sql.get_raw_connection()).driver_connection)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether to wait and try again: the database is away, busy or gave up a lock; never a fault of the data."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(TRANSIENT_STATES)
+    if isinstance(error, asyncpg.InterfaceError):
+        return "clos" in str(error)  # "connection is closed", "was closed in the middle of operation"
+    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError))

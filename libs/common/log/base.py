@@ -1,0 +1,62 @@
+"""The log: partitioned, append-only, read at an offset. Dumb, and the same everywhere."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+Position = tuple[str, int]
+"""Topic and partition."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 event, not yet in the log."""
+
+    id: str
+    """Unique for ever; derived from its cause where the cause is repeatable."""
+    type: str
+    source: str
+    """Who says so: `/services/ingest`."""
+    tenant: str
+    key: str
+    """What must stay in order; decides the partition."""
+    time: datetime
+    """When it happened (event time, UTC)."""
+    data: bytes
+    """The type's Struct as JSON (see `libs.common.contracts`)."""
+    traceparent: str | None = None
+
+
+class Record(Event, frozen=True, kw_only=True):
+    """An event at its place in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    appended_at: datetime
+    """Wall time at which the producer's database took it."""
+
+
+class Log(Protocol):
+    """Reading. Writing is `libs.common.log.postgres.append`, in the writer's own transaction.
+
+    Within a partition offsets are gapless from 0 and ordered by commit: whoever has seen offset n never later finds a
+    new record at or below n.
+    """
+
+    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+        """Records from each position on, about `max_records` in all, in offset order within each partition.
+
+        Waits up to `wait` seconds for the first one. Several partitions are read at once, since a consumer commits
+        them at once. A record with a higher offset than asked comes first when retention has dropped what was asked.
+        """
+        ...
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """For each partition the offset that the next record will get."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        ...

@@ -1,0 +1,140 @@
+"""The tables of the log and of its consumers, as SQL for each service's first migration; and their upkeep.
+
+A topic's table is partitioned by `appended_at`, so that retention drops whole tables and never deletes rows.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from libs.common.contracts.topics import Topic
+from libs.common.db import Database
+
+SEEN_DAYS = 30
+"""How long a delivery's digest is remembered. A later repeat is harmless: its snapshot is not newer."""
+
+
+def create_log(*topics: Topic) -> list[str]:
+    """SQL that a producer's migration runs in its own schema."""
+    statements = [
+        """CREATE TABLE log_partitions (
+            topic text NOT NULL, partition int NOT NULL, next_offset bigint NOT NULL DEFAULT 0,
+            PRIMARY KEY (topic, partition)
+        ) WITH (fillfactor = 50)""",
+    ]
+    for topic in topics:
+        statements += [
+            f"""CREATE TABLE log_{topic.name} (
+                partition int NOT NULL, "offset" bigint NOT NULL, appended_at timestamptz NOT NULL,
+                id text NOT NULL, type text NOT NULL, source text NOT NULL, tenant text NOT NULL, key text NOT NULL,
+                "time" timestamptz NOT NULL, traceparent text, data bytea NOT NULL
+            ) PARTITION BY RANGE (appended_at)""",
+            # Bodies are compressed before they come here; out-of-line storage would cost a second write each.
+            f"ALTER TABLE log_{topic.name} ALTER COLUMN data SET STORAGE EXTERNAL",
+            f'CREATE UNIQUE INDEX ON log_{topic.name} (partition, "offset", appended_at)',
+            f"CREATE TABLE log_{topic.name}_rest PARTITION OF log_{topic.name} DEFAULT"
+            " WITH (toast_tuple_target = 8160)",
+            f"INSERT INTO log_partitions (topic, partition) SELECT '{topic.name}', p"  # noqa: S608
+            f" FROM generate_series(0, {topic.partitions - 1}) p",
+        ]
+    return statements
+
+
+def create_seen() -> list[str]:
+    """SQL for a producer that appends each digest once (`append_unique`)."""
+    return [
+        """CREATE TABLE log_seen (
+            tenant text NOT NULL, topic text NOT NULL, digest bytea NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (tenant, topic, digest)
+        )""",
+        "CREATE INDEX ON log_seen USING brin (at)",
+    ]
+
+
+def create_consumer_tables() -> list[str]:
+    """SQL that a consumer's migration runs in its own schema: positions with their leases, workers, dead letters."""
+    return [
+        """CREATE TABLE positions (
+            consumer text NOT NULL, topic text NOT NULL, partition int NOT NULL,
+            next_offset bigint NOT NULL DEFAULT 0, last_seq bigint NOT NULL DEFAULT -1,
+            owner text, lease_until timestamptz, updated_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (consumer, topic, partition)
+        ) WITH (fillfactor = 50)""",
+        """CREATE TABLE workers (
+            consumer text NOT NULL, worker text NOT NULL, seen_until timestamptz NOT NULL,
+            state text NOT NULL CHECK (state IN ('running', 'retrying', 'halted')), reason text,
+            PRIMARY KEY (consumer, worker)
+        )""",
+        """CREATE TABLE dead_letters (
+            tenant text NOT NULL, id uuid NOT NULL, consumer text NOT NULL, topic text NOT NULL, partition int NOT NULL,
+            record_offset bigint NOT NULL, event_id text NOT NULL, event_type text NOT NULL, event_key text NOT NULL,
+            event_time timestamptz NOT NULL, event_source text NOT NULL, traceparent text, data bytea NOT NULL,
+            appended_at timestamptz NOT NULL, reason text NOT NULL, traceback text,
+            failed_at timestamptz NOT NULL, attempts int NOT NULL DEFAULT 1,
+            state text NOT NULL DEFAULT 'dead' CHECK (state IN ('dead', 'replay', 'replayed', 'discarded')),
+            PRIMARY KEY (tenant, id)
+        )""",
+        "CREATE UNIQUE INDEX ON dead_letters (consumer, topic, partition, record_offset)",
+        "CREATE INDEX ON dead_letters (tenant, failed_at DESC, id)",
+        "CREATE INDEX ON dead_letters (consumer, topic, partition) WHERE state = 'replay'",
+    ]
+
+
+def _span(topic: Topic) -> timedelta:
+    # Few tables a topic: a read looks into each of them.
+    return timedelta(days=7 if topic.retention_days <= 60 else 28)  # noqa: PLR2004
+
+
+def _start(moment: datetime, span: timedelta) -> datetime:
+    epoch = datetime(2024, 1, 1, tzinfo=UTC)
+    return epoch + (moment - epoch) // span * span
+
+
+async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]:
+    """Makes the tables that the next weeks need and drops those past retention; says what it dropped.
+
+    `now` is wall time: the log is dated by when the database took a record.
+    """
+    span, name = _span(topic), f"log_{topic.name}"
+    dropped = []
+    async with database.autocommit() as pg:
+        await pg.execute("SET lock_timeout = '2s'")
+        try:
+            existing = {row["relname"] for row in await pg.fetch(_CHILDREN, name)}
+            for n in (0, 1):
+                start = _start(now, span) + n * span
+                child = f"{name}_{start:%Y%m%d}"
+                if child not in existing:
+                    await _attach(pg, name, child, start, start + span)
+            oldest = f"{name}_{_start(now - timedelta(days=topic.retention_days), span):%Y%m%d}"
+            for child in sorted(existing):
+                if child != f"{name}_rest" and child < oldest:
+                    await pg.execute(f"DROP TABLE {child}")
+                    dropped.append(child)
+            if topic.name == "journal":
+                await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
+        finally:
+            await pg.execute("RESET lock_timeout")
+    return dropped
+
+
+_CHILDREN = """
+    SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+    JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relname = $1 AND n.nspname = current_schema()
+    """
+
+
+async def _attach(pg: "asyncpg.Connection[Any]", parent: str, child: str, start: datetime, end: datetime) -> None:
+    async with pg.transaction():
+        # Rows that came before their table was made wait in the rest; they move along, or the range could not attach.
+        await pg.execute(f"LOCK TABLE {parent} IN ACCESS EXCLUSIVE MODE")
+        await pg.execute(f"CREATE TABLE {child} (LIKE {parent} INCLUDING STORAGE) WITH (toast_tuple_target = 8160)")
+        await pg.execute(
+            f"WITH moved AS (DELETE FROM {parent}_rest WHERE appended_at >= '{start:%Y-%m-%d}+00'"  # noqa: S608
+            f" AND appended_at < '{end:%Y-%m-%d}+00' RETURNING *) INSERT INTO {child} SELECT * FROM moved"
+        )
+        await pg.execute(
+            f"ALTER TABLE {parent} ATTACH PARTITION {child}"
+            f" FOR VALUES FROM ('{start:%Y-%m-%d}+00') TO ('{end:%Y-%m-%d}+00')"
+        )

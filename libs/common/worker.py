@@ -1,0 +1,394 @@
+"""The consumer loop. There is no other.
+
+One transaction holds a batch's effects, the events that follow from them, its dead letters and its position. What
+that buys: a worker may die, hang or be doubled at any instant, and every record still takes effect exactly once.
+"""
+
+import asyncio
+import random
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+
+from libs.common import positions
+from libs.common.batch import Batch, Reject
+from libs.common.clock import Clock, monotonic
+from libs.common.contracts.topics import Topic
+from libs.common.db import Database, Tx, is_transient
+from libs.common.ids import new_id
+from libs.common.log import postgres
+from libs.common.log.base import Log, Position, Record
+from libs.common.telemetry import get_logger
+from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, LAG, RECORDS, RETRIES
+
+__all__ = ["Batch", "Consumer", "Limits", "Periodic", "Reject", "Worker"]
+
+log = get_logger(__name__)
+
+Handler = Callable[[Batch], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a worker behaves; all times in seconds."""
+
+    lease: float = 10.0
+    """A worker that hangs longer than this loses its partitions."""
+    patience: float = 1.0
+    """Longest wait for a record before the loop looks around (replays, surplus, stop)."""
+    backoff: float = 5.0
+    """Longest pause between tries while the database is away."""
+    burst: int = 500
+    """So many dead letters among the last `burst_of` records stop the consumer: rather late than a day of orders dead."""
+    burst_of: int = 1000
+
+
+@dataclass(slots=True)
+class Consumer:
+    """A handler and the topics that it reads. The name is unique within its service."""
+
+    name: str
+    topics: tuple[Topic, ...]
+    handler: Handler
+    batch_size: int = 500
+
+
+@dataclass(slots=True)
+class Periodic:
+    """Work that no record starts: timers, senders, upkeep. Many workers may run it at once: it claims its rows."""
+
+    name: str
+    every: float
+    """Seconds between runs that found nothing to do."""
+    run: Callable[[datetime], Awaitable[bool]]
+    """Gets the clock's now; answers whether to run again at once."""
+
+
+class Halted(Exception):
+    """The consumer must not go on by itself."""
+
+
+@dataclass(slots=True)
+class _Consuming:
+    """A consumer at work."""
+
+    consumer: Consumer
+    owned: dict[Position, int] = field(default_factory=dict)
+    surplus: list[Position] = field(default_factory=list)
+    outcomes: deque[bool] = field(default_factory=deque)
+    state: str = "running"
+    reason: str | None = None
+
+
+class Worker:
+    """Runs the consumers and periodics of one service until told to stop."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        clock: Clock,
+        *,
+        consumers: Sequence[Consumer] = (),
+        periodics: Sequence[Periodic] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.name = new_id()
+        self._database = database
+        self._log = log
+        self._clock = clock
+        self._consuming = [_Consuming(consumer) for consumer in consumers]
+        self._periodics = periodics
+        self._limits = limits or Limits()
+        self._stop = asyncio.Event()
+        self._session: "asyncpg.Connection[Any] | None" = None
+        self._beating = asyncio.Lock()
+
+    def problems(self) -> list[str]:
+        """Why this worker is not ready; empty when it is."""
+        return [f"{c.consumer.name} is {c.state}: {c.reason}" for c in self._consuming if c.state != "running"]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; then finishes the batches under way and gives the partitions back."""
+        self._stop = stop
+        async with asyncio.TaskGroup() as group:
+            beat = group.create_task(self._heartbeats())
+            working = [group.create_task(self._consume(c)) for c in self._consuming]
+            working += [group.create_task(self._repeat(p)) for p in self._periodics]
+            await asyncio.gather(*working)
+            beat.cancel()
+        await self._leave()
+
+    # Leases ----------------------------------------------------------------------------------------------------------
+
+    async def _heartbeats(self) -> None:
+        while True:
+            try:
+                await self._beat()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("heartbeat failed", worker=self.name, error=type(error).__name__)
+            await asyncio.sleep(self._limits.lease / 3)
+
+    async def _beat(self) -> None:
+        async with self._beating:
+            fresh = self._session is None or self._session.is_closed()
+            if self._session is None or fresh:
+                self._session = await self._database.session()
+            for c in self._consuming:
+                if fresh:
+                    await positions.begin(self._session, c.consumer.name, c.consumer.topics, self.name)
+                owned, c.surplus = await positions.heartbeat(
+                    self._session, c.consumer.name, self.name, self._limits.lease, state=c.state, reason=c.reason
+                )
+                # Where a partition is in our hands already, memory is ahead of what this look saw.
+                c.owned = {place: max(offset, c.owned.get(place, 0)) for place, offset in owned.items()}
+
+    async def _give_back(self, c: _Consuming) -> None:
+        """Between batches only: a batch under way would be fenced for nothing."""
+        if c.surplus and self._session is not None and not self._session.is_closed():
+            async with self._beating:
+                await positions.release(self._session, c.consumer.name, self.name, c.surplus)
+                for place in c.surplus:
+                    c.owned.pop(place, None)
+                c.surplus = []
+
+    async def _leave(self) -> None:
+        if self._session is None:
+            return
+        # The leases end anyway.
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            for c in self._consuming:
+                await positions.release(self._session, c.consumer.name, self.name)
+            await self._session.close(timeout=2)
+
+    # Consuming -------------------------------------------------------------------------------------------------------
+
+    async def _consume(self, c: _Consuming) -> None:
+        looked = monotonic()
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                if c.state == "halted" or not c.owned:
+                    await self._pause(0.05 if not c.owned else self._limits.patience)
+                    continue
+                await self._give_back(c)
+                asked = dict(c.owned)
+                records = await self._unless_stopped(
+                    self._log.read(asked, c.consumer.batch_size, self._limits.patience)
+                )
+                if records:
+                    _check_contiguous(asked, records)
+                    await self._process(c, records)
+                if monotonic() - looked >= self._limits.patience:
+                    looked = monotonic()
+                    await self._replay(c)
+                    await self._measure(c)
+                failures = 0
+                if c.state == "retrying":
+                    c.state, c.reason = "running", None
+            except Halted as error:
+                self._halt(c, str(error))
+            except positions.Fenced as error:
+                FENCED.labels(c.consumer.name).inc()
+                log.warning("fenced", consumer=c.consumer.name, worker=self.name, detail=str(error))
+                c.owned = {}
+                await self._beat_again()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                failures += 1
+                RETRIES.labels(c.consumer.name).inc()
+                c.state, c.reason = "retrying", type(error).__name__
+                log.warning("waiting", consumer=c.consumer.name, error=type(error).__name__, detail=str(error)[:200])
+                await self._pause(random.uniform(0.5, 1) * min(0.1 * 2**failures, self._limits.backoff))
+
+    async def _process(self, c: _Consuming, records: Sequence[Record]) -> None:
+        """One transaction for all; when something is wrong with the data, one for each, to find the poison."""
+        try:
+            await self._attempt(c, records)
+        except (positions.Fenced, Halted):
+            raise
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(records) == 1:
+                await self._bury(c, records[0], error)
+            else:
+                for record in records:
+                    await self._process(c, [record])
+
+    async def _attempt(self, c: _Consuming, records: Sequence[Record]) -> None:
+        name = c.consumer.name
+        started = monotonic()
+        async with self._database.transaction() as tx:
+            batch = Batch(tx, records, self._clock.now(), self._database.schema)
+            await c.consumer.handler(batch)
+            await self._finish(c, tx, batch)
+        BATCH.labels(name).observe(len(records))
+        COMMIT.labels(name).observe(monotonic() - started)
+
+    async def _finish(self, c: _Consuming, tx: Tx, batch: Batch, poison: str | None = None) -> None:
+        """Dead letters, position, events out: in the batch's transaction, in this order."""
+        name, records = c.consumer.name, batch.records
+        outcomes = [(r.topic, r.partition, r.offset) in batch.rejected for r in records]
+        self._check_burst(c, outcomes)
+        if batch.rejected:
+            await positions.bury(tx, name, list(batch.rejected.values()), batch.now, poison)
+        # What is expected comes from the records, not from memory: a heartbeat may have refreshed that meanwhile.
+        moves: dict[Position, tuple[int, int]] = {}
+        for record in records:
+            place = (record.topic, record.partition)
+            first, _ = moves.get(place, (record.offset, 0))
+            moves[place] = (first, record.offset + 1)
+        await positions.advance(tx, name, self.name, moves)
+        await self._append(tx, batch)
+        tx.after_commit.append(lambda: self._committed(c, moves, outcomes, batch))
+
+    def _committed(
+        self, c: _Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[bool], batch: Batch
+    ) -> None:
+        for place, (_, following) in moves.items():
+            if place in c.owned:
+                c.owned[place] = following
+        c.outcomes.extend(outcomes)
+        while len(c.outcomes) > self._limits.burst_of:
+            c.outcomes.popleft()
+        RECORDS.labels(c.consumer.name).inc(len(outcomes))
+        for record, reason in batch.rejected.values():
+            DEAD.labels(c.consumer.name).inc()
+            log.warning(
+                "dead letter", consumer=c.consumer.name, event_id=record.id, tenant=record.tenant, reason=reason
+            )
+
+    async def _append(self, tx: Tx, batch: Batch) -> None:
+        by_topic = sorted(batch.emitted, key=lambda emitted: emitted[0].name)
+        for topic, emitted in groupby(by_topic, key=lambda emitted: emitted[0].name):
+            events = list(emitted)
+            await postgres.append(tx, events[0][0], [event for _, event in events])
+            log.debug("appended", topic=topic, events=len(events))
+
+    async def _bury(self, c: _Consuming, record: Record, error: Exception) -> None:
+        """The record alone failed: out of the way with it, its reason and where it broke."""
+        reason, trace = _told(error)
+        async with self._database.transaction() as tx:
+            batch = Batch(tx, [record], self._clock.now(), self._database.schema)
+            batch.reject(record, reason)
+            await self._finish(c, tx, batch, trace)
+
+    async def _replay(self, c: _Consuming) -> None:
+        """Dead letters that somebody asked to try again; one by one as soon as one of them fails."""
+        limit = c.consumer.batch_size
+        while not self._stop.is_set():
+            records: list[Record] = []
+            try:
+                async with self._database.transaction() as tx:
+                    records = await positions.to_replay(tx, c.consumer.name, self.name, limit)
+                    if not records:
+                        return
+                    batch = Batch(tx, records, self._clock.now(), self._database.schema)
+                    await c.consumer.handler(batch)
+                    await positions.replayed(tx, c.consumer.name, records)
+                    if batch.rejected:
+                        await positions.bury(tx, c.consumer.name, list(batch.rejected.values()), batch.now)
+                    await self._append(tx, batch)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                if len(records) == 1:
+                    reason, trace = _told(error)
+                    async with self._database.transaction() as tx:
+                        await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.now(), trace)
+                limit = 1
+
+    # Guards ----------------------------------------------------------------------------------------------------------
+
+    def _check_burst(self, c: _Consuming, outcomes: list[bool]) -> None:
+        if any(outcomes) and sum(c.outcomes) + sum(outcomes) > self._limits.burst:
+            raise Halted(f"more than {self._limits.burst} dead letters among the last {self._limits.burst_of} records")
+
+    def _halt(self, c: _Consuming, reason: str) -> None:
+        c.state, c.reason = "halted", reason
+        HALTED.labels(c.consumer.name).set(1)
+        log.error("consumer halted", consumer=c.consumer.name, worker=self.name, reason=reason)
+
+    async def _measure(self, c: _Consuming) -> None:
+        for topic in c.consumer.topics:
+            ends = await self._log.end_offsets(topic.name)
+            for (name, partition), offset in c.owned.items():
+                if name == topic.name:
+                    LAG.labels(c.consumer.name, name, str(partition)).set(ends.get(partition, offset) - offset)
+
+    # Waiting ---------------------------------------------------------------------------------------------------------
+
+    async def _beat_again(self) -> None:
+        try:
+            await self._beat()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _unless_stopped(self, reading: Coroutine[Any, Any, list[Record]]) -> list[Record]:
+        """A read that ends when the worker is to stop."""
+        task = asyncio.create_task(reading)
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            return []
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _repeat(self, periodic: Periodic) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                again = await periodic.run(self._clock.now())
+                failures = 0
+            except Exception as error:
+                # Not a record's fault and not to be skipped: it is tried again, and louder when it is not the database.
+                failures += 1
+                again = False
+                RETRIES.labels(periodic.name).inc()
+                if is_transient(error):
+                    log.warning("waiting", periodic=periodic.name, error=type(error).__name__)
+                else:
+                    log.exception("periodic failed", periodic=periodic.name)
+            if not again:
+                await self._pause(periodic.every if not failures else min(0.1 * 2**failures, self._limits.backoff))
+
+
+def _check_contiguous(asked: Mapping[Position, int], records: Sequence[Record]) -> None:
+    expected = dict(asked)
+    for record in records:
+        place = (record.topic, record.partition)
+        if record.offset != expected[place]:
+            raise Halted(
+                f"{record.topic}[{record.partition}] goes on at {record.offset}, not at {expected[place]}:"
+                " records are missing"
+            )
+        expected[place] += 1
+
+
+def _told(error: Exception) -> tuple[str, str | None]:
+    """Reason and traceback: a rejection is no bug and needs no traceback."""
+    if isinstance(error, Reject):
+        return error.reason, None
+    return f"{type(error).__name__}: {str(error)[:500]}", "".join(traceback.format_exception(error))

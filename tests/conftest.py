@@ -1,0 +1,131 @@
+"""Shared fixtures: PostgreSQL, a migrated database for each test, a clock that stands still.
+
+Each pytest process (with xdist: each worker) starts one embedded PostgreSQL, migrates a template once, and clones it
+for each test that asks for a database. REGULARS_TEST_DATABASE_URL names a server to use instead.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, settings
+from sqlalchemy.engine import make_url
+
+from libs.common import access
+from libs.common.clock import DrivenClock
+from libs.common.db import Database
+from libs.common.embedded_postgres import EmbeddedPostgres
+from libs.common.migrations import run_migrations
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("ingest", "profiles", "metrics", "messaging")
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+"""Where the `clock` fixture stands: a Monday noon."""
+
+# The same examples on every machine and no folder of past ones: a red test is red for everybody.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server on which databases may be made."""
+    if given := os.environ.get("REGULARS_TEST_DATABASE_URL"):
+        yield given
+        return
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    # The server is a child of the loop that started it.
+    with asyncio.Runner() as loop:
+        yield loop.run(server.start())
+        loop.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> Iterator[str]:
+    """Name of a database with every service's schema and no rows."""
+    with _database(postgres_url, "template0") as url:
+        asyncio.run(_migrate(url))
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A new database with nothing in it."""
+    with _database(postgres_url, "template0") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A new database with every service's schema, gone after the test."""
+    with _database(postgres_url, template) as url:
+        yield url
+
+
+def _service_database(schema: str) -> Any:
+    async def open_database(database_url: str) -> AsyncIterator[Database]:
+        database = Database(database_url, schema=schema)
+        yield database
+        await database.close()
+
+    return pytest_asyncio.fixture(open_database)
+
+
+ingest_db = _service_database("ingest")
+profiles_db = _service_database("profiles")
+metrics_db = _service_database("metrics")
+messaging_db = _service_database("messaging")
+
+
+@pytest.fixture
+def clock_path(tmp_path: Path) -> Path:
+    """File of the driven clock, for processes that a test starts."""
+    return tmp_path / "clock"
+
+
+@pytest.fixture
+def clock(clock_path: Path) -> DrivenClock:
+    """A clock that stands at START until the test sets it."""
+    return DrivenClock.create(clock_path, START)
+
+
+@contextmanager
+def _database(server: str, template: str) -> Iterator[str]:
+    name = f"regulars_test_{os.getpid()}_{next(_numbers)}"
+    asyncio.run(_execute(server, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    try:
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(server: str, statement: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
+    for service in SERVICES:
+        if (ROOT / "services" / service / "migrations" / "env.py").exists():
+            await run_migrations(url, service, ROOT / "services" / service / "migrations")

@@ -1,0 +1,303 @@
+"""The consumer loop on a real database: every record once, whatever happens to the worker or the data."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from libs.common import positions
+from libs.common.clock import SystemClock
+from libs.common.contracts.topics import COMMERCE, CUSTOMERS
+from libs.common.db import Database
+from libs.common.log.base import Record
+from libs.common.log.postgres import append
+from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
+from tests.contract.logs import Written, event, postgres_log
+from tests.waiting import eventually
+
+Handle = Callable[[Batch], Awaitable[None]]
+
+
+class Bench:
+    """A log with records, and a service that notes the effect of each record in a table of its own."""
+
+    def __init__(self, written: Written, database: Database) -> None:
+        self.written = written
+        self.database = database
+
+    async def write(self, *datas: bytes) -> None:
+        async with self.written.database.transaction() as tx:
+            await append(tx, COMMERCE, [event(f"key {n}", data=data) for n, data in enumerate(datas)])
+
+    def worker(self, handle: Handle | None = None, *, batch_size: int = 500, limits: Limits | None = None) -> Worker:
+        consumer = Consumer("profiles", (COMMERCE,), handle or self.note, batch_size)
+        return Worker(self.database, self.written.log, SystemClock(), consumers=[consumer], limits=limits)
+
+    async def note(self, batch: Batch) -> None:
+        for record in batch.records:
+            if record.data == b"poison":
+                raise ZeroDivisionError
+            if record.data == b"refuse":
+                raise Reject("refused")
+            if record.data == b"leave out":
+                batch.reject(record, "left out")
+        kept = [r for r in batch.records if (r.topic, r.partition, r.offset) not in batch.rejected]
+        await self.save(batch, kept)
+
+    async def save(self, batch: Batch, records: list[Record]) -> None:
+        await batch.tx.pg.executemany("INSERT INTO effects VALUES ($1)", [(r.id,) for r in records])
+
+    async def effects(self) -> Counter[str]:
+        async with self.database.autocommit() as pg:
+            return Counter(row["id"] for row in await pg.fetch("SELECT id FROM effects"))
+
+    async def dead(self) -> list[asyncpg.Record]:
+        async with self.database.autocommit() as pg:
+            return await pg.fetch("SELECT * FROM dead_letters ORDER BY topic, partition, record_offset")
+
+    async def drained(self) -> bool:
+        ends = await self.written.log.end_offsets("commerce")
+        async with self.database.autocommit() as pg:
+            rows = await pg.fetch("SELECT partition, next_offset FROM positions")
+        return {row["partition"]: row["next_offset"] for row in rows} == ends
+
+    async def owners(self) -> Counter[str | None]:
+        async with self.database.autocommit() as pg:
+            return Counter(row["owner"] for row in await pg.fetch("SELECT owner FROM positions"))
+
+
+@pytest_asyncio.fixture
+async def bench(empty_database_url: str) -> AsyncIterator[Bench]:
+    async with postgres_log(empty_database_url) as written:
+        database = Database(empty_database_url, schema="profiles", pool_size=8)
+        async with database.autocommit() as pg:
+            await pg.execute("CREATE TABLE effects (id text NOT NULL)")
+        yield Bench(written, database)
+        await database.close()
+
+
+@asynccontextmanager
+async def working(*workers: Worker) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def test_each_record_takes_effect_once_and_the_leases_are_given_back(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 200)
+    async with working(bench.worker(batch_size=30)):
+        await eventually(bench.drained)
+    assert set((await bench.effects()).values()) == {1}
+    assert len(await bench.effects()) == 200
+    assert await bench.owners() == {None: 8}
+
+
+async def test_poison_is_found_and_buried_and_its_neighbours_live(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 40, b"poison", b"refuse", b"leave out", *[b"{}"] * 40)
+    async with working(bench.worker()):
+        await eventually(bench.drained)
+    assert len(await bench.effects()) == 80
+    reasons = {bytes(row["data"]): (row["reason"], row["traceback"]) for row in await bench.dead()}
+    assert reasons[b"refuse"] == ("refused", None)
+    assert reasons[b"leave out"] == ("left out", None)
+    reason, trace = reasons[b"poison"]
+    assert reason.startswith("ZeroDivisionError")
+    assert "in note" in trace
+
+
+async def test_a_dead_letter_comes_back_once_its_cause_is_mended(bench: Bench) -> None:
+    await bench.write(b"poison", b"refuse")
+    async with working(bench.worker()):
+        await eventually(bench.drained)
+
+    async def only_poison_is_mended(batch: Batch) -> None:
+        for record in batch.records:
+            if record.data == b"refuse":
+                raise Reject("still refused")
+        await bench.save(batch, list(batch.records))
+
+    async with bench.database.autocommit() as pg:
+        await pg.execute("UPDATE dead_letters SET state = 'replay'")
+    async with working(bench.worker(only_poison_is_mended, limits=Limits(patience=0.05))):
+        await eventually(lambda: _all_settled(bench))
+    states = {bytes(row["data"]): (row["state"], row["reason"], row["attempts"]) for row in await bench.dead()}
+    assert states[b"poison"][0] == "replayed"
+    assert states[b"refuse"] == ("dead", "still refused", 2)
+    assert len(await bench.effects()) == 1
+
+
+async def _all_settled(bench: Bench) -> bool:
+    return all(row["state"] != "replay" for row in await bench.dead())
+
+
+async def test_a_burst_of_rejects_stops_the_consumer_before_it_buries_a_day(bench: Bench) -> None:
+    await bench.write(*[b"refuse"] * 100)
+    worker = bench.worker(limits=Limits(burst=10, burst_of=50), batch_size=4)
+    async with working(worker):
+        await eventually(lambda: _async(bool(worker.problems())))
+        assert "halted" in worker.problems()[0]
+    assert len(await bench.dead()) <= 10
+    assert not await bench.drained()
+
+
+async def _async(value: bool) -> bool:  # noqa: FBT001 (a value, not a switch)
+    return value
+
+
+async def test_a_worker_that_lost_its_partition_writes_nothing(bench: Bench) -> None:
+    """The handler hangs past its lease; meanwhile another worker takes over and does the work."""
+    await bench.write(*[b"{}"] * 30)
+    hanging, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hang(batch: Batch) -> None:
+        await bench.save(batch, list(batch.records))
+        hanging.set()
+        await go_on.wait()
+
+    zombie = bench.worker(hang)
+    stop = asyncio.Event()
+    running = asyncio.create_task(zombie.run(stop))
+    await hanging.wait()
+    async with bench.database.autocommit() as pg:
+        # What the end of a lease comes to, without waiting for one: the partitions are free.
+        await pg.execute("UPDATE positions SET owner = NULL, lease_until = NULL")
+        await pg.execute("DELETE FROM workers")
+    heir = bench.worker()
+    async with working(heir):
+        await eventually(bench.drained)
+        go_on.set()
+        stop.set()
+        await running
+    assert set((await bench.effects()).values()) == {1}
+    assert len(await bench.effects()) == 30
+
+
+async def test_two_workers_share_the_partitions_and_an_heir_takes_all(bench: Bench) -> None:
+    limits = Limits(lease=0.6, patience=0.05)
+    first, second = bench.worker(limits=limits), bench.worker(limits=limits)
+    async with working(first):
+        await eventually(lambda: _owns(bench, {first.name: 8}))
+        async with working(second):
+            await eventually(lambda: _owns(bench, {first.name: 4, second.name: 4}))
+            await bench.write(*[b"{}"] * 50)
+            await eventually(bench.drained)
+        await eventually(lambda: _owns(bench, {first.name: 8}))
+    assert set((await bench.effects()).values()) == {1}
+
+
+async def _owns(bench: Bench, expected: dict[str, int]) -> bool:
+    return dict(await bench.owners()) == expected
+
+
+async def test_a_dead_process_is_inherited_at_once(bench: Bench) -> None:
+    """Its lease of an hour does not matter: its session is gone, and with it the lock on its name."""
+    session = await bench.database.session()
+    await positions.begin(session, "profiles", (COMMERCE,), "dead")
+    await positions.heartbeat(session, "profiles", "dead", 3600)
+    assert await bench.owners() == {"dead": 8}
+    session.terminate()
+    heir = bench.worker(limits=Limits(lease=0.3))
+    async with working(heir):
+        await eventually(lambda: _owns(bench, {heir.name: 8}))
+
+
+async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
+    """Every connection is cut in the middle of a batch: rolled back, tried again, once."""
+    await bench.write(*[b"{}"] * 20)
+    cuts = 0
+
+    async def cut_twice(batch: Batch) -> None:
+        nonlocal cuts
+        await bench.note(batch)
+        if cuts < 2:
+            cuts += 1
+            admin = await bench.database.session()
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            await admin.close()
+
+    async def drained() -> bool:
+        try:
+            return await bench.drained()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # the cut hits the observer too
+            return False
+
+    async with working(bench.worker(cut_twice, limits=Limits(lease=0.5, patience=0.05, backoff=0.1))):
+        await eventually(drained)
+    assert cuts == 2
+    assert set((await bench.effects()).values()) == {1}
+    assert len(await bench.effects()) == 20
+    assert await bench.dead() == []
+
+
+async def test_a_missing_record_stops_the_consumer(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 20)
+    async with bench.written.database.autocommit() as pg:
+        await pg.execute('DELETE FROM log_commerce WHERE "offset" = 0')
+    worker = bench.worker()
+    async with working(worker):
+        await eventually(lambda: _async(bool(worker.problems())))
+        assert "records are missing" in worker.problems()[0]
+    assert await bench.effects() == {}
+
+
+async def test_events_out_commit_with_the_effects_and_derive_their_ids(bench: Bench) -> None:
+    """A first try that fails after emitting leaves nothing; the ids of the second are those of the first."""
+    await bench.write(b"{}", b"{}")
+    ids: list[list[str]] = []
+
+    async def emit(batch: Batch) -> None:
+        for record in batch.records:
+            for _ in range(2):
+                batch.emit(CUSTOMERS, "x", batch.records[0], key="k", time=record.time, cause=record)
+        ids.append([e.id for _, e in batch.emitted])
+        if len(ids) == 1:
+            raise ConnectionResetError
+
+    async with working(bench.worker(emit, limits=Limits(backoff=0.01))):
+        await eventually(bench.drained)
+    assert ids[0] == ids[1]
+    got = await bench.written.drain(CUSTOMERS)
+    assert [r.id for r in got] == ids[1]
+    assert len(set(ids[1])) == 4
+    assert {r.source for r in got} == {"/services/profiles"}
+
+
+async def test_a_periodic_goes_on_after_failing(bench: Bench) -> None:
+    runs: list[datetime] = []
+
+    async def run(now: datetime) -> bool:
+        runs.append(now)
+        if len(runs) == 1:
+            raise ZeroDivisionError
+        return len(runs) == 2
+
+    worker = Worker(bench.database, bench.written.log, SystemClock(), periodics=[Periodic("p", 0.01, run)])
+    async with working(worker):
+        await eventually(lambda: _async(len(runs) > 4))
+    assert all(now.tzinfo is UTC for now in runs)
+
+
+@pytest.mark.parametrize("data", [b"not json", b'{"store": 1}', b"{}"])
+async def test_a_record_that_breaks_its_contract_is_a_dead_letter(bench: Bench, data: bytes) -> None:
+    async def decode(batch: Batch) -> None:
+        for record in batch.records:
+            batch.data(record)
+
+    await bench.write(data)
+    async with working(bench.worker(decode)):
+        await eventually(bench.drained)
+    [dead] = await bench.dead()
+    assert dead["reason"].startswith("order.observed: ")
