@@ -7,6 +7,7 @@ for each test that asks for a database. REGULARS_TEST_DATABASE_URL names a serve
 import asyncio
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from sqlalchemy.engine import make_url
 
 from libs.common import access
@@ -24,12 +26,15 @@ from libs.common.clock import DrivenClock
 from libs.common.db import Database
 from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.migrations import run_migrations
+from libs.common.telemetry import configure_logging
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """Where the `clock` fixture stands: a Monday noon."""
 
+# What Hypothesis writes for itself does not belong into a checkout that may be somebody else's.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"regulars-hypothesis-{os.getuid()}")
 # The same examples on every machine and no folder of past ones: a red test is red for everybody.
 settings.register_profile(
     "repeatable",
@@ -40,6 +45,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+# As in production: JSON lines, shown with a failed test. structlog's own renderer draws whole frames of locals.
+configure_logging("info")
 
 _numbers = itertools.count()
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(what: str, ask: Callable[[], T], timeout: float = 30.0, every: float = 0.05) -> T:
+def until(what: str, ask: Callable[[], T | None], timeout: float = 30.0, every: float = 0.05) -> T:
     """Asks until the answer is truthy, and gives it. TimeoutError, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (answer := ask()):
@@ -26,3 +26,8 @@ async def eventually(ask: Callable[[], Awaitable[T]], timeout: float = 30.0, eve
             raise TimeoutError(f"not within {timeout:g} s; last answer {answer!r}")
         await asyncio.sleep(every)  # noqa: TID251 - as above
     return answer
+
+
+async def pause(seconds: float) -> None:
+    """What a caller does who was told to come back later."""
+    await asyncio.sleep(seconds)  # noqa: TID251 - a sender's pause is the behaviour under test

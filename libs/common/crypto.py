@@ -17,11 +17,11 @@ from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, OctKey
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
 from libs.common.settings import CommonSettings
 
@@ -54,10 +54,9 @@ class Keyring:
     def __init__(self, keys: Sequence[bytes]) -> None:
         """Keys of 32 bytes each, the current one first. ValueError otherwise."""
         if not keys or any(len(key) != KEY_BYTES for key in keys):
-            msg = f"a key must be {KEY_BYTES} bytes"
-            raise ValueError(msg)
+            raise ValueError(f"a key must be {KEY_BYTES} bytes")
         self._wrapping: dict[bytes, AESGCM] = {}
-        signing: list[OctKey] = []
+        signing: list[OctKey | RSAKey | ECKey | OKPKey] = []
         for key in keys:
             key_id = sha256(b"regulars key id" + key).digest()[:_ID_BYTES]
             self._wrapping[key_id] = AESGCM(_derived(key, b"seal"))
@@ -75,8 +74,7 @@ class Keyring:
         try:
             return cls([base64.b64decode(part.strip(), validate=True) for part in text.split(",")])
         except ValueError as error:
-            msg = f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)"
-            raise ValueError(msg) from error
+            raise ValueError(f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)") from error
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypts; `context` says where the value belongs and must be the same to open it."""
@@ -91,16 +89,14 @@ class Keyring:
         key_id = sealed[1 : 1 + _ID_BYTES]
         wrapping = self._wrapping.get(key_id)
         if len(sealed) < _HEADER_BYTES or sealed[:1] != _VERSION or wrapping is None:
-            msg = "sealed by a key that is not in the keyring"
-            raise BadSeal(msg)
+            raise BadSeal("sealed by a key that is not in the keyring")
         wrapped = sealed[1 + _ID_BYTES : 1 + _ID_BYTES + _WRAPPED_BYTES]
         nonce = sealed[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES]
         try:
             data_key = wrapping.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
             return AESGCM(data_key).decrypt(nonce, sealed[_HEADER_BYTES:], context)
         except InvalidTag as error:
-            msg = "damaged, or sealed for another context"
-            raise BadSeal(msg) from error
+            raise BadSeal("damaged, or sealed for another context") from error
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the newest key sealed it: what a rotation has to seal again."""
@@ -117,15 +113,12 @@ class Keyring:
         try:
             claims = jwt.decode(token, self._signing, algorithms=_ALGORITHMS).claims
         except (JoseError, ValueError) as error:
-            msg = "not a token of ours"
-            raise BadToken(msg) from error
+            raise BadToken("not a token of ours") from error
         data, expires = claims.get("data"), claims.get("exp")
         if claims.get("aud") != purpose or not isinstance(data, dict) or not isinstance(expires, int):
-            msg = "made for another purpose"
-            raise BadToken(msg)
+            raise BadToken("made for another purpose")
         if now.timestamp() >= expires:
-            msg = "expired"
-            raise BadToken(msg, expired=True)
+            raise BadToken("expired", expired=True)
         return data
 
 

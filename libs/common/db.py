@@ -1,7 +1,7 @@
 """PostgreSQL: one pool, one kind of transaction, two views of it.
 
-`Tx.pg` is the raw asyncpg connection, for everything hot (unnest, COPY, one statement a table). `Tx.sql` is SQLAlchemy on
-the same connection and in the same transaction, for composed API queries. SQLAlchemy runs in AUTOCOMMIT, so that
+`Tx.pg` is the raw asyncpg connection, for everything hot (unnest, COPY, one statement a table). `Tx.sql` is SQLAlchemy
+on the same connection and in the same transaction, for composed API queries. SQLAlchemy runs in AUTOCOMMIT, so that
 `Database.transaction` alone begins and ends transactions.
 """
 
@@ -29,6 +29,9 @@ TRANSIENT_STATES = (
     "25006",  # read-only: a failover is under way
 )
 
+IDLE_IN_TRANSACTION = "10s"
+"""As long as a worker's lease: then another one has its partitions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tx:
@@ -51,7 +54,14 @@ class Database:
         """`url` is `postgresql://…`. `role`: taken on by every connection. `timeout`: seconds to get a connection."""
         self.url = make_url(url).set(drivername="postgresql+asyncpg")
         self.schema = schema
-        server = {"search_path": schema, "application_name": f"regulars {schema}", "timezone": "UTC", "jit": "off"}
+        server = {
+            "search_path": schema,
+            "application_name": f"regulars {schema}",
+            "timezone": "UTC",
+            "jit": "off",
+            # Who hangs within a transaction (stopped, swapped out) must not keep others from its rows.
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+        }
         if role is not None:
             server["role"] = role
         self._server = server

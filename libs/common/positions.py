@@ -62,7 +62,7 @@ async def heartbeat(
             reason,
         )
         await session.execute(
-            f"DELETE FROM workers w WHERE consumer = $1 AND worker <> $2"  # noqa: S608
+            f"DELETE FROM workers w WHERE consumer = $1 AND worker <> $2"
             f" AND (seen_until < now() OR NOT ({_ALIVE.format('worker')}))",
             consumer,
             worker,
@@ -88,14 +88,15 @@ _CLAIM = f"""
         FOR UPDATE SKIP LOCKED
     ),
     ranked AS (
-        SELECT free.*, row_number() OVER (PARTITION BY topic ORDER BY partition) AS n,
-               (SELECT count(*) FROM positions p WHERE p.consumer = $1 AND p.topic = free.topic AND p.owner = $2) AS mine
+        SELECT free.*, row_number() OVER (PARTITION BY topic ORDER BY partition) AS n, (
+                   SELECT count(*) FROM positions p WHERE p.consumer = $1 AND p.topic = free.topic AND p.owner = $2
+               ) AS mine
         FROM free
     )
     UPDATE positions p SET owner = $2, lease_until = now() + $3 * interval '1 s'
     FROM ranked r JOIN share s USING (topic)
     WHERE p.consumer = $1 AND p.topic = r.topic AND p.partition = r.partition AND r.mine + r.n <= s.share
-    """  # noqa: S608
+    """
 
 _RENEW = f"""
     WITH {_SHARE},
@@ -105,7 +106,7 @@ _RENEW = f"""
     )
     SELECT r.*, s.share, row_number() OVER (PARTITION BY topic ORDER BY partition) AS rank
     FROM renewed r JOIN share s USING (topic)
-    """  # noqa: S608
+    """
 
 
 async def release(
@@ -154,8 +155,8 @@ async def bury(
     records = [record for record, _ in rejected]
     await tx.pg.execute(
         """
-        INSERT INTO dead_letters (consumer, failed_at, traceback, id, tenant, topic, partition, record_offset, event_id,
-                                  event_type, event_key, event_time, event_source, traceparent, data, appended_at, reason)
+        INSERT INTO dead_letters (consumer, failed_at, traceback, id, tenant, topic, partition, record_offset,
+            event_id, event_type, event_key, event_time, event_source, traceparent, data, appended_at, reason)
         SELECT $1, $2, $3, * FROM unnest($4::uuid[], $5::text[], $6::text[], $7::int[], $8::bigint[], $9::text[],
             $10::text[], $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::bytea[], $16::timestamptz[],
             $17::text[])

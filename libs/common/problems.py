@@ -4,12 +4,15 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import cast
 
+import asyncpg
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -97,8 +100,8 @@ def respond(problem: Problem) -> Response:
     return Response(msgspec.json.encode(body), problem.status, dict(problem.headers), MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Makes the errors that routes raise problem documents; `web.middleware` does it for those that none foresaw."""
+def install(app: Starlette) -> None:
+    """Makes the errors that routes raise problem documents; `web.context` does it for those that none foresaw."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -106,7 +109,7 @@ def install(app: FastAPI) -> None:
 
 def from_error(error: Exception) -> Problem:
     """What a caller may know of an error that no route foresaw: that the database is away, or nothing at all."""
-    if is_transient(error) or isinstance(error, PoolTimeout):
+    if is_transient(error):
         log.warning("database is away", error=type(error).__name__)
         return Problem(
             503,
@@ -114,8 +117,21 @@ def from_error(error: Exception) -> Problem:
             "The database does not answer at the moment. Try again.",
             headers={"retry-after": str(RETRY_AFTER_SECONDS)},
         )
+    if _cannot_be_stored(error):
+        return Problem(422, "invalid", "A text holds a character, or a number is of a size, that cannot be stored.")
     log.error("unexpected error", exc_info=error)
     return Problem(500, "internal", "Something went wrong on our side. It was logged with this request's id.")
+
+
+def _cannot_be_stored(error: BaseException) -> bool:
+    """NUL characters, lone surrogates, numbers beyond 64 bits: legal JSON that PostgreSQL's types do not hold."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig
+    if isinstance(error, asyncpg.DataError):
+        return isinstance(error.__cause__, (UnicodeEncodeError, OverflowError, ValueError)) or isinstance(
+            error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+        )
+    return isinstance(error, UnicodeEncodeError)
 
 
 def json_pointer(parts: Sequence[str | int]) -> str:
@@ -131,14 +147,13 @@ def _rendered(error: FieldError) -> dict[str, str]:
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return respond(error)
+    return respond(cast("Problem", error))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    fields = [_field_error(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
-    if any(entry["type"] == "json_invalid" for entry in error.errors()):
+    entries = cast("RequestValidationError", error).errors()
+    fields = [_field_error(entry["loc"], entry["type"], entry["msg"]) for entry in entries]
+    if any(entry["type"] == "json_invalid" for entry in entries):
         return respond(Problem(400, "invalid_json", "The body is not JSON.", fields))
     return respond(Problem(422, "invalid", "The request is not valid.", fields))
 
@@ -153,8 +168,8 @@ def _field_error(location: Sequence[str | int], kind: str, message: str) -> Fiel
     return FieldError(json_pointer(parts), message, str(parts[0]) if parts else None)
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _on_http(_: Request, raised: Exception) -> Response:
+    error = cast("HTTPException", raised)
     code = "http_error"
     with contextlib.suppress(ValueError):
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("'", "")

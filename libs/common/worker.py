@@ -46,7 +46,7 @@ class Limits:
     backoff: float = 5.0
     """Longest pause between tries while the database is away."""
     burst: int = 500
-    """So many dead letters among the last `burst_of` records stop the consumer: rather late than a day of orders dead."""
+    """More dead letters than this among the last `burst_of` records stop the consumer: better late than a day dead."""
     burst_of: int = 1000
 
 
@@ -101,15 +101,19 @@ class Worker:
         limits: Limits | None = None,
     ) -> None:
         self.name = new_id()
+        self.joined = asyncio.Event()
+        """Set once it has asked for its share of the partitions."""
         self._database = database
         self._log = log
         self._clock = clock
+        self.consumers = consumers
         self._consuming = [_Consuming(consumer) for consumer in consumers]
         self._periodics = periodics
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._stop = asyncio.Event()
-        self._session: "asyncpg.Connection[Any] | None" = None
+        self._session: asyncpg.Connection[Any] | None = None
         self._beating = asyncio.Lock()
+        self._fenced = asyncio.Event()
 
     def problems(self) -> list[str]:
         """Why this worker is not ready; empty when it is."""
@@ -136,21 +140,35 @@ class Worker:
                 if not is_transient(error):
                     raise
                 log.warning("heartbeat failed", worker=self.name, error=type(error).__name__)
-            await asyncio.sleep(self._limits.lease / 3)
+            self._fenced.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._fenced.wait(), self.limits.lease / 3)
 
     async def _beat(self) -> None:
         async with self._beating:
-            fresh = self._session is None or self._session.is_closed()
-            if self._session is None or fresh:
-                self._session = await self._database.session()
+            if self._session is None or self._session.is_closed():
+                self._session = await self._join()
+            try:
+                for c in self._consuming:
+                    owned, c.surplus = await positions.heartbeat(
+                        self._session, c.consumer.name, self.name, self.limits.lease, state=c.state, reason=c.reason
+                    )
+                    # Where a partition is in our hands already, memory is ahead of what this look saw.
+                    c.owned = {place: max(offset, c.owned.get(place, 0)) for place, offset in owned.items()}
+            except Exception:
+                self._session.terminate()
+                raise
+        self.joined.set()
+
+    async def _join(self) -> "asyncpg.Connection[Any]":
+        session = await self._database.session()
+        try:
             for c in self._consuming:
-                if fresh:
-                    await positions.begin(self._session, c.consumer.name, c.consumer.topics, self.name)
-                owned, c.surplus = await positions.heartbeat(
-                    self._session, c.consumer.name, self.name, self._limits.lease, state=c.state, reason=c.reason
-                )
-                # Where a partition is in our hands already, memory is ahead of what this look saw.
-                c.owned = {place: max(offset, c.owned.get(place, 0)) for place, offset in owned.items()}
+                await positions.begin(session, c.consumer.name, c.consumer.topics, self.name)
+        except BaseException:
+            session.terminate()
+            raise
+        return session
 
     async def _give_back(self, c: _Consuming) -> None:
         """Between batches only: a batch under way would be fenced for nothing."""
@@ -178,17 +196,15 @@ class Worker:
         while not self._stop.is_set():
             try:
                 if c.state == "halted" or not c.owned:
-                    await self._pause(0.05 if not c.owned else self._limits.patience)
+                    await self._pause(0.05 if not c.owned else self.limits.patience)
                     continue
                 await self._give_back(c)
                 asked = dict(c.owned)
-                records = await self._unless_stopped(
-                    self._log.read(asked, c.consumer.batch_size, self._limits.patience)
-                )
+                records = await self._unless_stopped(self._log.read(asked, c.consumer.batch_size, self.limits.patience))
                 if records:
                     _check_contiguous(asked, records)
                     await self._process(c, records)
-                if monotonic() - looked >= self._limits.patience:
+                if monotonic() - looked >= self.limits.patience:
                     looked = monotonic()
                     await self._replay(c)
                     await self._measure(c)
@@ -201,7 +217,7 @@ class Worker:
                 FENCED.labels(c.consumer.name).inc()
                 log.warning("fenced", consumer=c.consumer.name, worker=self.name, detail=str(error))
                 c.owned = {}
-                await self._beat_again()
+                self._fenced.set()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -209,7 +225,8 @@ class Worker:
                 RETRIES.labels(c.consumer.name).inc()
                 c.state, c.reason = "retrying", type(error).__name__
                 log.warning("waiting", consumer=c.consumer.name, error=type(error).__name__, detail=str(error)[:200])
-                await self._pause(random.uniform(0.5, 1) * min(0.1 * 2**failures, self._limits.backoff))
+                jitter = random.uniform(0.5, 1)  # noqa: S311 (no secret)
+                await self._pause(jitter * min(0.1 * 2**failures, self.limits.backoff))
 
     async def _process(self, c: _Consuming, records: Sequence[Record]) -> None:
         """One transaction for all; when something is wrong with the data, one for each, to find the poison."""
@@ -260,7 +277,7 @@ class Worker:
             if place in c.owned:
                 c.owned[place] = following
         c.outcomes.extend(outcomes)
-        while len(c.outcomes) > self._limits.burst_of:
+        while len(c.outcomes) > self.limits.burst_of:
             c.outcomes.popleft()
         RECORDS.labels(c.consumer.name).inc(len(outcomes))
         for record, reason in batch.rejected.values():
@@ -312,8 +329,8 @@ class Worker:
     # Guards ----------------------------------------------------------------------------------------------------------
 
     def _check_burst(self, c: _Consuming, outcomes: list[bool]) -> None:
-        if any(outcomes) and sum(c.outcomes) + sum(outcomes) > self._limits.burst:
-            raise Halted(f"more than {self._limits.burst} dead letters among the last {self._limits.burst_of} records")
+        if any(outcomes) and sum(c.outcomes) + sum(outcomes) > self.limits.burst:
+            raise Halted(f"more than {self.limits.burst} dead letters among the last {self.limits.burst_of} records")
 
     def _halt(self, c: _Consuming, reason: str) -> None:
         c.state, c.reason = "halted", reason
@@ -328,13 +345,6 @@ class Worker:
                     LAG.labels(c.consumer.name, name, str(partition)).set(ends.get(partition, offset) - offset)
 
     # Waiting ---------------------------------------------------------------------------------------------------------
-
-    async def _beat_again(self) -> None:
-        try:
-            await self._beat()
-        except Exception as error:
-            if not is_transient(error):
-                raise
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -372,7 +382,7 @@ class Worker:
                 else:
                     log.exception("periodic failed", periodic=periodic.name)
             if not again:
-                await self._pause(periodic.every if not failures else min(0.1 * 2**failures, self._limits.backoff))
+                await self._pause(periodic.every if not failures else min(0.1 * 2**failures, self.limits.backoff))
 
 
 def _check_contiguous(asked: Mapping[Position, int], records: Sequence[Record]) -> None:

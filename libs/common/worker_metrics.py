@@ -1,6 +1,8 @@
 """What the consumer loop tells Prometheus. Labels are bounded: consumers, topics and partitions."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
+
+from libs.common.telemetry import gauge
 
 RECORDS = Counter("regulars_consumer_records_total", "Records processed and committed", ["consumer"])
 BATCH = Histogram(
@@ -20,5 +22,5 @@ FENCED = Counter(
 )
 DEAD = Counter("regulars_consumer_dead_letters_total", "Records that became dead letters", ["consumer"])
 RETRIES = Counter("regulars_consumer_retries_total", "Pauses because of a transient fault", ["consumer"])
-HALTED = Gauge("regulars_consumer_halted", "1 when the consumer stopped itself and needs somebody", ["consumer"])
-LAG = Gauge("regulars_consumer_lag_records", "Records not yet processed", ["consumer", "topic", "partition"])
+HALTED = gauge("regulars_consumer_halted", "1 when the consumer stopped itself and needs somebody", ["consumer"])
+LAG = gauge("regulars_consumer_lag_records", "Records not yet processed", ["consumer", "topic", "partition"])

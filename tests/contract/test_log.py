@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest_asyncio
 
+from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log.postgres import append, append_unique, partition_of
 from libs.common.log.schema import keep_log
@@ -15,6 +16,11 @@ from tests.contract.logs import Written, event, postgres_log
 
 class _Undone(Exception):
     pass
+
+
+def _raise_if(*, undo: bool) -> None:
+    if undo:
+        raise _Undone
 
 
 @pytest_asyncio.fixture(params=["postgres"])
@@ -42,8 +48,7 @@ async def test_eight_writers_leave_no_gap_and_no_reader_sees_one(written: Writte
             try:
                 async with written.database.transaction() as tx:
                     await append(tx, COMMERCE, events)
-                    if undo:
-                        raise _Undone
+                    _raise_if(undo=undo)
             except _Undone:
                 continue
             kept.extend(e.id for e in events)
@@ -97,7 +102,7 @@ async def test_a_rolled_back_append_was_never_there(written: Written) -> None:
     try:
         async with written.database.transaction() as tx:
             await append(tx, COMMERCE, [event("a"), event("b")])
-            raise _Undone
+            _raise_if(undo=True)
     except _Undone:
         pass
     assert await written.drain(COMMERCE) == []
@@ -129,7 +134,7 @@ async def test_each_digest_is_appended_once_whoever_sends_it(written: Written) -
 
 
 async def test_retention_drops_whole_tables_and_keeps_offsets(written: Written) -> None:
-    now = datetime.now(UTC)
+    now = SystemClock().now()
     async with written.database.transaction() as tx:
         await append(tx, COMMERCE, [event("before the tables were made")])
     assert await keep_log(written.database, COMMERCE, now) == []

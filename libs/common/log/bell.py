@@ -28,18 +28,18 @@ class Bell:
         self._end_offsets = end_offsets
         self._ends: dict[Position, int] = {}
         self._rung: dict[str, asyncio.Event] = {}
-        self._listener: "asyncpg.Connection[Any] | None" = None
+        self._listener: asyncpg.Connection[Any] | None = None
         self._connecting = asyncio.Lock()
 
     def behind(self, positions: Mapping[Position, int]) -> dict[Position, int]:
         """Those positions at which the log is known to hold a record."""
         return {place: offset for place, offset in positions.items() if self._ends.get(place, 0) > offset}
 
-    async def wait(self, positions: Mapping[Position, int], timeout: float) -> dict[Position, int]:
-        """Waits up to `timeout` seconds until one of the positions has a record."""
+    async def wait(self, positions: Mapping[Position, int], seconds: float) -> dict[Position, int]:
+        """Waits up to `seconds` until one of the positions has a record."""
         await self._listen()
         topics = {topic for topic, _ in positions}
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = asyncio.get_running_loop().time() + seconds
         while True:
             events = [self._rung.setdefault(topic, asyncio.Event()) for topic in topics]
             # Cleared before the look: what rings during the look is seen in the next turn.
@@ -72,10 +72,10 @@ class Bell:
                 await self._listener.close(timeout=2)
 
 
-async def _any(events: list[asyncio.Event], timeout: float) -> None:
+async def _any(events: list[asyncio.Event], seconds: float) -> None:
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in waiting:
             task.cancel()

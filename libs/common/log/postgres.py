@@ -56,7 +56,7 @@ def _append_sql(topic: str, *, unique: bool) -> str:
                {COLUMNS}
         FROM kept k JOIN advanced a USING (partition)
         RETURNING id
-        """  # noqa: S608 (the topic's name is a constant of contracts/topics.py)
+        """
 
 
 _APPEND = {name: _append_sql(name, unique=False) for name in TOPICS}
@@ -134,7 +134,7 @@ class PostgresLog:
         """See `Log.end_offsets`."""
         async with self._database.autocommit() as pg:
             rows = await pg.fetch(
-                f"SELECT partition, next_offset FROM {TOPICS[topic].producer}.log_partitions WHERE topic = $1",  # noqa: S608
+                f"SELECT partition, next_offset FROM {TOPICS[topic].producer}.log_partitions WHERE topic = $1",
                 topic,
             )
         return {row["partition"]: row["next_offset"] for row in rows}
@@ -152,4 +152,4 @@ def _read_sql(topic: str) -> str:
             SELECT * FROM {TOPICS[topic].producer}.log_{topic} l
             WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3
         ) r ORDER BY r.partition, r."offset"
-        """  # noqa: S608
+        """

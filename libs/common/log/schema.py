@@ -33,10 +33,10 @@ def create_log(*topics: Topic) -> list[str]:
             # Bodies are compressed before they come here; out-of-line storage would cost a second write each.
             f"ALTER TABLE log_{topic.name} ALTER COLUMN data SET STORAGE EXTERNAL",
             f'CREATE UNIQUE INDEX ON log_{topic.name} (partition, "offset", appended_at)',
-            f"CREATE TABLE log_{topic.name}_rest PARTITION OF log_{topic.name} DEFAULT"
-            " WITH (toast_tuple_target = 8160)",
-            f"INSERT INTO log_partitions (topic, partition) SELECT '{topic.name}', p"  # noqa: S608
-            f" FROM generate_series(0, {topic.partitions - 1}) p",
+            f"""CREATE TABLE log_{topic.name}_rest PARTITION OF log_{topic.name} DEFAULT
+                WITH (toast_tuple_target = 8160)""",
+            f"""INSERT INTO log_partitions (topic, partition)
+                SELECT '{topic.name}', p FROM generate_series(0, {topic.partitions - 1}) p""",
         ]
     return statements
 
@@ -110,7 +110,7 @@ async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]
             oldest = f"{name}_{_start(now - timedelta(days=topic.retention_days), span):%Y%m%d}"
             for child in sorted(existing):
                 if child != f"{name}_rest" and child < oldest:
-                    await pg.execute(f"DROP TABLE {child}")
+                    await pg.execute(f"DROP TABLE IF EXISTS {child}")
                     dropped.append(child)
             if topic.name == "journal":
                 await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
@@ -129,9 +129,12 @@ async def _attach(pg: "asyncpg.Connection[Any]", parent: str, child: str, start:
     async with pg.transaction():
         # Rows that came before their table was made wait in the rest; they move along, or the range could not attach.
         await pg.execute(f"LOCK TABLE {parent} IN ACCESS EXCLUSIVE MODE")
+        if await pg.fetchval("SELECT to_regclass($1)", child) is not None:
+            # Another worker was faster.
+            return
         await pg.execute(f"CREATE TABLE {child} (LIKE {parent} INCLUDING STORAGE) WITH (toast_tuple_target = 8160)")
         await pg.execute(
-            f"WITH moved AS (DELETE FROM {parent}_rest WHERE appended_at >= '{start:%Y-%m-%d}+00'"  # noqa: S608
+            f"WITH moved AS (DELETE FROM {parent}_rest WHERE appended_at >= '{start:%Y-%m-%d}+00'"
             f" AND appended_at < '{end:%Y-%m-%d}+00' RETURNING *) INSERT INTO {child} SELECT * FROM moved"
         )
         await pg.execute(

@@ -164,7 +164,7 @@ async def test_a_worker_that_lost_its_partition_writes_nothing(bench: Bench) -> 
         hanging.set()
         await go_on.wait()
 
-    zombie = bench.worker(hang)
+    zombie = bench.worker(hang, limits=Limits(lease=3600))  # it will not come to its next heartbeat
     stop = asyncio.Event()
     running = asyncio.create_task(zombie.run(stop))
     await hanging.wait()

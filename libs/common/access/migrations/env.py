@@ -1,3 +1,5 @@
+"""Schema `common`; see `libs.common.migrations`."""
+
 from libs.common.migrations import migrate
 
 migrate()

@@ -29,14 +29,15 @@ def upgrade() -> None:
         """
         CREATE TABLE idempotency_keys (
             tenant text NOT NULL,
+            key_id text NOT NULL,
             key text NOT NULL,
             route text NOT NULL,
             body_sha256 bytea NOT NULL,
-            started_at timestamptz NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT now(),
             status smallint,
             headers text,
             body bytea,
-            PRIMARY KEY (tenant, key, route)
+            PRIMARY KEY (tenant, key_id, key, route)
         )
         """
     )

@@ -1,0 +1,152 @@
+"""Puts services together into one app: the same code for one service alone and for all four behind one address."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from libs.common import access, problems
+from libs.common.auth import Access, set_admin_key
+from libs.common.clock import Clock
+from libs.common.db import Database
+from libs.common.log.postgres import PostgresLog
+from libs.common.problems import ProblemOut
+from libs.common.settings import CommonSettings
+from libs.common.web.body import WholeBody
+from libs.common.web.context import RequestContext
+from libs.common.web.dead_letters_api import dead_letters_router
+from libs.common.web.health import Check, database_check, distribution_version, health_routes
+from libs.common.web.idempotency import Idempotency
+from libs.common.web.pipeline_api import Line, pipeline_router
+
+WEBHOOKS = "/webhooks/"
+DESCRIPTION = "Turns a shop's webhooks into returning customers."
+_PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": ProblemOut, "description": text, "content": {problems.MEDIA_TYPE: {}}}
+    for status, text in {
+        401: "No good API key.",
+        403: "Scope missing.",
+        422: "Bad fields, each with a pointer.",
+    }.items()
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service, as its `main.py` hands it over."""
+
+    name: str
+    router: APIRouter
+    database: Database
+    """Closed when the app ends."""
+    state: object = None
+    """Routes find it as `request.app.state.<name>`."""
+    consumers: tuple[str, ...] = ()
+    """Names of its consumers, for `/v1/pipeline/{name}` and dead letters."""
+    migrations: Path | None = None
+    """Its Alembic tree: not ready until the schema is there."""
+    routes: Sequence[BaseRoute] = ()
+    """Bare routes, matched before all others; those below `/webhooks/` without any middleware."""
+    start: Callable[[], Awaitable[None]] | None = None
+    stop: Callable[[], Awaitable[None]] | None = None
+    pending: Callable[[datetime], Awaitable[Sequence[str]]] | None = None
+    """Work that no position shows (timers due, mail unsent), in a few words: `drained` is false while there is any."""
+
+
+class _Api(FastAPI):
+    """FastAPI with a short way for webhooks, and a description that knows that errors are problem documents."""
+
+    def __init__(self, *, routes: Sequence[BaseRoute], **options: Any) -> None:
+        super().__init__(routes=list(routes), **options)
+        # Half the cost of going through our middleware and FastAPI's, which have nothing to do there.
+        self._webhooks = Starlette(routes=[r for r in routes if isinstance(r, Route) and r.path.startswith(WEBHOOKS)])
+        self._webhooks.state = self.state
+        for app in (self, self._webhooks):
+            problems.install(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(WEBHOOKS):
+            await self._webhooks(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        described = super().openapi()
+        for operations in described["paths"].values():
+            for operation in operations.values():
+                for status, response in operation["responses"].items():
+                    content = response.get("content", {})
+                    if status.startswith(("4", "5")) and "application/json" in content:
+                        content[problems.MEDIA_TYPE] = content.pop("application/json")
+        return described
+
+
+def build_app(
+    services: Sequence[Service], *, settings: CommonSettings, clock: Clock, checks: Sequence[Check] = ()
+) -> FastAPI:
+    """The app. `checks`: further conditions of `/readyz`, such as a worker's state.
+
+    API keys are looked up in the first service's database. Without services only the health routes answer: what a
+    worker serves to its orchestrator.
+    """
+    ready = [*checks]
+    for service in services:
+        trees = [(access.SCHEMA, access.MIGRATIONS)]
+        if service.migrations is not None:
+            trees.append((service.database.schema, service.migrations))
+        ready.append(database_check(service.name, service.database, trees))
+    middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body)]
+    keys: Access | None = None
+    if services:
+        keys = Access(services[0].database, clock, rate_limit=settings.rate_limit)
+        middleware.append(Middleware(Idempotency, database=services[0].database, access=keys))
+    app = _Api(
+        title="Regulars",
+        description=DESCRIPTION,
+        version=distribution_version(),
+        routes=[*(route for service in services for route in service.routes), *health_routes(ready)],
+        middleware=middleware,
+        lifespan=_lifespan(services, settings),
+        responses=_PROBLEMS,
+        # Their pages load scripts from elsewhere; /openapi.json is what tools read.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.access = keys
+    for service in services:
+        setattr(app.state, service.name, service.state)
+        app.include_router(service.router)
+    if services:
+        lines = {s.name: Line(s.database, PostgresLog(s.database), s.consumers, s.pending) for s in services}
+        app.include_router(pipeline_router(lines, clock))
+        app.include_router(dead_letters_router({s.name: s.database for s in services if s.consumers}))
+    return app
+
+
+def _lifespan(
+    services: Sequence[Service], settings: CommonSettings
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as running:
+            for service in services:
+                running.push_async_callback(service.database.close)
+            if services:
+                key = settings.admin_key
+                await set_admin_key(services[0].database, key.get_secret_value() if key else None)
+            for service in services:
+                if service.stop is not None:
+                    running.push_async_callback(service.stop)
+                if service.start is not None:
+                    await service.start()
+            yield
+
+    return lifespan

@@ -1,0 +1,68 @@
+"""Request bodies: read whole, within a size and a time, before a route sees them."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common.problems import Problem, respond
+
+BODY_SECONDS = 30.0
+
+
+class WholeBody:
+    """Middleware: 413 for too large a body, 408 for one that does not come. The body is put into `scope["state"]`."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        """`limit`: bytes."""
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reads the body and hands it on in one piece."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(scope, receive)
+        except Problem as problem:
+            await respond(problem)(scope, receive, send)
+            return
+        except TimeoutError:
+            await respond(Problem(408, "request_timeout", "The body did not come in time."))(scope, receive, send)
+            return
+        except ClientDisconnect:
+            return
+        scope.setdefault("state", {})["body"] = body
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        too_large = Problem(
+            413, "too_large", f"The body is larger than {self._limit} bytes.", headers={"connection": "close"}
+        )
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._limit:
+                raise too_large
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > self._limit:
+                raise too_large
+            more = message.get("more_body", False)
+        return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    unread = [body]
+
+    async def replay() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
+
+    return replay

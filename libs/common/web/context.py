@@ -1,0 +1,87 @@
+"""Around every API request: its id, trace, log line, metrics, security headers, and the answer to errors.
+
+Pure ASGI, and not around webhooks: their route is measured in microseconds and does all this for itself.
+"""
+
+import re
+from http import HTTPStatus
+
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common.clock import monotonic
+from libs.common.ids import new_id
+from libs.common.problems import from_error, respond
+from libs.common.telemetry import continue_trace, get_logger, request_context
+
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}", re.ASCII)
+
+REQUESTS = Counter("regulars_api_requests_total", "API requests answered.", ["method", "route", "status"])
+SECONDS = Histogram(
+    "regulars_api_request_seconds",
+    "Seconds from an API request's arrival to the end of its answer.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+log = get_logger(__name__)
+
+
+class RequestContext:
+    """The outermost middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with `X-Request-Id`: the caller's, if he sent a sane one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        identifier = given if REQUEST_ID.fullmatch(given) else new_id()
+        with request_context(identifier, continue_trace(headers.get("traceparent"))):
+            await self._answer(scope, receive, send, identifier)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, identifier: str) -> None:
+        began = monotonic()
+        status = 0
+        state = scope.setdefault("state", {})
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answered = MutableHeaders(scope=message)
+                answered["x-request-id"] = identifier
+                for name, value in (SECURITY_HEADERS | state.get("answer_headers", {})).items():
+                    answered.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if status:
+                # Half an answer is out: only a broken connection can tell the caller.
+                raise
+            await respond(from_error(error))(scope, receive, send_with_headers)
+        finally:
+            self._count(scope, status or HTTPStatus.INTERNAL_SERVER_ERROR, monotonic() - began)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's pattern, not the path: a path may hold an e-mail address, and labels must be bounded.
+        route = getattr(scope.get("route"), "path", "")
+        method = scope["method"] if scope["method"] in {"GET", "POST", "PUT", "PATCH", "DELETE"} else "OTHER"
+        REQUESTS.labels(method, route, str(status)).inc()
+        SECONDS.labels(route).observe(seconds)
+        if scope["path"] not in PROBES:
+            log.info("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))

@@ -1,0 +1,85 @@
+"""What orchestrators ask: alive, ready, metrics, version. No API key needed, nothing private told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from libs.common.db import Database, is_transient
+from libs.common.migrations import at_head
+from libs.common.telemetry import METRICS_MEDIA_TYPE, get_logger, metrics_text
+
+READY_SECONDS = 2.0
+
+Check = Callable[[], Awaitable[Sequence[str]]]
+"""Reasons for not being ready; none when ready."""
+
+log = get_logger(__name__)
+
+
+def distribution_version() -> str:
+    """The installed version of Regulars."""
+    try:
+        return version("regulars")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def health_routes(checks: Sequence[Check]) -> list[BaseRoute]:
+    """`/livez` (the process answers), `/readyz` (503 with reasons), `/metrics`, `/version`."""
+
+    async def livez(_: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        reasons = [reason for found in await asyncio.gather(*map(_asked, checks)) for reason in found]
+        if reasons:
+            log.warning("not ready", reasons=reasons)
+            return _json({"status": "not ready", "reasons": reasons}, 503)
+        return _json({"status": "ready", "reasons": []})
+
+    async def metrics(_: Request) -> Response:
+        # Collecting reads files and takes its time: webhooks go on meanwhile.
+        return Response(await run_in_threadpool(metrics_text), headers={"content-type": METRICS_MEDIA_TYPE})
+
+    async def version_(_: Request) -> Response:
+        return _json({"version": distribution_version()})
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics), Route("/version", version_)]
+
+
+def database_check(name: str, database: Database, trees: Sequence[tuple[str, Path]]) -> Check:
+    """Reachable, and each (schema, migration tree) at its newest revision."""
+
+    async def check() -> list[str]:
+        try:
+            await database.ping()
+            stale = [schema for schema, tree in trees if not await at_head(database, tree, schema)]
+        except SQLAlchemyError as error:
+            return [f"{name}: the database fails ({type(error).__name__})"]
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return [f"{name}: the database does not answer ({type(error).__name__})"]
+        return [f"{name}: schema {schema} is not migrated" for schema in stale]
+
+    return check
+
+
+async def _asked(check: Check) -> Sequence[str]:
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            return await check()
+    except TimeoutError:
+        return [f"no answer in {READY_SECONDS:g} s"]
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

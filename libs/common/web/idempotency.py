@@ -1,0 +1,174 @@
+"""`Idempotency-Key` on POST: the same request asked twice is done once and answered the same.
+
+An answer is remembered for 24 hours per API key, idempotency key and address. The same key with another body is a 422,
+with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common.auth import Access, Principal
+from libs.common.db import Database
+from libs.common.problems import FieldError, Problem, respond
+
+LONGEST_KEY = 255
+_TO_BE_TRIED_AGAIN = frozenset({401, 403, 408, 429})
+_KEPT_HEADERS = frozenset({b"content-type", b"location"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    principal: Principal
+    key: str
+    route: str
+    body_sha256: bytes
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        return (self.principal.tenant, self.principal.key_id, self.key, self.route)
+
+
+class Idempotency:
+    """Middleware, inside of `WholeBody`, whose body it compares."""
+
+    def __init__(self, app: ASGIApp, database: Database, access: Access) -> None:
+        self._app = app
+        self._database = database
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers from memory where it can; else lets the route answer, and remembers."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        key = headers.get("idempotency-key")
+        principal = await self._principal(headers) if key else None
+        if key is None or principal is None:
+            # Without a good API key there is nothing to remember: the route says so itself.
+            await self._app(scope, receive, send)
+            return
+        try:
+            claim = _claim(scope, principal, key)
+            remembered = await self._begin(claim)
+        except Problem as problem:
+            await respond(problem)(scope, receive, send)
+            return
+        if remembered is not None:
+            await remembered(scope, receive, send)
+            return
+        try:
+            await self._run(claim, scope, receive, send)
+        except BaseException:
+            await self._forget(claim)
+            raise
+
+    async def _principal(self, headers: Headers) -> Principal | None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return await self._access.principal(token) if scheme.lower() == "bearer" else None
+
+    async def _begin(self, claim: _Claim) -> Response | None:
+        """None: ours to do. Otherwise the remembered answer. Problem 409 or 422."""
+        async with self._database.transaction() as tx:
+            await tx.pg.execute(
+                """
+                DELETE FROM common.idempotency_keys WHERE started_at < now() - interval '24 hours'
+                   OR (tenant, key_id, key, route) = ($1, $2, $3, $4)
+                      AND status IS NULL AND started_at < now() - interval '5 minutes'
+                """,
+                *claim.place,
+            )
+            ours = await tx.pg.fetchval(
+                """
+                INSERT INTO common.idempotency_keys (tenant, key_id, key, route, body_sha256)
+                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING true
+                """,
+                *claim.place,
+                claim.body_sha256,
+            )
+            if ours:
+                return None
+            row = await tx.pg.fetchrow(
+                """
+                SELECT body_sha256, status, headers, body FROM common.idempotency_keys
+                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4)
+                """,
+                *claim.place,
+            )
+        if row is not None and row["body_sha256"] != claim.body_sha256:
+            raise Problem(
+                422,
+                "idempotency_key_reused",
+                "This Idempotency-Key came with another body before.",
+                [_at_key("Reused.")],
+            )
+        if row is None or row["status"] is None:
+            raise Problem(
+                409, "in_progress", "A request with this Idempotency-Key is under way.", headers={"retry-after": "1"}
+            )
+        headers = msgspec.json.decode(row["headers"], type=dict[str, str])
+        return Response(row["body"], row["status"], headers | {"idempotency-replayed": "true"})
+
+    async def _run(self, claim: _Claim, scope: Scope, receive: Receive, send: Send) -> None:
+        start: Message = {}
+        body = bytearray()
+
+        async def remember(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+            # Remembered before it is sent: whoever got an answer gets the same one again.
+            await self._finish(claim, start, bytes(body))
+            await send(start)
+            await send({"type": "http.response.body", "body": bytes(body)})
+
+        await self._app(scope, receive, remember)
+
+    async def _finish(self, claim: _Claim, start: Message, body: bytes) -> None:
+        status: int = start["status"]
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TO_BE_TRIED_AGAIN:
+            await self._forget(claim)
+            return
+        headers = {name.decode(): value.decode("latin-1") for name, value in start["headers"] if name in _KEPT_HEADERS}
+        async with self._database.transaction() as tx:
+            await tx.pg.execute(
+                """
+                UPDATE common.idempotency_keys SET status = $5, headers = $6, body = $7
+                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4)
+                """,
+                *claim.place,
+                status,
+                msgspec.json.encode(headers).decode(),
+                body,
+            )
+
+    async def _forget(self, claim: _Claim) -> None:
+        async with self._database.transaction() as tx:
+            await tx.pg.execute(
+                """
+                DELETE FROM common.idempotency_keys
+                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4) AND status IS NULL
+                """,
+                *claim.place,
+            )
+
+
+def _claim(scope: Scope, principal: Principal, key: str) -> _Claim:
+    if not key.isascii() or not key.isprintable() or len(key) > LONGEST_KEY:
+        detail = f"Must be at most {LONGEST_KEY} printable ASCII characters."
+        raise Problem(422, "invalid", "The request is not valid.", [_at_key(detail)])
+    route = scope["path"] + "?" + scope["query_string"].decode("latin-1")
+    return _Claim(principal, key, route, sha256(scope["state"]["body"]).digest())
+
+
+def _at_key(detail: str) -> FieldError:
+    return FieldError("/Idempotency-Key", detail, "Idempotency-Key")

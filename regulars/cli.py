@@ -1,0 +1,196 @@
+"""`regulars`: the command. Each command imports what it needs when it runs, so that all of them start fast."""
+
+import asyncio
+import sys
+from enum import StrEnum
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regulars.dead_letters import app as dead_letters
+
+app = typer.Typer(
+    name="regulars",
+    help="From a shop's signed webhook to a returning customer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+config = typer.Typer(help="Settings.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(config, name="config")
+app.add_typer(dead_letters, name="dead-letters")
+
+
+class ServiceName(StrEnum):
+    """The four services."""
+
+    ingest = "ingest"
+    profiles = "profiles"
+    metrics = "metrics"
+    messaging = "messaging"
+
+
+DataDir = Annotated[
+    Path, typer.Option(envvar="REGULARS_DATA_DIR", help="Folder of the embedded PostgreSQL and of generated keys.")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(envvar="REGULARS_DATABASE_URL", help="A PostgreSQL of your own instead.", show_default="embedded"),
+]
+
+
+@app.command()
+def run(
+    *,
+    data_dir: DataDir = Path("var"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8080,
+    database_url: DatabaseUrl = None,
+    api_processes: Annotated[int, typer.Option(min=1, help="Processes that answer HTTP.")] = 1,
+    worker_processes: Annotated[int, typer.Option(min=1, help="Processes that run all workers.")] = 1,
+) -> None:
+    """Runs everything: embedded PostgreSQL, the API, the workers. Ends with code 0 on SIGTERM, drained."""
+    from regulars.run import Options
+    from regulars.run import run as run_all
+
+    options = Options(data_dir.absolute(), host, port, database_url, api_processes, worker_processes)
+    raise typer.Exit(asyncio.run(run_all(options)))
+
+
+@app.command()
+def demo(
+    *,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same shop, day and message.")] = 1,
+    days: Annotated[int, typer.Option(min=1, help="Simulated days.")] = 90,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end.")] = False,
+) -> None:
+    """Runs everything against a simulated shop and compares with the shop's own truth."""
+    from regulars.demo import main as run_demo
+
+    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep))
+
+
+@app.command()
+def serve(
+    service: ServiceName,
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+) -> None:
+    """Runs one service's HTTP role."""
+    from regulars.roles import serve_one
+
+    serve_one(service.value, host, port)
+
+
+@app.command()
+def work(service: ServiceName) -> None:
+    """Runs one service's worker role."""
+    from regulars.roles import work_one
+
+    work_one(service.value)
+
+
+@app.command()
+def migrate(
+    *,
+    service: Annotated[list[ServiceName] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Brings the services' schemas to the newest revision."""
+    from libs.common.telemetry import configure_logging
+    from regulars.prepare import database_at, migrate_all
+
+    configure_logging("info")
+
+    async def migrating() -> None:
+        async with database_at(database_url, data_dir) as url:
+            await migrate_all(url, [name.value for name in service or ServiceName])
+
+    asyncio.run(migrating())
+
+
+@keys.command("create")
+def create_key(
+    *,
+    tenant: Annotated[str, typer.Option(help="Whose data the key opens.")] = "default",
+    scope: Annotated[list[str] | None, typer.Option(help="May be given again; `*` is every scope.")] = None,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "created by regulars keys create",
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Makes an API key and prints it: nobody can see it again."""
+    from libs.common import access, auth
+    from libs.common.db import Database
+    from libs.common.telemetry import configure_logging
+    from regulars.prepare import database_at
+
+    configure_logging("warning")
+
+    async def creating() -> str:
+        async with database_at(database_url, data_dir) as url:
+            database = Database(url, schema=access.SCHEMA, pool_size=1)
+            try:
+                return await auth.create_key(database, tenant, scope or [auth.EVERYTHING], name)
+            finally:
+                await database.close()
+
+    print(asyncio.run(creating()))
+
+
+@config.command("check")
+def check_config() -> None:
+    """Says what is wrong with the settings of this environment, by name."""
+    from pydantic import ValidationError
+
+    from libs.common.settings import PREFIX
+    from regulars.parts import settings_classes
+
+    wrong: dict[str, str] = {}
+    for settings in settings_classes():
+        try:
+            settings()
+        except ValidationError as error:
+            for problem in error.errors(include_input=False, include_url=False):
+                name = "_".join(str(part) for part in problem["loc"]).upper()
+                wrong[f"{PREFIX}{name}"] = problem["msg"]
+    for setting, reason in wrong.items():
+        print(f"{setting}: {reason}")
+    if wrong:
+        raise typer.Exit(1)
+    print("settings are in order")
+
+
+@app.command()
+def docs(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only say what is not up to date.")] = False,
+    accept_breaking: Annotated[bool, typer.Option("--accept-breaking", help="Write even what breaks readers.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the pages are.")] = Path("docs"),
+) -> None:
+    """Writes the generated pages: schemas of all contracts, AsyncAPI, settings."""
+    from regulars.docs import breaks, stale, write
+
+    problems = list(stale(folder) if check else breaks(folder))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems and not accept_breaking:
+        raise typer.Exit(1)
+    if not check:
+        write(folder)
+
+
+@app.command()
+def version() -> None:
+    """Prints the version."""
+    print(f"regulars {version_of('regulars')}")
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,64 @@
+"""What must be there before anything runs: schemas and the first key. A process of its own in `regulars run`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from libs.common import access, auth
+from libs.common.db import Database
+from libs.common.embedded_postgres import EmbeddedPostgres
+from libs.common.migrations import run_migrations
+from libs.common.settings import CommonSettings
+from libs.common.telemetry import configure_logging
+from regulars.parts import SERVICES
+
+
+@asynccontextmanager
+async def database_at(database_url: str | None, data_dir: Path) -> AsyncIterator[str]:
+    """The given database, or the embedded one: adopted when it runs, else started for as long as needed."""
+    if database_url is not None:
+        yield database_url
+    else:
+        async with EmbeddedPostgres(data_dir) as url:
+            yield url
+
+
+async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:
+    """Brings the schemas of these services, and the one that all share, to their newest revision."""
+    await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
+    for service in services:
+        await run_migrations(url, service, _folder(service) / "migrations")
+
+
+async def prepare(settings: CommonSettings) -> None:
+    """Migrates, and sees to the administrator's key; a new one is printed, this once."""
+    await migrate_all(settings.database_url)
+    database = Database(settings.database_url, schema=access.SCHEMA, pool_size=1)
+    try:
+        given = settings.admin_key
+        await auth.set_admin_key(database, given.get_secret_value() if given else None)
+        if not await auth.any_key(database):
+            key = await auth.create_key(database, auth.DEFAULT_TENANT, [auth.EVERYTHING], "first key")
+            print(f"admin key: {key}", flush=True)
+    finally:
+        await database.close()
+
+
+def _folder(service: str) -> Path:
+    spec = find_spec(f"services.{service}")
+    if spec is None or not spec.submodule_search_locations:
+        raise LookupError(f"there is no service {service}")
+    return Path(spec.submodule_search_locations[0])
+
+
+def main() -> None:
+    """`python -m regulars.prepare`: with the settings of the environment."""
+    settings = CommonSettings()
+    configure_logging(settings.log_level)
+    asyncio.run(prepare(settings))
+
+
+if __name__ == "__main__":
+    main()

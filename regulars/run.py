@@ -1,0 +1,145 @@
+"""`regulars run`: embedded PostgreSQL, the API and the workers under one command.
+
+This process only starts, watches and stops the others, and stays small: it imports no service, and what needs much
+code (migrations, keys) happens in a process of its own. It holds the listening socket, so that an API process that is
+started again finds every connection that was made meanwhile.
+"""
+
+import asyncio
+import errno
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from libs.common.embedded_postgres import EmbeddedPostgres
+from libs.common.telemetry import configure_logging, get_logger
+from regulars.supervisor import Child, Failed
+
+BIND_SECONDS = 10.0
+"""How long to wait for a port that a former run is still leaving."""
+BACKLOG = 2048
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `regulars run` is asked for."""
+
+    data_dir: Path
+    host: str
+    port: int
+    """0: any free one."""
+    database_url: str | None
+    """None: embedded."""
+    api_processes: int
+    worker_processes: int
+
+
+async def run(options: Options) -> int:
+    """Runs everything until SIGTERM or SIGINT; the exit code."""
+    configure_logging(os.environ.get("REGULARS_LOG_LEVEL") or "info")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    options.data_dir.mkdir(parents=True, exist_ok=True)
+    listener = await _listen(options.host, options.port, stop)
+    if listener is None:
+        return 0
+    with listener:
+        return await _supervise(options, listener, stop)
+
+
+async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Event) -> int:
+    address = f"http://{options.host}:{listener.getsockname()[1]}"
+    postgres = None if options.database_url else EmbeddedPostgres(options.data_dir)
+    environment: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+    _clear_metrics(options.data_dir)
+    code = 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            # They import their code while the database starts and is migrated.
+            children = _children(options, listener.fileno(), environment)
+            living = [group.create_task(child.run(stop)) for child in children]
+            url = await postgres.start() if postgres else options.database_url
+            variables = _variables(options, url or "", address)
+            await _prepare(variables)
+            environment.set_result(variables)
+            beside = [group.create_task(_announce(children, address, stop))]
+            if postgres is not None:
+                beside.append(group.create_task(postgres.watch()))
+            await asyncio.wait(living)
+            for task in beside:
+                task.cancel()
+    except* Failed as failures:
+        for failure in failures.exceptions:
+            log.critical(str(failure))
+        code = 1
+    finally:
+        if postgres is not None:
+            await postgres.stop()
+    return code
+
+
+def _children(options: Options, listener: int, environment: "asyncio.Future[dict[str, str]]") -> list[Child]:
+    return [
+        *(
+            Child(f"api {n}", "regulars.api_process", [str(listener)], environment, keep=listener)
+            for n in range(options.api_processes)
+        ),
+        *(Child(f"worker {n}", "regulars.worker_process", [], environment) for n in range(options.worker_processes)),
+    ]
+
+
+async def _announce(children: Sequence[Child], address: str, stop: asyncio.Event) -> None:
+    for child in children:
+        await child.ready.wait()
+    if not stop.is_set():
+        print(f"ready {address}", flush=True)
+
+
+async def _prepare(variables: Mapping[str, str]) -> None:
+    """Migrations and the first key, in a process whose memory is given back. Failed when they fail."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "regulars.prepare", env={**os.environ, **variables}
+    )
+    if code := await process.wait():
+        raise Failed(f"the database could not be prepared (code {code})")
+
+
+def _variables(options: Options, database_url: str, address: str) -> dict[str, str]:
+    """Where everything is, for the other processes. The public address may be set from outside."""
+    return {
+        "REGULARS_PUBLIC_URL": os.environ.get("REGULARS_PUBLIC_URL") or address,
+        "REGULARS_DATABASE_URL": database_url,
+        "REGULARS_DATA_DIR": str(options.data_dir),
+    }
+
+
+def _clear_metrics(data_dir: Path) -> None:
+    """The folder by which `/metrics` of one process speaks for all; it must be known before they start."""
+    folder = data_dir / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+async def _listen(host: str, port: int, stop: asyncio.Event) -> socket.socket | None:
+    """The listening socket; None when told to stop while a former run still had the port."""
+    deadline = monotonic() + BIND_SECONDS
+    while not stop.is_set():
+        try:
+            return socket.create_server((host, port), backlog=BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or monotonic() > deadline:
+                raise
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.1)
+    return None

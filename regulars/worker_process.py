@@ -1,0 +1,79 @@
+"""All workers in one process: `python -m regulars.worker_process LINK`, started by `regulars run`."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from libs.common.clock import Clock, clock_from
+from libs.common.db import Database
+from libs.common.log.postgres import PostgresLog
+from libs.common.settings import CommonSettings
+from libs.common.telemetry import configure_logging, get_logger
+from libs.common.worker import Worker
+from regulars.parts import database
+from regulars.supervisor import Link
+from services.ingest.settings import IngestSettings
+from services.ingest.work import worker as ingest
+from services.messaging.settings import MessagingSettings
+from services.messaging.work import worker as messaging
+from services.metrics.settings import MetricsSettings
+from services.metrics.work import worker as metrics
+from services.profiles.settings import ProfilesSettings
+from services.profiles.work import worker as profiles
+
+NICE = 5
+"""Answering webhooks comes first when both want the processor."""
+
+log = get_logger("regulars.worker_process")
+
+
+async def work(link: Link) -> None:
+    """Runs every service's worker until SIGTERM or until the parent is gone."""
+    stop = asyncio.Event()
+    link.stop_with_parent(stop)
+    settings = CommonSettings()
+    configure_logging(settings.log_level)
+    clock = clock_from(settings.clock_path)
+    async with AsyncExitStack() as opened:
+
+        def around(service: str) -> tuple[Database, Clock, PostgresLog]:
+            own = database(service)
+            log = PostgresLog(own)
+            opened.push_async_callback(own.close)
+            opened.push_async_callback(log.close)
+            return own, clock, log
+
+        workers = [
+            ingest(IngestSettings(), *around("ingest")),
+            profiles(ProfilesSettings(), *around("profiles")),
+            metrics(MetricsSettings(), *around("metrics")),
+            messaging(MessagingSettings(), *around("messaging")),
+        ]
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(tell_ready(workers, link))
+            await asyncio.wait([group.create_task(worker.run(stop)) for worker in workers])
+            telling.cancel()
+    log.info("drained")
+
+
+async def tell_ready(workers: Sequence[Worker], link: Link) -> None:
+    """Once each worker has its partitions."""
+    for worker in workers:
+        await worker.joined.wait()
+    link.ready()
+
+
+def main() -> None:
+    """The process."""
+    os.nice(NICE)
+    link = Link(int(sys.argv[1]))
+    link.receive_environment()
+    uvloop.run(work(link))
+
+
+if __name__ == "__main__":
+    main()

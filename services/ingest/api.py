@@ -1,0 +1,204 @@
+"""The API: stores, deliveries, first-party events. The webhook route is in `webhooks.py`."""
+
+from datetime import datetime
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from libs.common.auth import Principal, require
+from libs.common.ids import new_id
+from libs.common.problems import Problem, invalid, not_found
+from libs.common.telemetry import current_traceparent
+from libs.common.web import Limit, Page, decode_cursor, encode_cursor
+from libs.common.web.paging import Cursor
+from services.ingest import archive, events
+from services.ingest import store as records
+from services.ingest.archive import OutcomeName, Wanted
+from services.ingest.edge import Edge
+from services.ingest.journal import Unavailable, digest_of, event_of
+from services.ingest.models import (
+    Accepted,
+    CountsOut,
+    DeliveryDetail,
+    DeliveryOut,
+    EventIn,
+    StoreIn,
+    StoreOut,
+    shown_body,
+)
+from services.ingest.registering import Registration, register
+from services.ingest.tally import DUPLICATE
+from services.ingest.webhooks import RETRY_AFTER_SECONDS
+
+StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key.")]
+TopicFilter = Annotated[str | None, Query(max_length=128, description="A platform's topic, or an event's type.")]
+
+router = APIRouter(tags=["ingest"])
+
+
+def _edge(request: Request) -> Edge:
+    return cast("Edge", request.app.state.ingest)
+
+
+AnEdge = Annotated[Edge, Depends(_edge)]
+
+
+# Stores --------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/stores", status_code=201, responses={200: {"model": StoreOut, "description": "It was changed."}})
+async def post_store(
+    body: StoreIn,
+    response: Response,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("stores:write"))],
+) -> StoreOut:
+    """Registers a store; the same platform and domain again change it (its key stays), and answer 200.
+
+    `secrets` are all that are valid now: for a rotation send the old and the new one, later the new one alone.
+    """
+    wanted = Registration(
+        platform=body.platform,
+        domain=body.domain,
+        secrets=[secret.get_secret_value() for secret in body.secrets],
+        currency=body.currency,
+        timezone=body.timezone,
+        name=body.name,
+        consent=body.consent,
+    )
+    saved, created = await register(
+        edge.database,
+        edge.keyring,
+        principal.tenant,
+        wanted,
+        now=edge.clock.now(),
+        traceparent=current_traceparent(),
+    )
+    await edge.registry.reload(saved.key)
+    response.status_code = 201 if created else 200
+    return StoreOut.of(saved, edge.public_url)
+
+
+@router.get("/v1/stores")
+async def get_stores(
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("stores:read"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[StoreOut]:
+    """The stores, by age."""
+    after = decode_cursor(cursor, datetime, str) if cursor is not None else None
+    async with edge.database.reading() as tx:
+        found = await records.list_stores(
+            tx, principal.tenant, limit=limit + 1, after=(after[0], after[1]) if after else None
+        )
+    following = encode_cursor(found[limit - 1].created_at, found[limit - 1].key) if len(found) > limit else None
+    return Page(data=[StoreOut.of(one, edge.public_url) for one in found[:limit]], next=following)
+
+
+@router.get("/v1/stores/{key}")
+async def get_store(
+    key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
+) -> StoreOut:
+    """One store."""
+    async with edge.database.reading() as tx:
+        found = await records.one_store(tx, principal.tenant, key)
+    if found is None:
+        raise not_found("store")
+    return StoreOut.of(found, edge.public_url)
+
+
+# Deliveries ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/v1/deliveries")
+async def get_deliveries(
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:read"))],
+    store: StoreFilter = None,
+    topic: TopicFilter = None,
+    outcome: OutcomeName | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DeliveryOut]:
+    """What was received and what became of it, newest first."""
+    before = str(decode_cursor(cursor, UUID)[0]) if cursor is not None else None
+    wanted = Wanted(tenant=principal.tenant, store=store, topic=topic, before=before)
+    async with edge.database.reading() as tx:
+        found = await archive.newest(tx, wanted, outcome, limit + 1)
+    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    return Page(data=[DeliveryOut.of(one) for one in found[:limit]], next=following)
+
+
+@router.get("/v1/deliveries/counts")
+async def get_delivery_counts(
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:read"))],
+    store: StoreFilter = None,
+) -> CountsOut:
+    """Deliveries by outcome, and the requests that became none: refused ones by reason, and repeated ones."""
+    await edge.tally.flush()
+    async with edge.database.reading() as tx:
+        outcomes = await records.outcome_counts(tx, principal.tenant, store)
+        outcomes |= await archive.dead_and_pending(tx, principal.tenant, store)
+        refused = await records.request_counts(tx, principal.tenant, store)
+    duplicates = refused.pop(DUPLICATE, 0)
+    return CountsOut(store=store, **outcomes, refused=refused, duplicates=duplicates)
+
+
+@router.get("/v1/deliveries/{id}")
+async def get_delivery(
+    id: UUID,  # noqa: A002 (the path says so)
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:read"))],
+) -> DeliveryDetail:
+    """One delivery with the headers and the body that were sent."""
+    async with edge.database.reading() as tx:
+        found = await archive.one(tx, principal.tenant, str(id))
+    if found is None:
+        raise not_found("delivery")
+    one, sent = found
+    body, encoding = shown_body(sent.body) if sent is not None else (None, None)
+    headers = sent.headers if sent is not None else None
+    return DeliveryDetail(**DeliveryOut.of(one).model_dump(), headers=headers, body=body, body_encoding=encoding)
+
+
+# First-party events --------------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/events", status_code=202)
+async def post_event(
+    body: EventIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("events:write"))]
+) -> Accepted:
+    """Takes what the merchant's own site has to tell. The same `id` of the same store counts once."""
+    registered = edge.registry.find(body.store)
+    if registered is None or registered.tenant != principal.tenant:
+        raise invalid("/store", "There is no such store.")
+    now = edge.clock.now()
+    if body.time is not None and body.time - now > events.AHEAD:
+        raise invalid("/time", "This is more than five minutes ahead.")
+    event = events.FirstPartyEvent(
+        id=body.id,
+        type=body.type,
+        time=body.time or now,
+        profile=body.profile.identifiers(),
+        properties=body.properties,
+    )
+    if (wrong := events.wrong_property(event)) is not None:
+        raise invalid(*wrong)
+    delivery = events.delivery_of(event, registered.key, now)
+    journalled = event_of(
+        delivery,
+        id=new_id(),
+        tenant=registered.tenant,
+        root=events.root_of(event.profile),
+        time=now,
+        traceparent=current_traceparent(),
+    )
+    try:
+        await edge.journal.append(journalled, digest_of(registered.key, delivery.platform, event.id))
+    except Unavailable as error:
+        retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
+        raise Problem(503, "unavailable", "The event could not be stored. Try again.", headers=retry) from error
+    return Accepted(id=body.id)

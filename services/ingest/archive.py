@@ -1,0 +1,189 @@
+"""Where a delivery is to be found: looked at (`deliveries`), dead (`dead_letters`), or still pending in the journal.
+
+The three are disjoint at any one moment, so all of it is read in one snapshot (`Database.reading`).
+"""
+
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, literal_column, or_, select
+
+from libs.common.contracts import codec
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Tx
+from services.ingest.journal import SOURCE, origin_of
+from services.ingest.tables import dead_letters, deliveries, log_journal, log_partitions, positions
+
+CONSUMER = "normalise"
+"""The consumer whose position parts the journal into what was looked at and what is pending."""
+
+OutcomeName = Literal["pending", "observed", "parked", "dead", "ignored"]
+OUTCOMES: tuple[OutcomeName, ...] = get_args(OutcomeName)
+_DEAD_STATES = ("dead", "replay", "discarded")
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """One delivery and what became of it."""
+
+    id: str
+    store: str
+    platform: str
+    topic: str
+    delivery_id: str
+    received_at: datetime
+    origin: str
+    outcome: str
+    reason: str | None = None
+    object: str | None = None
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which deliveries."""
+
+    tenant: str
+    store: str | None = None
+    topic: str | None = None
+    before: str | None = None
+    """Only ids lower than this one."""
+
+
+async def newest(tx: Tx, wanted: Wanted, outcome: OutcomeName | None, limit: int) -> list[Found]:
+    """Newest first (ids grow with arrival), at most `limit`."""
+    found: list[Found] = []
+    if outcome in {None, "pending"} and (pending := await _pending(tx, wanted)) is not None:
+        found += [_journalled(row, "pending") for row in await _rows(tx, pending, log_journal.c.id, limit)]
+    if outcome in {None, "dead"}:
+        found += [_journalled(row, "dead") for row in await _rows(tx, _dead(wanted), dead_letters.c.event_id, limit)]
+    if outcome not in {"pending", "dead"}:
+        seen = _seen(wanted)
+        if outcome is not None:
+            seen = seen.where(deliveries.c.outcome == outcome)
+        found += [_found(row) for row in await _rows(tx, seen, deliveries.c.id, limit)]
+    return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
+
+
+async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | None] | None:
+    """A delivery with what was sent; the latter is None once the journal's retention has passed."""
+    wanted = Wanted(tenant=tenant)
+    row = await _first(tx, _seen(wanted).where(deliveries.c.id == delivery))
+    if row is not None:
+        place = and_(log_journal.c.partition == row["journal_partition"], log_journal.c.offset == row["journal_offset"])
+        raw = await _first(tx, select(log_journal.c.data).where(place, log_journal.c.tenant == tenant))
+        return _found(row), _sent(raw["data"]) if raw is not None else None
+    row = await _first(tx, _dead(wanted).where(dead_letters.c.event_id.collate("C") == delivery))
+    if row is not None:
+        return _journalled(row, "dead"), _sent(row["data"])
+    pending = await _pending(tx, wanted)
+    row = None if pending is None else await _first(tx, pending.where(log_journal.c.id == delivery))
+    return None if row is None else (_journalled(row, "pending"), _sent(row["data"]))
+
+
+async def dead_and_pending(tx: Tx, tenant: str, store: str | None) -> dict[str, int]:
+    """How many lie there."""
+    wanted = Wanted(tenant=tenant, store=store)
+    counts = {}
+    for name, query in (("dead", _dead(wanted)), ("pending", await _pending(tx, wanted))):
+        if query is not None:
+            counts[name] = int(await tx.sql.scalar(query.with_only_columns(func.count())) or 0)
+    return counts
+
+
+def _seen(wanted: Wanted) -> Select[Any]:
+    query = select(deliveries).where(deliveries.c.tenant == wanted.tenant)
+    if wanted.store is not None:
+        query = query.where(deliveries.c.store == wanted.store)
+    if wanted.topic is not None:
+        query = query.where(deliveries.c.topic == wanted.topic)
+    return query if wanted.before is None else query.where(deliveries.c.id < wanted.before)
+
+
+def _dead(wanted: Wanted) -> Select[Any]:
+    d = dead_letters.c
+    query = select(d.event_id.label("id"), d.event_source.label("source"), d.event_time.label("time"), d.data, d.reason)
+    return query.where(
+        d.tenant == wanted.tenant,
+        d.consumer == CONSUMER,
+        d.state.in_(_DEAD_STATES),
+        *_filters(wanted, d.event_id, d.event_source),
+    )
+
+
+async def _pending(tx: Tx, wanted: Wanted) -> Select[Any] | None:
+    """None when there is nothing: asking the whole journal for it would take long."""
+    j = log_journal.c
+    unread = [
+        and_(j.partition == partition, j.offset >= first, j.offset < end)
+        for partition, first, end in await tx.sql.execute(_UNREAD)
+    ]
+    if not unread:
+        return None
+    query = select(j.id, j.source, j.time, j.data, literal_column("NULL").label("reason"))
+    return query.where(or_(*unread), j.tenant == wanted.tenant, *_filters(wanted, j.id, j.source))
+
+
+_FIRST = func.coalesce(positions.c.next_offset, 0)
+_UNREAD = (
+    select(log_partitions.c.partition, _FIRST, log_partitions.c.next_offset)
+    .select_from(
+        log_partitions.outerjoin(
+            positions,
+            and_(
+                positions.c.consumer == CONSUMER,
+                positions.c.topic == log_partitions.c.topic,
+                positions.c.partition == log_partitions.c.partition,
+            ),
+        )
+    )
+    .where(log_partitions.c.topic == JOURNAL.name, log_partitions.c.next_offset > _FIRST)
+)
+"""Of each partition that is not read to its end: where the pending deliveries begin and end."""
+
+
+def _filters(wanted: Wanted, id_: ColumnElement[str], source: ColumnElement[str]) -> list[ColumnElement[bool]]:
+    filters = []
+    platform, store = func.split_part(source, "/", 3), func.split_part(source, "/", 4)
+    if wanted.store is not None:
+        filters.append(store == wanted.store)
+    if wanted.topic is not None:
+        filters.append(source == func.concat(SOURCE, "/", platform, "/", store, "/", wanted.topic))
+    if wanted.before is not None:
+        filters.append(id_.collate("C") < wanted.before)
+    return filters
+
+
+async def _rows(tx: Tx, query: Select[Any], newest_by: ColumnElement[Any], limit: int) -> list[RowMapping]:
+    # Ids are hexadecimal text in the log: the order of their bytes is the order of time.
+    order = newest_by if newest_by is deliveries.c.id else newest_by.collate("C")
+    return list((await tx.sql.execute(query.order_by(order.desc()).limit(limit))).mappings())
+
+
+async def _first(tx: Tx, query: Select[Any]) -> RowMapping | None:
+    row: RowMapping | None = (await tx.sql.execute(query.limit(1))).mappings().first()
+    return row
+
+
+def _found(row: RowMapping) -> Found:
+    return Found(**{name: row[name] for name in Found.__struct_fields__})
+
+
+def _journalled(row: RowMapping, outcome: OutcomeName) -> Found:
+    platform, store, topic = origin_of(row["source"])
+    sent = _sent(row["data"])
+    return Found(
+        id=row["id"],
+        store=store,
+        platform=platform,
+        topic=topic,
+        delivery_id=sent.delivery_id,
+        received_at=row["time"],
+        origin=sent.origin,
+        outcome=outcome,
+        reason=row["reason"],
+    )
+
+
+def _sent(data: bytes) -> Delivery:
+    delivery: Delivery = codec.decode(JOURNAL.name, "delivery.received", data)
+    return delivery

@@ -1,0 +1,59 @@
+"""What one API process of ingest holds between requests."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from libs.common.clock import Clock
+from libs.common.crypto import Keyring
+from libs.common.db import Database
+from services.ingest.journal import Journal
+from services.ingest.registry import Registry
+from services.ingest.tally import Tally
+from services.ingest.webhooks import Limits, WebhookEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Everything between the network and the journal."""
+
+    database: Database
+    clock: Clock
+    keyring: Keyring
+    registry: Registry
+    journal: Journal
+    tally: Tally
+    endpoint: WebhookEndpoint
+    public_url: str
+    """Where shops reach us, without a slash at the end."""
+
+    @classmethod
+    def build(
+        cls,
+        database: Database,
+        clock: Clock,
+        keyring: Keyring,
+        *,
+        public_url: str,
+        limits: Limits,
+        wait: float,
+        queue_length: int,
+        queue_bytes: int,
+    ) -> Self:
+        """`wait`: seconds until a delivery that is not committed is refused; `queue_*`: how many may wait."""
+        registry = Registry(database, keyring)
+        journal = Journal(database, wait=wait, queue_length=queue_length, queue_bytes=queue_bytes)
+        tally = Tally(database)
+        endpoint = WebhookEndpoint(registry, journal, tally, clock, limits)
+        return cls(database, clock, keyring, registry, journal, tally, endpoint, public_url.rstrip("/"))
+
+    async def start(self) -> None:
+        """Loads the stores and begins to commit."""
+        await self.registry.start()
+        self.journal.start()
+        self.tally.start()
+
+    async def stop(self) -> None:
+        """Commits what waits, writes the counts, ends."""
+        await self.journal.stop()
+        await self.tally.stop()
+        await self.registry.stop()

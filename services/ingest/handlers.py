@@ -1,0 +1,94 @@
+"""The normaliser: deliveries in, observations out."""
+
+from typing import assert_never
+
+from libs.common.batch import Batch, Reject
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import COMMERCE
+from libs.common.log.base import Record
+from services.ingest import events, store
+from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Unreadable, normalise
+from services.ingest.outcome import Arrival, StoreFacts
+from services.ingest.store import DeliveryRow
+
+
+async def on_deliveries_received(batch: Batch) -> None:
+    """Emits what each delivery shows, and writes what it turned out to be.
+
+    A dead one leaves no row: its dead letter is the only place that says so, until its replay succeeds.
+    """
+    received: list[tuple[Record, Delivery]] = []
+    for record in batch.records:
+        try:
+            received.append((record, batch.data(record)))
+        except Reject as error:
+            batch.reject(record, error.reason)
+    stores = await store.store_facts(batch.tx, ((record.tenant, delivery.store) for record, delivery in received))
+    rows: list[DeliveryRow] = []
+    for record, delivery in received:
+        facts = stores.get((record.tenant, delivery.store))
+        if facts is None:
+            batch.reject(record, "no such store")
+            continue
+        try:
+            outcome = _outcome(record, delivery, facts)
+        except Unreadable as error:
+            batch.reject(record, error.reason)
+            continue
+        _emit(batch, record, delivery, outcome)
+        rows.append(_row(record, delivery, outcome))
+    await store.save_deliveries(batch.tx, rows)
+
+
+def _outcome(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
+    if delivery.platform != "events":
+        return normalise(delivery, store=facts, received_at=record.time, position=record.offset, delivery_ref=record.id)
+    return events.observe(
+        Arrival(
+            store=facts,
+            platform="events",
+            headers=delivery.headers,
+            body=delivery.body,
+            received_at=record.time,
+            position=record.offset,
+            origin="backfill" if delivery.origin == "backfill" else "live",
+            delivery=record.id,
+        )
+    )
+
+
+def _emit(batch: Batch, record: Record, delivery: Delivery, outcome: Outcome) -> None:
+    if isinstance(outcome, Observations):
+        for type_, root, observed in outcome.observations:
+            key = f"{delivery.store}:{root}"
+            batch.emit(COMMERCE, type_, observed, key=key, time=observed.updated_at, cause=record)
+
+
+def _row(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
+    name, reason, root = _told(outcome)
+    return DeliveryRow(
+        tenant=record.tenant,
+        id=record.id,
+        store=delivery.store,
+        platform=delivery.platform,
+        topic=delivery.topic,
+        delivery_id=delivery.delivery_id,
+        received_at=record.time,
+        origin=delivery.origin,
+        outcome=name,
+        reason=reason,
+        object=root,
+        journal_partition=record.partition,
+        journal_offset=record.offset,
+    )
+
+
+def _told(outcome: Outcome) -> tuple[str, str | None, str | None]:
+    match outcome:
+        case Observations(observations):
+            return "observed", None, observations[0].root if observations else None
+        case Parked(reason):
+            return "parked", reason, None
+        case Ignored(reason):
+            return "ignored", reason, None
+    assert_never(outcome)

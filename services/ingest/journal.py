@@ -1,0 +1,253 @@
+"""The journal's front: concurrent requests share one commit.
+
+While one group is being committed the next one gathers, so groups grow with the load and nobody waits for company.
+Whoever appends is told once the commit is there, or that it cannot be had in time; never both.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import asyncpg
+from prometheus_client import Counter, Histogram
+
+from libs.common.clock import monotonic
+from libs.common.contracts import codec
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Database, is_transient
+from libs.common.log.base import Event
+from libs.common.log.bell import ring
+from libs.common.log.postgres import append_unique
+from libs.common.telemetry import get_logger
+
+APPENDED = Counter("regulars_ingest_deliveries_total", "Deliveries committed to the journal.")
+GROUP = Histogram("regulars_ingest_group_size", "Deliveries in one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+COMMIT = Histogram("regulars_ingest_commit_seconds", "Time of one commit of the journal.")
+FAILED = Counter("regulars_ingest_commit_failures_total", "Commits of the journal that failed or took too long.")
+
+GROUP_LENGTH = 256
+GROUP_BYTES = 8 * 1024 * 1024
+LANES = 2
+"""Commits under way at one time: while one waits for the disk the other one's rows are on their way."""
+OVERLAP = 16
+"""So many must be waiting before a second commit begins beside the first: each commit has its price."""
+DIGEST_BYTES = 16
+"""Of SHA-256: no two deliveries ever share them, and the index stays half as big."""
+BELL_SECONDS = 0.02
+"""Least time between two rings: NOTIFY is a commit of its own."""
+RETRY_SECONDS = 0.05
+SOURCE = "/webhooks"
+
+log = get_logger(__name__)
+
+
+class Unavailable(Exception):
+    """Nothing was promised: come back later. `reason` is `overloaded` or `journal`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Waiting(NamedTuple):
+    event: Event
+    digest: bytes
+    since: float
+    answer: "asyncio.Future[bool]"
+
+
+def digest_of(*identity: str, body: bytes = b"") -> bytes:
+    """What makes a delivery the same one again. No part may hold a NUL (headers cannot)."""
+    digest = sha256("\0".join((*identity, "")).encode())
+    digest.update(body)
+    return digest.digest()[:DIGEST_BYTES]
+
+
+def source_of(delivery: Delivery) -> str:
+    """The event's CloudEvents source: who sent it, and what about. `origin_of` takes it apart."""
+    return f"{SOURCE}/{delivery.platform}/{delivery.store}/{delivery.topic}"
+
+
+def origin_of(source: str) -> tuple[str, str, str]:
+    """Platform, store key and topic of a journal event's source."""
+    platform, store, topic = source.removeprefix(f"{SOURCE}/").split("/", 2)
+    return platform, store, topic
+
+
+class Journal:
+    """Appends deliveries for one API process."""
+
+    def __init__(self, database: Database, *, wait: float, queue_length: int, queue_bytes: int) -> None:
+        """`wait`: seconds that a delivery may take to be committed, all in all."""
+        self._database = database
+        self._wait = wait
+        self._queue_length = queue_length
+        self._queue_bytes = queue_bytes
+        self._queue: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._under_way = 0
+        self._news = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._unheard = asyncio.Event()
+        self._sessions: dict[int, asyncpg.Connection[Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins to commit; on the running loop."""
+        work = [self._work(lane) for lane in range(LANES)]
+        self._tasks = [asyncio.create_task(task) for task in (*work, self._expire(), self._ring())]
+
+    async def stop(self) -> None:
+        """Commits what is waiting, then ends."""
+        self._stop.set()
+        self._news.set()
+        self._unheard.set()
+        await asyncio.gather(*self._tasks)
+
+    def append(self, event: Event, digest: bytes) -> "asyncio.Future[bool]":
+        """Answers after the commit: True when it was appended, False when the digest was seen before.
+
+        Raises Unavailable, at once when there is no room, else from the future.
+        """
+        if self._stop.is_set():
+            raise Unavailable("journal")
+        if len(self._queue) >= self._queue_length or self._bytes + len(event.data) > self._queue_bytes:
+            raise Unavailable("overloaded")
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(event, digest, monotonic(), answer))
+        self._bytes += len(event.data)
+        if not self._under_way or len(self._queue) >= OVERLAP:
+            self._news.set()
+        return answer
+
+    def _take(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._queue and len(group) < GROUP_LENGTH and size < GROUP_BYTES:
+            waiting = self._queue.popleft()
+            size += len(waiting.event.data)
+            group.append(waiting)
+        self._bytes -= size
+        if not self._queue and not self._stop.is_set():
+            self._news.clear()
+        return group
+
+    async def _work(self, lane: int) -> None:
+        while True:
+            await self._news.wait()
+            if self._under_way and len(self._queue) < OVERLAP and not self._stop.is_set():
+                self._news.clear()
+                continue
+            group = self._take()
+            if group:
+                self._under_way += 1
+                await self._commit(lane, group)
+                self._under_way -= 1
+                if self._queue:
+                    self._news.set()
+            elif self._stop.is_set():
+                break
+        if (session := self._sessions.pop(lane, None)) is not None:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await session.close(timeout=1)
+
+    async def _commit(self, lane: int, group: Sequence[_Waiting]) -> None:
+        started = monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, group[0].since + self._wait - started)):
+                appended = await self._append(lane, group)
+        except Exception as error:
+            # A commit that is late may still happen; nobody was told that it did, and a repeat is found by its digest.
+            self._cut(lane)
+            _refuse(group)
+            FAILED.inc()
+            if is_transient(error):
+                log.warning("journal unavailable", error=type(error).__name__, deliveries=len(group))
+            else:
+                log.exception("journal fault", deliveries=len(group))
+            return
+        COMMIT.observe(monotonic() - started)
+        GROUP.observe(len(group))
+        APPENDED.inc(sum(appended))
+        self._unheard.set()
+        for waiting, was_appended in zip(group, appended, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(was_appended)
+
+    async def _append(self, lane: int, group: Sequence[_Waiting]) -> list[bool]:
+        """Tries again and again until time is up, so that a restart of the database goes unnoticed.
+
+        Trying again is safe: what a lost connection did commit is found by its digest.
+        """
+        events, digests = [w.event for w in group], [w.digest for w in group]
+        while True:
+            try:
+                return await append_unique(await self._session(lane), JOURNAL, events, digests)
+            except Exception as error:
+                if not is_transient(error) or self._stop.is_set():
+                    raise
+                FAILED.inc()
+                self._cut(lane)
+                await self._pause(RETRY_SECONDS)
+
+    async def _session(self, lane: int) -> "asyncpg.Connection[Any]":
+        session = self._sessions.get(lane)
+        if session is None or session.is_closed():
+            session = self._sessions[lane] = await self._database.session()
+        return session
+
+    def _cut(self, lane: int) -> None:
+        if (session := self._sessions.pop(lane, None)) is not None:
+            session.terminate()
+
+    async def _expire(self) -> None:
+        """Answers those whom no lane came to in time."""
+        while not self._stop.is_set():
+            await self._pause(self._wait / 8)
+            latest = monotonic() - self._wait
+            while self._queue and self._queue[0].since < latest:
+                waiting = self._queue.popleft()
+                self._bytes -= len(waiting.event.data)
+                _refuse([waiting])
+
+    async def _ring(self) -> None:
+        """Wakes the normaliser."""
+        while not self._stop.is_set():
+            await self._unheard.wait()
+            self._unheard.clear()
+            try:
+                async with asyncio.timeout(self._wait), self._database.autocommit() as pg:
+                    await ring(pg, {JOURNAL.name})
+            except Exception as error:
+                # Nothing is lost: a reader looks for himself each second.
+                if not is_transient(error):
+                    log.exception("bell fault")
+            await self._pause(BELL_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+
+def event_of(delivery: Delivery, *, id: str, tenant: str, root: str, time: Any, traceparent: str | None) -> Event:  # noqa: A002
+    """The journal's event of a delivery; `root` as `services.ingest.normalise.root_key` has it."""
+    return Event(
+        id=id,
+        type="delivery.received",
+        source=source_of(delivery),
+        tenant=tenant,
+        key=f"{delivery.store}:{root}",
+        time=time,
+        data=codec.encode(JOURNAL.name, delivery),
+        traceparent=traceparent,
+    )
+
+
+def _refuse(group: Sequence[_Waiting]) -> None:
+    for waiting in group:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(Unavailable("journal"))

@@ -1,0 +1,50 @@
+"""Ingest's HTTP role."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from libs.common.clock import Clock, clock_from
+from libs.common.crypto import Keyring
+from libs.common.db import Database
+from libs.common.web import Service, build_app
+from services.ingest.api import router
+from services.ingest.archive import CONSUMER
+from services.ingest.edge import Edge
+from services.ingest.settings import SCHEMA, IngestSettings
+from services.ingest.webhooks import PATH, Limits
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def service(settings: IngestSettings, database: Database, clock: Clock) -> Service:
+    """Ingest, to be put behind an address."""
+    edge = Edge.build(
+        database,
+        clock,
+        Keyring.from_settings(settings),
+        public_url=settings.public_url,
+        limits=Limits(settings.webhook_max_body, settings.webhook_body_seconds, settings.webhook_reading_bytes),
+        wait=settings.journal_wait_seconds,
+        queue_length=settings.journal_queue_length,
+        queue_bytes=settings.journal_queue_bytes,
+    )
+    return Service(
+        name=SCHEMA,
+        router=router,
+        database=database,
+        state=edge,
+        consumers=(CONSUMER,),
+        migrations=MIGRATIONS,
+        routes=[Route(PATH, edge.endpoint, methods=["POST"])],
+        start=edge.start,
+        stop=edge.stop,
+    )
+
+
+def create_app(settings: IngestSettings) -> FastAPI:
+    """Ingest alone."""
+    clock = clock_from(settings.clock_path)
+    database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
+    return build_app([service(settings, database, clock)], settings=settings, clock=clock)

@@ -1,0 +1,221 @@
+"""What the API takes and answers."""
+
+import base64
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic_core import PydanticCustomError
+
+from libs.common.contracts.commerce import Identifiers
+from libs.common.money import known_currency
+from services.ingest import events
+from services.ingest.archive import Found, OutcomeName
+from services.ingest.registration import MAX_SECRETS, domain_of, timezones
+from services.ingest.signatures import MAX_SECRET, MIN_SECRET
+from services.ingest.store import Store
+
+ConsentPolicy = Literal["explicit", "soft_opt_in"]
+_PHONE = re.compile(r"\+?[0-9 ()./-]{5,32}")
+_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
+_MAX_PROPERTIES = 50
+_MAX_PROPERTY = 1024
+
+# PostgreSQL keeps no NUL in a text.
+_NO_NUL = r"^[^\x00]*$"
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=_NO_NUL)]
+Secret = Annotated[SecretStr, Field(min_length=MIN_SECRET, max_length=MAX_SECRET)]
+Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL)]
+
+
+class StoreIn(BaseModel):
+    """A store to register or to change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    platform: Literal["shopify", "woocommerce"]
+    domain: Annotated[Text, Field(description="Host name; a scheme and a path are cut off.", examples=["shop.example"])]
+    secrets: Annotated[
+        list[Secret],
+        Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign now; never shown again."),
+    ]
+    currency: Annotated[str, Field(description="ISO 4217 code.", examples=["EUR"])]
+    timezone: Annotated[str, Field(description="IANA name.", examples=["Europe/Berlin"])]
+    name: Annotated[Text | None, Field(description="Default: the domain.")] = None
+    consent: Annotated[
+        ConsentPolicy | None,
+        Field(description="Who may be written to: those subscribed, or buyers as well. Default: explicit."),
+    ] = None
+
+    @field_validator("domain")
+    @classmethod
+    def _host(cls, text: str) -> str:
+        return domain_of(text)
+
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, code: str) -> str:
+        code = code.strip().upper()
+        if not known_currency(code):
+            raise PydanticCustomError("currency", "This is not an ISO 4217 currency code.")
+        return code
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        if name not in timezones():
+            raise PydanticCustomError("timezone", "This is not an IANA time zone.")
+        return name
+
+
+class StoreOut(BaseModel):
+    """A store, without its secrets."""
+
+    store_key: str
+    webhook_url: str
+    platform: str
+    domain: str
+    currency: str
+    timezone: str
+    name: str
+    consent: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, store: Store, public_url: str) -> Self:
+        """`public_url`: where shops reach us."""
+        return cls(
+            store_key=store.key,
+            webhook_url=f"{public_url}/webhooks/{store.platform}/{store.key}",
+            platform=store.platform,
+            domain=store.domain,
+            currency=store.currency,
+            timezone=store.timezone,
+            name=store.name,
+            consent=store.consent,
+            created_at=store.created_at,
+        )
+
+
+class DeliveryOut(BaseModel):
+    """A delivery and what became of it."""
+
+    id: str
+    store: str
+    platform: str
+    topic: str
+    delivery_id: str
+    received_at: datetime
+    origin: str
+    outcome: OutcomeName
+    reason: str | None
+    object: Annotated[str | None, Field(description="The object that it speaks of, such as `order:1001`.")]
+
+    @classmethod
+    def of(cls, found: Found) -> Self:
+        """As found."""
+        return cls.model_validate(found, from_attributes=True)
+
+
+class DeliveryDetail(DeliveryOut):
+    """A delivery as it was sent; headers and body are null once the journal's retention has passed."""
+
+    headers: dict[str, str] | None
+    body: str | None
+    body_encoding: Annotated[Literal["text", "base64"] | None, Field(description="base64 when the body is not UTF-8.")]
+
+
+class CountsOut(BaseModel):
+    """Deliveries by outcome, and requests that became none."""
+
+    store: str | None
+    pending: int = 0
+    observed: int = 0
+    parked: int = 0
+    dead: int = 0
+    ignored: int = 0
+    refused: Annotated[dict[str, int], Field(description="By reason: bad_signature, too_large, slow, overloaded, …")]
+    duplicates: int
+
+
+class ProfileIn(BaseModel):
+    """Whom an event speaks of; at least one is needed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=254)] = None
+    phone: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=32)] = None
+    customer_id: Identifier | None = None
+    cart_token: Identifier | None = None
+    checkout_token: Identifier | None = None
+
+    @field_validator("email")
+    @classmethod
+    def _an_email(cls, text: str | None) -> str | None:
+        if text is not None and not _EMAIL.fullmatch(text):
+            raise PydanticCustomError("email", "This is not an e-mail address.")
+        return text
+
+    @field_validator("phone")
+    @classmethod
+    def _a_phone(cls, text: str | None) -> str | None:
+        if text is not None and not _PHONE.fullmatch(text):
+            raise PydanticCustomError("phone", "This is not a phone number.")
+        return text
+
+    def identifiers(self) -> Identifiers:
+        """As the contract has them."""
+        return Identifiers(**self.model_dump(exclude_none=True))
+
+
+class EventIn(BaseModel):
+    """A first-party event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[Identifier, Field(description="The sender's own; the same id of the same store counts once.")]
+    type: events.EventType
+    time: Annotated[AwareDatetime | None, Field(description="When it happened. Default: now.")] = None
+    store: Annotated[str, Field(max_length=64, description="A store's key.")]
+    profile: ProfileIn
+    properties: Annotated[dict[str, events.Scalar], Field(max_length=_MAX_PROPERTIES)] = {}
+
+    @field_validator("time")
+    @classmethod
+    def _utc(cls, time: datetime | None) -> datetime | None:
+        return time.astimezone(UTC) if time is not None else None
+
+    @field_validator("profile")
+    @classmethod
+    def _somebody(cls, profile: ProfileIn) -> ProfileIn:
+        if not profile.model_dump(exclude_none=True):
+            raise PydanticCustomError("profile", "At least one identifier is needed.")
+        return profile
+
+    @field_validator("properties")
+    @classmethod
+    def _small(cls, properties: dict[str, events.Scalar]) -> dict[str, events.Scalar]:
+        for name, value in properties.items():
+            texts = [name, value] if isinstance(value, str) else [name]
+            if any(len(text) > _MAX_PROPERTY or "\0" in text for text in texts):
+                raise PydanticCustomError("property", "Names and texts may have 1024 characters, none of them NUL.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise PydanticCustomError("property", "Numbers must be finite.")
+        return properties
+
+
+class Accepted(BaseModel):
+    """The event is stored; or had been."""
+
+    id: str
+    status: Literal["accepted"] = "accepted"
+
+
+def shown_body(body: bytes) -> tuple[str, Literal["text", "base64"]]:
+    """A body as JSON can carry it."""
+    try:
+        return body.decode(), "text"
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode(), "base64"

@@ -1,0 +1,87 @@
+"""A journalled delivery in, what it shows out. Pure: the same delivery gives the same events at any time."""
+
+import re
+from datetime import datetime
+from hashlib import blake2b
+from typing import cast
+
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.types import Origin
+from services.ingest import shopify, woocommerce
+from services.ingest.outcome import (
+    Arrival,
+    Ignored,
+    Observation,
+    Observations,
+    Outcome,
+    Parked,
+    StoreFacts,
+    Unreadable,
+)
+from services.ingest.printed import identifier
+
+__all__ = [
+    "Ignored",
+    "Observation",
+    "Observations",
+    "Outcome",
+    "Parked",
+    "StoreFacts",
+    "Unreadable",
+    "normalise",
+    "root_key",
+]
+
+LONGEST_TOPIC = 100
+_TOPIC = re.compile(r"[^a-z0-9_./-]")
+
+
+def normalise(
+    delivery: Delivery, *, store: StoreFacts, received_at: datetime, position: int, delivery_ref: str
+) -> Outcome:
+    """The observations in a delivery, or why there are none.
+
+    `received_at`: UTC; dates what neither body nor headers date. `position`: the delivery's offset in its journal
+    partition. `delivery_ref`: id of the journal's record. Raises `Unreadable`; its reason holds no personal data.
+    """
+    topic = _topic(delivery.topic)
+    match delivery.platform:
+        case "shopify" | "woocommerce" as platform:
+            arrival = Arrival(
+                store=store,
+                platform=platform,
+                headers=delivery.headers,
+                body=delivery.body,
+                received_at=received_at,
+                position=position,
+                origin=cast("Origin", delivery.origin),
+                delivery=delivery_ref,
+            )
+            read = shopify.normalise if platform == "shopify" else woocommerce.normalise
+            return read(topic, arrival)
+        case _:
+            return Parked("no normaliser for this platform")
+
+
+def root_key(platform: str, topic: str, body: bytes) -> str:
+    """The root object of a delivery, `order:1001`: the same text as `Observation.root` of what it becomes.
+
+    With the store's key before it, it chooses the partition, so that all that concerns one object keeps its order.
+    A body that names no root goes by its own digest. Never raises.
+    """
+    read = shopify.root if platform == "shopify" else woocommerce.root
+    try:
+        found = read(_topic(topic), body)
+    except Unreadable:
+        found = None
+    if found is not None:
+        kind, value = found
+        source_id = identifier(value)
+        if source_id is not None:
+            return f"{kind}:{source_id}"
+    return f"delivery:{blake2b(body, digest_size=16).hexdigest()}"
+
+
+def _topic(name: str) -> str:
+    """As the tables spell it; what is no topic at all must not blow up reasons and counters."""
+    return _TOPIC.sub("", name.strip().lower())[:LONGEST_TOPIC]

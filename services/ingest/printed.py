@@ -1,0 +1,185 @@
+"""How platforms print things: ids, text, dates, amounts, JSON itself; and what each is turned into.
+
+Everything here answers a value, None for "not said", or raises `Unreadable` with the field's name.
+"""
+
+import html
+import re
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from libs.common.money import LIMIT, known_currency, to_minor
+from services.ingest.outcome import Unreadable
+
+Scalar = str | int | float | bool | None
+"""Any JSON scalar: a field whose type has been seen to drift."""
+
+LONGEST_ID = 255
+MOST_PIECES = 10**8
+LARGEST_AMOUNT = 10**18
+"""In minor units: what fits into a bigint."""
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+T = TypeVar("T", bound=msgspec.Struct)
+
+_DECIMAL = re.compile(r"\s*[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?\s*", re.ASCII)
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*)"
+    rb"(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The body as its Struct. `Unreadable` names the JSON path that does not fit."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Unreadable(f"unexpected shape: {error}") from error
+    except msgspec.DecodeError as error:
+        mended = _LONE_SURROGATE.sub(_replaced, body)
+        if mended == body:
+            raise Unreadable(f"not JSON: {error}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"not JSON: {type(error).__name__}") from error
+    return decoded(decoder, mended)
+
+
+def _replaced(match: re.Match[bytes]) -> bytes:
+    """Half of a surrogate pair is no character: JSON allows it, UTF-8 and PostgreSQL do not."""
+    return match[1] + (match[2] or rb"\ufffd")
+
+
+def text(value: Scalar) -> str | None:
+    """Trimmed text without NUL characters, which PostgreSQL refuses; empty is None."""
+    if value is None or isinstance(value, bool):
+        return None
+    if not isinstance(value, str):
+        return str(value)
+    if "\x00" in value:
+        value = value.replace("\x00", "")
+    return value.strip() or None
+
+
+def first(*values: Scalar) -> str | None:
+    """The first of them that says something."""
+    for value in values:
+        found = text(value)
+        if found is not None:
+            return found
+    return None
+
+
+def title(value: Scalar) -> str:
+    """A product's name as people read it: WordPress prints `&amp;` for an ampersand."""
+    found = text(value)
+    return html.unescape(found) if found is not None and "&" in found else found or ""
+
+
+def link(value: Scalar) -> str | None:
+    """An address to link to; a scheme is put before one that goes by the page's own."""
+    found = text(value)
+    return f"https:{found}" if found and found.startswith("//") else found
+
+
+def identifier(value: Any) -> str | None:
+    """A platform's id as text: the number exactly, a GID's tail, a token without its `?key=`; 0 and empty are None."""
+    if isinstance(value, bool | float) or not value:
+        return None
+    if isinstance(value, int):
+        return str(value) if -(10**40) < value < 10**40 else None
+    found = text(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    if found.startswith("gid://"):
+        found = found.rpartition("/")[2]
+    found = found.partition("?")[0]
+    return found if 0 < len(found) <= LONGEST_ID and found != "0" else None
+
+
+def required(value: str | None, name: str) -> str:
+    """`value`, or `Unreadable`."""
+    if value is None:
+        raise Unreadable(f"{name}: missing")
+    return value
+
+
+def instant(value: Scalar, name: str, zone: str | None = None) -> datetime | None:
+    """A UTC instant from an ISO 8601 date, fractions cut to microseconds.
+
+    Without an offset it is local to `zone`, or UTC. Empty and WordPress's zero date (0000-00-00, -0001-11-30) are None.
+    """
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise Unreadable(f"{name}: not a date")
+    if value.startswith(("0000-00-00", "-0001-11-30")):
+        return None
+    try:
+        found = datetime.fromisoformat(value.strip())
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
+        found = found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Unreadable(f"{name}: not a date") from error
+    if not FIRST_YEAR <= found.year <= LAST_YEAR:
+        raise Unreadable(f"{name}: beyond any calendar of a shop")
+    return found
+
+
+def minor(value: Scalar | Decimal, currency: str, name: str) -> int | None:
+    """Minor units of a printed amount; null and empty are None."""
+    if value is None or value == "" or isinstance(value, bool):
+        return None
+    try:
+        return to_minor(value, currency)
+    except ValueError as error:
+        raise Unreadable(f"{name}: {error}") from error
+
+
+def decimal(value: Scalar, name: str) -> Decimal:
+    """A printed amount as it stands, for sums that are rounded once at their end; null and empty are 0."""
+    if value is None or value == "" or isinstance(value, bool):
+        return Decimal(0)
+    printed = value if isinstance(value, str) else repr(value)
+    if not _DECIMAL.fullmatch(printed):
+        raise Unreadable(f"{name}: not a decimal amount")
+    found = Decimal(printed)
+    if abs(found) > LIMIT:
+        raise Unreadable(f"{name}: amount beyond 10^15")
+    return found
+
+
+def bounded(value: int, name: str) -> int:
+    """An amount in minor units that was multiplied or summed up; `Unreadable` when no column holds it."""
+    if abs(value) > LARGEST_AMOUNT:
+        raise Unreadable(f"{name}: amount beyond 10^18 minor units")
+    return value
+
+
+def pieces(value: Scalar, name: str = "quantity") -> int:
+    """A quantity in whole pieces; 1.5 kg are 2. None is 0."""
+    found = value if type(value) is int else decimal(value, name).to_integral_value(ROUND_HALF_UP)
+    if not 0 <= found <= MOST_PIECES:
+        raise Unreadable(f"{name}: out of range")
+    return int(found)
+
+
+def currency_code(*values: Scalar) -> str:
+    """The first code that is printed, upper case; `Unreadable` when ISO 4217 does not know it."""
+    found = (first(*values) or "").upper()
+    if not known_currency(found):
+        raise Unreadable("currency: not an ISO 4217 code")
+    return found
+
+
+def whole(value: Scalar, name: str) -> int | None:
+    """A count that may be negative (oversold stock); null and empty are None."""
+    if value is None or value == "" or isinstance(value, bool):
+        return None
+    found = decimal(value, name).to_integral_value(ROUND_HALF_UP)
+    if abs(found) > MOST_PIECES:
+        raise Unreadable(f"{name}: out of range")
+    return int(found)

@@ -1,0 +1,30 @@
+"""What may be registered as a store."""
+
+import re
+from functools import cache
+from zoneinfo import available_timezones
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}(?::\d{{1,5}})?")
+_LONGEST_HOST = 253
+MAX_SECRETS = 8
+"""Active at one time; a rotation needs two."""
+
+
+def domain_of(text: str) -> str:
+    """`https://Shop.Example.com/wp/` is `shop.example.com`. ValueError when there is no host name in it."""
+    host = re.sub(r"^[a-z][a-z0-9+.-]*://", "", text.strip().lower())
+    host = re.split(r"[/?#]", host, maxsplit=1)[0].rpartition("@")[2].rstrip(".")
+    try:
+        host = host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        host = ""
+    if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
+        raise ValueError("not a host name")
+    return host
+
+
+@cache
+def timezones() -> frozenset[str]:
+    """The IANA names."""
+    return frozenset(available_timezones())

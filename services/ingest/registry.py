@@ -1,0 +1,119 @@
+"""The stores, in memory: a webhook to a store that does not exist costs no query."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from libs.common.crypto import Keyring
+from libs.common.db import Database, is_transient
+from libs.common.telemetry import get_logger
+from services.ingest import store
+from services.ingest.signatures import signing_keys
+
+REFRESH_SECONDS = 30.0
+"""Between looks of our own: a notification can be lost with its connection."""
+RETRY_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+class Registered(NamedTuple):
+    """What the webhook route must know of a store."""
+
+    tenant: str
+    key: str
+    platform: str
+    keys: tuple[bytes, ...]
+    """Of all active secrets."""
+    version: int
+
+
+class Registry:
+    """All registered stores of all tenants, kept up to date."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._stores: dict[str, Registered] = {}
+        self._changed: set[str] = set()
+        self._news = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def find(self, key: str) -> Registered | None:
+        """The store of a key."""
+        return self._stores.get(key)
+
+    async def start(self) -> None:
+        """Loads every store, and follows the changes from then on."""
+        session = await self._listen()
+        await self._load(None)
+        self._task = asyncio.create_task(self._follow(session))
+
+    async def stop(self) -> None:
+        """Stops following."""
+        self._stop.set()
+        self._news.set()
+        if self._task is not None:
+            await self._task
+
+    async def reload(self, key: str) -> None:
+        """Reads one store anew, for whoever just changed it: his next request must find it changed."""
+        await self._load([key])
+
+    def _remember(self, row: store.SealedStore) -> None:
+        """Takes over a store as it was just read or written."""
+        known = self._stores.get(row.key)
+        if known is not None and known.version >= row.version:
+            return
+        secrets = (self._keyring.open(sealed, store.context(row.tenant, row.key)) for sealed in row.secrets)
+        keys = (key for secret in secrets for key in signing_keys(row.platform, secret.decode()))
+        self._stores[row.key] = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version)
+
+    async def _load(self, keys: Iterable[str] | None) -> None:
+        async with self._database.reading() as tx:
+            rows = await store.sealed_stores(tx, keys)
+        for row in rows:
+            self._remember(row)
+
+    async def _follow(self, session: "asyncpg.Connection[Any] | None") -> None:
+        while not self._stop.is_set():
+            try:
+                if session is None or session.is_closed():
+                    session = await self._listen()
+                    self._changed.clear()
+                    await self._load(None)
+                await _wait(self._news, REFRESH_SECONDS)
+                self._news.clear()
+                changed, self._changed = self._changed, set()
+                await self._load(changed or None)
+            except Exception as error:
+                if is_transient(error):
+                    log.warning("stores not refreshed", error=type(error).__name__)
+                else:
+                    log.exception("stores not refreshed")
+                if session is not None:
+                    session.terminate()
+                session = None
+                await _wait(self._stop, RETRY_SECONDS)
+        if session is not None:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await session.close(timeout=1)
+
+    async def _listen(self) -> "asyncpg.Connection[Any]":
+        session = await self._database.session()
+        await session.add_listener(store.CHANNEL, self._on_notify)
+        session.add_termination_listener(lambda _: self._news.set())
+        return session
+
+    def _on_notify(self, _connection: object, _pid: int, _channel: str, key: object) -> None:
+        self._changed.add(str(key))
+        self._news.set()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

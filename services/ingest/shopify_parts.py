@@ -1,0 +1,154 @@
+"""What Shopify's orders, refunds and checkouts have in common: their pieces, and how each is read."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from libs.common.contracts import commerce
+from libs.common.contracts.commerce import Person
+from services.ingest.outcome import Arrival
+from services.ingest.printed import Scalar, bounded, first, identifier, instant, minor, pieces, text, title
+
+
+class ShopMoney(Struct):
+    """`…shop_money.shop_money`."""
+
+    amount: Scalar = None
+    currency_code: Scalar = None
+
+
+class MoneySet(Struct):
+    """`…shop_money`: one amount in the shop's money and, unread, in the buyer's."""
+
+    shop_money: ShopMoney | None = None
+
+
+class Allocation(Struct):
+    """What a line bears of a discount."""
+
+    amount: Scalar = None
+
+
+class TaxLine(Struct):
+    """One tax on a line; `rate` 0.19 is 19 %."""
+
+    price: Scalar = None
+    rate: Scalar = None
+
+
+class LineItem(Struct):
+    """A line of an order, a refund or a checkout."""
+
+    id: Scalar = None
+    product_id: Scalar = None
+    variant_id: Scalar = None
+    sku: Scalar = None
+    title: Scalar = None
+    quantity: Scalar = None
+    price: Scalar = None
+    total_discount: Scalar = None
+    discount_allocations: list[Allocation] | None = None
+    tax_lines: list[TaxLine] | None = None
+
+
+class Address(Struct):
+    """A billing, shipping or default address."""
+
+    first_name: Scalar = None
+    last_name: Scalar = None
+    phone: Scalar = None
+    country_code: Scalar = None
+
+
+AnyAddress = Address | Scalar | list[Any]
+
+
+class Customer(Struct):
+    """The customer record that orders and checkouts embed."""
+
+    id: Scalar = None
+    email: Scalar = None
+    phone: Scalar = None
+    first_name: Scalar = None
+    last_name: Scalar = None
+    default_address: AnyAddress = None
+
+
+AnyCustomer = Customer | Scalar | list[Any]
+
+
+def header(arrival: Arrival, name: str) -> str | None:
+    """A Shopify header of either family: `X-Shopify-Topic`, or `Shopify-Topic` of newer subscriptions."""
+    return text(arrival.headers.get(f"x-shopify-{name}") or arrival.headers.get(f"shopify-{name}"))
+
+
+def sent_at(arrival: Arrival) -> datetime:
+    """When Shopify says it happened, else when we got it: the date of what prints none itself."""
+    return instant(header(arrival, "triggered-at"), "Triggered-At header") or arrival.received_at
+
+
+def line(item: LineItem, currency: str, *, tax_inside: bool) -> commerce.Line:
+    """One line; its total bears its discounts and, whatever the shop prints, no tax."""
+    quantity = pieces(item.quantity)
+    price = minor(item.price, currency, "price") or 0
+    tax = total_of((tax.price for tax in item.tax_lines or ()), currency, "tax_lines.price") if tax_inside else 0
+    return commerce.Line(
+        title=title(item.title),
+        quantity=quantity,
+        price=price,
+        total=bounded(price * quantity - line_discount(item, currency) - tax, "line_items.price"),
+        source_id=identifier(item.id),
+        product_id=identifier(item.product_id),
+        variant_id=identifier(item.variant_id),
+        sku=text(item.sku),
+    )
+
+
+def line_discount(item: LineItem, currency: str) -> int:
+    """What was taken off the line: its shares of all discounts, or the one figure that old payloads print."""
+    if item.discount_allocations:
+        return total_of((each.amount for each in item.discount_allocations), currency, "discount_allocations.amount")
+    return minor(item.total_discount, currency, "total_discount") or 0
+
+
+def person(
+    customer: Customer,
+    billing: AnyAddress,
+    shipping: AnyAddress,
+    *,
+    email: str | None,
+    phone: str | None,
+    locale: str | None,
+) -> Person:
+    """Whom an order or checkout names; the object's own fields before the customer's, those before the addresses'."""
+    addresses = [address for address in (billing, shipping, customer.default_address) if isinstance(address, Address)]
+    return Person(
+        email=first(email, customer.email),
+        phone=first(phone, customer.phone, *(address.phone for address in addresses)),
+        first_name=first(customer.first_name, *(address.first_name for address in addresses)),
+        last_name=first(customer.last_name, *(address.last_name for address in addresses)),
+        locale=locale,
+        country=country(*(address.country_code for address in addresses)),
+    )
+
+
+def country(*codes: Scalar) -> str | None:
+    """The first two-letter code."""
+    return next((str(code).upper() for code in codes if isinstance(code, str) and len(code) == 2), None)  # noqa: PLR2004
+
+
+def flag(value: Scalar) -> bool | None:
+    """A boolean, or not said."""
+    return value if isinstance(value, bool) else None
+
+
+def total_of(values: Iterable[Scalar], currency: str, name: str) -> int:
+    """The sum of printed amounts, in minor units."""
+    return bounded(sum(minor(value, currency, name) or 0 for value in values), name)
+
+
+def shop_money(value: MoneySet | None, currency: str, name: str) -> int:
+    """A `…_set`'s amount in the shop's currency; 0 when absent."""
+    return minor(value.shop_money.amount, currency, name) or 0 if value and value.shop_money else 0

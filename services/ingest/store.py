@@ -1,0 +1,223 @@
+"""All SQL of ingest's own tables: stores, what deliveries turned out to be, and how often."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+from msgspec import Struct
+from sqlalchemy import func, select
+
+from libs.common.db import Tx
+from services.ingest.outcome import StoreFacts
+from services.ingest.tables import stores
+
+CHANNEL = "regulars_stores"
+"""NOTIFY channel; the payload is the key of a store that was registered or changed."""
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """A registered store, without its secrets."""
+
+    tenant: str
+    key: str
+    platform: str
+    domain: str
+    name: str
+    currency: str
+    timezone: str
+    consent: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class SealedStore(Struct, frozen=True, kw_only=True):
+    """What the webhook route needs of a store."""
+
+    tenant: str
+    key: str
+    platform: str
+    secrets: list[bytes]
+    version: int
+
+
+class DeliveryRow(NamedTuple):
+    """One delivery that was looked at and is not dead. The order is that of `save_deliveries`."""
+
+    tenant: str
+    id: str
+    store: str
+    platform: str
+    topic: str
+    delivery_id: str
+    received_at: datetime
+    origin: str
+    outcome: str
+    reason: str | None
+    object: str | None
+    journal_partition: int
+    journal_offset: int
+
+
+_STORE = "tenant, key, platform, domain, name, currency, timezone, consent, version, created_at, updated_at"
+
+
+def context(tenant: str, key: str) -> bytes:
+    """What a store's secrets are sealed for."""
+    return f"store/{tenant}/{key}/secret".encode()
+
+
+# Stores --------------------------------------------------------------------------------------------------------------
+
+
+async def lock_domain(tx: Tx, tenant: str, platform: str, domain: str) -> Store | None:
+    """The tenant's store of this domain, locked to be changed; None when there is none, and nobody else can make it."""
+    await tx.pg.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{tenant}\n{platform}\n{domain}")
+    row = await tx.pg.fetchrow(
+        f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND platform = $2 AND domain = $3 FOR UPDATE",
+        tenant,
+        platform,
+        domain,
+    )
+    return Store(**dict(row)) if row else None
+
+
+async def save_store(tx: Tx, saved: Store, secrets: Sequence[bytes]) -> None:
+    """Writes a new store or a changed one; tells every process once it has committed."""
+    await tx.pg.execute(
+        f"""
+        INSERT INTO stores ({_STORE}, secrets) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        ON CONFLICT (tenant, key) DO UPDATE SET name = excluded.name, currency = excluded.currency,
+            timezone = excluded.timezone, consent = excluded.consent, secrets = excluded.secrets,
+            version = excluded.version, updated_at = excluded.updated_at
+        """,
+        saved.tenant,
+        saved.key,
+        saved.platform,
+        saved.domain,
+        saved.name,
+        saved.currency,
+        saved.timezone,
+        saved.consent,
+        saved.version,
+        saved.created_at,
+        saved.updated_at,
+        list(secrets),
+    )
+    await tx.pg.execute("SELECT pg_notify($1, $2)", CHANNEL, saved.key)
+
+
+async def one_store(tx: Tx, tenant: str, key: str) -> Store | None:
+    """A store of the tenant."""
+    row = await tx.pg.fetchrow(f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND key = $2", tenant, key)
+    return Store(**dict(row)) if row else None
+
+
+async def list_stores(tx: Tx, tenant: str, *, limit: int, after: tuple[datetime, str] | None) -> list[Store]:
+    """Oldest first, from behind `(created_at, key)`."""
+    columns = [stores.c[name.strip()] for name in _STORE.split(",")]
+    query = select(*columns).where(stores.c.tenant == tenant).order_by(stores.c.created_at, stores.c.key).limit(limit)
+    if after is not None:
+        query = query.where(func.row(stores.c.created_at, stores.c.key) > func.row(*after))
+    return [Store(**row) for row in (await tx.sql.execute(query)).mappings()]
+
+
+async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]:
+    """The stores of these keys, or all there are."""
+    rows = await tx.pg.fetch(
+        "SELECT tenant, key, platform, secrets, version FROM stores WHERE $1::text[] IS NULL OR key = ANY($1)",
+        None if keys is None else list(keys),
+    )
+    return [SealedStore(**dict(row)) for row in rows]
+
+
+async def store_facts(tx: Tx, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoreFacts]:
+    """By (tenant, key)."""
+    pairs = sorted(set(wanted))
+    rows = await tx.pg.fetch(
+        """
+        SELECT tenant, key, currency, timezone FROM stores
+        JOIN unnest($1::text[], $2::text[]) AS u(tenant, key) USING (tenant, key)
+        """,
+        [tenant for tenant, _ in pairs],
+        [key for _, key in pairs],
+    )
+    return {
+        (row["tenant"], row["key"]): StoreFacts(key=row["key"], currency=row["currency"], timezone=row["timezone"])
+        for row in rows
+    }
+
+
+# Deliveries ----------------------------------------------------------------------------------------------------------
+
+
+async def save_deliveries(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
+    """Writes what the deliveries turned out to be, and counts those that were not written before."""
+    if not rows:
+        return
+    written = await tx.pg.fetch(
+        """
+        INSERT INTO deliveries AS d (tenant, id, store, platform, topic, delivery_id, received_at, origin, outcome,
+                                     reason, object, journal_partition, journal_offset)
+        SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
+        ON CONFLICT (tenant, id) DO NOTHING RETURNING store, tenant, outcome, journal_partition
+        """,
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+    counts = Counter((row["tenant"], row["store"], row["outcome"], row["journal_partition"]) for row in written)
+    await _add(tx.pg, "outcome_counts", ("outcome", "journal_partition"), counts)
+
+
+async def outcome_counts(tx: Tx, tenant: str, store: str | None) -> dict[str, int]:
+    """Deliveries by outcome; those dead and pending are counted where they lie."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT outcome, sum(n)::bigint AS n FROM outcome_counts WHERE tenant = $1 AND ($2::text IS NULL OR store = $2)
+        GROUP BY outcome
+        """,
+        tenant,
+        store,
+    )
+    return {row["outcome"]: row["n"] for row in rows}
+
+
+async def request_counts(tx: Tx, tenant: str, store: str | None) -> dict[str, int]:
+    """Requests that left no delivery, by result."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT result, sum(n)::bigint AS n FROM request_counts WHERE tenant = $1 AND ($2::text IS NULL OR store = $2)
+        GROUP BY result
+        """,
+        tenant,
+        store,
+    )
+    return {row["result"]: row["n"] for row in rows}
+
+
+async def add_request_counts(tx: Tx, counts: Mapping[tuple[str, str, str], int]) -> None:
+    """Adds to the counts of (tenant, store, result)."""
+    await _add(tx.pg, "request_counts", ("result",), counts)
+
+
+async def _add(
+    pg: "asyncpg.Connection[Any]", table: str, names: Sequence[str], counts: Mapping[tuple[Any, ...], int]
+) -> None:
+    if not counts:
+        return
+    # In key order, or two processes deadlock.
+    ordered = sorted(counts.items())
+    key = ", ".join(("tenant", "store", *names))
+    types = {"journal_partition": "int"}
+    arrays = ", ".join(f"${n}::{types.get(name, 'text')}[]" for n, name in enumerate(("tenant", "store", *names), 1))
+    columns = [list(column) for column in zip(*(place for place, _ in ordered), strict=True)]
+    await pg.execute(
+        f"""
+        INSERT INTO {table} AS t ({key}, n) SELECT * FROM unnest({arrays}, ${len(columns) + 1}::bigint[])
+        ON CONFLICT ({key}) DO UPDATE SET n = t.n + excluded.n
+        """,
+        *columns,
+        [n for _, n in ordered],
+    )

@@ -1,0 +1,31 @@
+"""Ingest's worker role: the normaliser, and the upkeep of the log."""
+
+import asyncio
+
+from libs.common.clock import Clock, clock_from
+from libs.common.contracts.topics import COMMERCE, JOURNAL
+from libs.common.db import Database
+from libs.common.log.base import Log
+from libs.common.log.postgres import PostgresLog
+from libs.common.upkeep import log_upkeep
+from libs.common.worker import Consumer, Worker
+from services.ingest.archive import CONSUMER
+from services.ingest.handlers import on_deliveries_received
+from services.ingest.settings import SCHEMA, IngestSettings
+
+
+def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
+    """What turns deliveries into observations."""
+    normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
+    return Worker(database, log, clock, consumers=[normalise], periodics=[log_upkeep(database, JOURNAL, COMMERCE)])
+
+
+async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
+    """Works until `stop` is set."""
+    database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
+    log = PostgresLog(database)
+    try:
+        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+    finally:
+        await log.close()
+        await database.close()

@@ -1,0 +1,57 @@
+"""Suppressions: addresses that are not written to, per tenant and channel, whoever they belong to."""
+
+from datetime import datetime
+from typing import Any
+
+from libs.common.contracts.messages import MessageUnsubscribed
+from libs.common.contracts.topics import MESSAGES
+from libs.common.db import Tx
+from libs.common.log import postgres
+from services.messaging.message import Message
+from services.messaging.store.messages import told
+
+
+async def suppress(tx: Tx, tenant: str, channel: str, address: str, reason: str, now: datetime) -> bool:
+    """Adds a suppression; False when there is one, whose reason then stays."""
+    return bool(
+        await tx.pg.fetchval(
+            """
+            INSERT INTO suppressions (tenant, channel, address, reason, created_at) VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT DO NOTHING RETURNING true
+            """,
+            tenant,
+            channel,
+            address.lower(),
+            reason,
+            now,
+        )
+    )
+
+
+async def lift(tx: Tx, tenant: str, channel: str, address: str) -> bool:
+    """Takes a suppression away; False when there is none."""
+    done = await tx.pg.execute(
+        "DELETE FROM suppressions WHERE tenant = $1 AND channel = $2 AND address = $3", tenant, channel, address.lower()
+    )
+    return done == "DELETE 1"
+
+
+async def unsubscribe(tx: Tx, message: Message, now: datetime) -> bool:
+    """The reader of `message` wants no more: suppresses the address and says so. False when it was done before."""
+    if not await suppress(tx, message.tenant, message.channel, message.recipient, "unsubscribed", now):
+        return False
+    fact = MessageUnsubscribed(**message.told(now))
+    await postgres.append(tx, MESSAGES, [told(message.tenant, "message.unsubscribed", fact, now)])
+    return True
+
+
+async def find(tx: Tx, tenant: str, channel: str, address: str) -> dict[str, Any]:
+    """The suppression of an address that has one."""
+    row = await tx.pg.fetchrow(
+        "SELECT address, channel, reason, created_at FROM suppressions"
+        " WHERE tenant = $1 AND channel = $2 AND address = $3",
+        tenant,
+        channel,
+        address.lower(),
+    )
+    return dict(row) if row else {}

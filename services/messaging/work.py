@@ -1,0 +1,88 @@
+"""The worker role of messaging: the consumer, the timers and the sender."""
+
+import asyncio
+import math
+
+from libs.common.clock import Clock, clock_from
+from libs.common.contracts.topics import CUSTOMERS, MESSAGES
+from libs.common.crypto import Keyring
+from libs.common.db import Database
+from libs.common.log.base import Log
+from libs.common.log.postgres import PostgresLog
+from libs.common.upkeep import log_upkeep
+from libs.common.worker import Consumer, Periodic, Worker
+from services.messaging.handlers import on_customers
+from services.messaging.mail import Identity
+from services.messaging.sender import Sender
+from services.messaging.settings import CONSUMER, SCHEMA, MessagingSettings
+from services.messaging.smtp import Mailer, Relay
+from services.messaging.timers import Timers
+
+COMMANDS = 6
+"""SMTP commands that one mail may take, each up to the time limit: connect, login, MAIL, RCPT, DATA, RSET."""
+
+
+def worker(settings: MessagingSettings, database: Database, clock: Clock, log: Log) -> Worker:
+    """The service's worker."""
+    timers = Timers(database, batch=settings.timers_batch_size)
+    sender = Sender(
+        database,
+        clock,
+        Mailer(relay(settings)),
+        Keyring.from_settings(settings),
+        identity(settings),
+        batch=settings.send_batch_size,
+        lease=lease(settings),
+    )
+    return Worker(
+        database,
+        log,
+        clock,
+        consumers=[Consumer(CONSUMER, (CUSTOMERS,), on_customers, settings.messaging_batch_size)],
+        periodics=[
+            Periodic("timers", settings.timers_seconds, timers.run),
+            Periodic("sender", settings.timers_seconds, sender.run),
+            log_upkeep(database, MESSAGES),
+        ],
+    )
+
+
+def relay(settings: MessagingSettings) -> Relay:
+    """The mail relay that the settings name."""
+    password = settings.smtp_password
+    return Relay(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password else None,
+        tls=settings.smtp_tls,
+        timeout=settings.smtp_timeout,
+        connections=settings.smtp_connections,
+    )
+
+
+def identity(settings: MessagingSettings) -> Identity:
+    """In whose name mail leaves."""
+    return Identity(
+        address=settings.mail_from,
+        public_url=settings.public_url,
+        postal_address=settings.postal_address,
+        unsubscribe_mailto=settings.unsubscribe_mailto,
+    )
+
+
+def lease(settings: MessagingSettings) -> float:
+    """Seconds after which a claim without an answer belongs to a dead worker: longer than a batch can take."""
+    turns = math.ceil(settings.send_batch_size / settings.smtp_connections)
+    return 60 + turns * COMMANDS * settings.smtp_timeout
+
+
+async def run(settings: MessagingSettings, stop: asyncio.Event) -> None:
+    """Works until `stop` is set."""
+    database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
+    log = PostgresLog(database)
+    try:
+        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+    finally:
+        await log.close()
+        await database.close()

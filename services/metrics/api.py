@@ -1,0 +1,173 @@
+"""`/v1/kpis`: every KPI of a window and of the one before, and the proof that they are what the facts say."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from libs.common.auth import Principal, require
+from libs.common.clock import Clock
+from libs.common.db import Database, Tx
+from libs.common.money import MoneyOut, known_currency, money
+from libs.common.problems import invalid_parameter
+from services.metrics import steps, verify
+from services.metrics.algebra import ALL_STORES, WINDOWS
+from services.metrics.facts import EPOCH, micros
+from services.metrics.kpis import Kpi, figures, instants, kpis
+
+Window = Literal["24h", "7d", "30d", "90d", "365d"]
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What the routes need."""
+
+    database: Database
+    clock: Clock
+
+
+class KpiOut(BaseModel):
+    """One KPI, exact: `value` is `numerator` / `denominator`, and null where that is undefined."""
+
+    value: int | float | MoneyOut | None
+    numerator: int | MoneyOut | None = Field(description="Null only for money in a scope without any currency.")
+    denominator: int
+    previous: int | float | MoneyOut | None = Field(description="The same value for the window before.")
+
+
+class KpisOut(BaseModel):
+    """All KPIs of the window [`as_of` - window, `as_of`)."""
+
+    as_of: datetime
+    window: Window
+    store: str | None = Field(description="Null: all stores.")
+    currency: str | None = Field(description="Null: nothing has been sold or begun here yet.")
+    kpis: dict[str, KpiOut]
+
+
+class DifferenceOut(BaseModel):
+    """A figure that is not what the facts say; without a window: sums that are not those of their points."""
+
+    store: str | None
+    currency: str
+    as_of: datetime
+    window: str | None
+    figure: str
+    folded: int | None
+    recounted: int | None
+
+
+class VerifyOut(BaseModel):
+    """How many figures were recounted, and which differ."""
+
+    as_of: datetime
+    checked: int
+    differences: list[DifferenceOut]
+
+
+router = APIRouter(tags=["metrics"])
+
+AsOf = Annotated[str | None, Query(description="RFC 3339; now when left out.", examples=["2026-03-01T00:00:00Z"])]
+Reader = Annotated[Principal, Depends(require("metrics:read"))]
+
+
+@router.get("/v1/kpis")
+async def read_kpis(
+    request: Request,
+    principal: Reader,
+    window: Window = "30d",
+    store: Annotated[str | None, Query(min_length=1, max_length=200, description="All stores when left out.")] = None,
+    currency: Annotated[str | None, Query(description="ISO 4217; may be left out where there is only one.")] = None,
+    as_of: AsOf = None,
+) -> KpisOut:
+    """Every KPI with its numerator, its denominator and its value in the window before."""
+    metrics = _metrics(request)
+    at = _instant(as_of, metrics.clock)
+    length, place = WINDOWS[window], store or ALL_STORES
+    async with metrics.database.reading() as tx:
+        chosen = await _currency(tx, principal.tenant, place, currency)
+        here = micros(at)
+        asked = instants(here, length)
+        totals, windowed = await steps.read(tx, (principal.tenant, place, chosen or ""), length, asked)
+    now = kpis(figures(totals, windowed, here, length), length)
+    before = kpis(figures(totals, windowed, here - length, length), length)
+    return KpisOut(
+        as_of=at,
+        window=window,
+        store=store,
+        currency=chosen,
+        kpis={
+            name: KpiOut(
+                value=_value(kpi, chosen),
+                numerator=_numerator(kpi, chosen),
+                denominator=kpi.denominator,
+                previous=_value(before[name], chosen),
+            )
+            for name, kpi in now.items()
+        },
+    )
+
+
+@router.get("/v1/kpis/verify")
+async def verify_kpis(request: Request, principal: Reader, as_of: AsOf = None) -> VerifyOut:
+    """Recounts every figure of every scope and window from the facts, at `as_of` and at instants before it."""
+    metrics = _metrics(request)
+    at = _instant(as_of, metrics.clock)
+    async with metrics.database.reading() as tx:
+        checked, found = await verify.verify(tx, principal.tenant, at)
+    return VerifyOut(
+        as_of=at,
+        checked=checked,
+        differences=[
+            DifferenceOut(**one._asdict() | {"store": None if one.store == ALL_STORES else one.store}) for one in found
+        ],
+    )
+
+
+def _metrics(request: Request) -> Metrics:
+    return cast("Metrics", request.app.state.metrics)
+
+
+async def _currency(tx: Tx, tenant: str, store: str, asked: str | None) -> str | None:
+    """The currency to answer in. Problem 422 where that is not clear."""
+    if asked is not None:
+        if not known_currency(asked):
+            raise invalid_parameter("currency", "This is not an ISO 4217 code.")
+        return asked
+    there = await steps.currencies(tx, tenant, store)
+    if len(there) > 1:
+        raise invalid_parameter("currency", f"There are several; ask for one of {', '.join(there)}.")
+    return there[0] if there else None
+
+
+def _instant(text: str | None, clock: Clock) -> datetime:
+    """What `as_of` says, UTC. Problem 422 when it says nothing."""
+    if text is None:
+        return clock.now()
+    if not _RFC_3339.fullmatch(text):
+        raise invalid_parameter("as_of", "This is not a time as in RFC 3339, such as 2026-03-01T00:00:00Z.")
+    try:
+        at = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise invalid_parameter("as_of", "There is no such time.") from error
+    if at < EPOCH:
+        raise invalid_parameter("as_of", "This is before 1970.")
+    return at
+
+
+def _value(kpi: Kpi, currency: str | None) -> Any:
+    value = kpi.value
+    if kpi.unit != "money" or value is None:
+        return value
+    return None if currency is None else MoneyOut(**money(int(value), currency))
+
+
+def _numerator(kpi: Kpi, currency: str | None) -> Any:
+    if kpi.unit != "money":
+        return kpi.numerator
+    return None if currency is None else MoneyOut(**money(kpi.numerator, currency))

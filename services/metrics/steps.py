@@ -1,0 +1,157 @@
+"""All SQL of the sums: points are added to every tier at once, and read back as values at instants."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from libs.common.db import Tx
+from services.metrics.algebra import LENGTHS, NO_WINDOW, TOTALS, WINDOWED, Points, Scope
+from services.metrics.facts import EPOCH, HOUR, MICROSECOND
+from services.metrics.kpis import Values
+from services.metrics.tiers import COARSEST, SIZES, spans
+
+
+async def fold(tx: Tx, points: Points) -> None:
+    """Adds points to the sums."""
+    totals: list[tuple[tuple[Any, ...], dict[int, int]]] = []
+    windowed: list[tuple[tuple[Any, ...], dict[int, int]]] = []
+    for ((tenant, store, currency), window, at), values in points.steps().items():
+        if window == NO_WINDOW:
+            totals.append(((tenant, store, currency, at), values))
+        else:
+            windowed.append(((tenant, store, currency, LENGTHS[window] // HOUR, at), values))
+    if totals:
+        await tx.pg.execute(_FOLD_TOTALS, list(range(len(SIZES))), list(SIZES), *_columns(totals, len(TOTALS)))
+    if windowed:
+        await tx.pg.execute(_FOLD_WINDOWED, list(range(len(SIZES))), list(SIZES), *_columns(windowed, len(WINDOWED)))
+
+
+async def read(
+    tx: Tx, scope: Scope, length: int, instants: Sequence[int]
+) -> tuple[dict[int, Values], dict[int, Values]]:
+    """The values of all totals and of the measures of one window length, by instant."""
+    asked = [(n, *span) for n, at in enumerate(instants) for span in spans(at)]
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    totals = await tx.pg.fetch(_READ_TOTALS, *scope, *columns)
+    windowed = await tx.pg.fetch(_READ_WINDOWED, *scope, *columns, length // HOUR)
+    return _values(instants, totals), _values(instants, windowed)
+
+
+async def currencies(tx: Tx, tenant: str, store: str) -> list[str]:
+    """Currencies in which there is anything in a scope."""
+    # A row that came to nothing stays: what was there and went must not be told from what never was.
+    rows = await tx.pg.fetch(
+        """
+        SELECT DISTINCT currency FROM totals
+        WHERE tenant = $1 AND store = $2 AND tier = $3 AND (orders <> 0 OR checkouts <> 0 OR carts <> 0)
+        ORDER BY currency
+        """,
+        tenant,
+        store,
+        COARSEST,
+    )
+    return [row[0] for row in rows]
+
+
+async def tenants(tx: Tx) -> list[str]:
+    """Everybody of whom there are facts."""
+    return [row[0] for row in await tx.pg.fetch("SELECT tenant FROM tenants ORDER BY tenant")]
+
+
+async def scopes(tx: Tx, tenant: str) -> list[Scope]:
+    """Every scope of a tenant with anything in it."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT DISTINCT tenant, store, currency FROM totals
+        WHERE tenant = $1 AND tier = $2 AND (orders <> 0 OR checkouts <> 0 OR carts <> 0)
+        ORDER BY store, currency
+        """,
+        tenant,
+        COARSEST,
+    )
+    return [tuple(row) for row in rows]
+
+
+async def uneven(tx: Tx, tenant: str) -> list[tuple[str, str, str, int, datetime]]:
+    """Rows of coarser tiers that are not the sum of their points: table, store, currency, tier, start of the block."""
+    found = []
+    for table, sql in _UNEVEN.items():
+        rows = await tx.pg.fetch(sql, tenant, list(range(1, len(SIZES))), list(SIZES[1:]))
+        found += [(table, row[0], row[1], row[2], EPOCH + row[3] * MICROSECOND) for row in rows]
+    return found
+
+
+def _columns(rows: Sequence[tuple[tuple[Any, ...], dict[int, int]]], measures: int) -> list[Any]:
+    keys = list(zip(*(key for key, _ in rows), strict=True))
+    return [*keys, *([values.get(measure, 0) for _, values in rows] for measure in range(measures))]
+
+
+def _values(instants: Sequence[int], rows: Sequence[Any]) -> dict[int, Values]:
+    read: dict[int, Values] = {at: {} for at in instants}
+    for n, *sums in rows:
+        read[instants[n]] = {measure: int(value) for measure, value in enumerate(sums) if value}
+    return read
+
+
+def _fold_sql(table: str, keys: dict[str, str], measures: Sequence[str]) -> str:
+    names = [*keys, *measures]
+    types = [*keys.values(), *("bigint" for _ in measures)]
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 3))
+    grouped = ", ".join(f"p.{name}" for name in keys if name != "at")
+    # Rounded down, before 1970 too.
+    block = "p.at - ((p.at % b.size) + b.size) % b.size"
+    return f"""
+        INSERT INTO {table} AS t (tier, at, {", ".join(name for name in names if name != "at")})
+        SELECT b.tier, {block}, {grouped}, {", ".join(f"sum(p.{name})" for name in measures)}
+        FROM unnest({arrays}) AS p({", ".join(names)})
+        CROSS JOIN unnest($1::smallint[], $2::bigint[]) AS b(tier, size)
+        GROUP BY b.tier, {block}, {grouped}
+        ORDER BY b.tier, {block}, {grouped}
+        ON CONFLICT (tier, at, {", ".join(name for name in keys if name != "at")}) DO UPDATE
+        SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in measures)}
+        """
+
+
+def _uneven_sql(table: str, keys: Sequence[str], measures: Sequence[str]) -> str:
+    names = ", ".join(f"p.{name}" for name in keys)
+    sums = ", ".join(f"sum(p.{name})" for name in measures)
+    something = " OR ".join(f"sum(p.{name}) <> 0" for name in measures)
+    block = "p.at - ((p.at % b.size) + b.size) % b.size"
+    points = f"""
+        SELECT {names}, b.tier, {block} AS at, {sums}
+        FROM {table} p CROSS JOIN unnest($2::smallint[], $3::bigint[]) AS b(tier, size)
+        WHERE p.tenant = $1 AND p.tier = 0 GROUP BY {names}, b.tier, {block} HAVING {something}"""
+    blocks = f"""
+        SELECT {names}, p.tier, p.at, {sums} FROM {table} p
+        WHERE p.tenant = $1 AND p.tier > 0 GROUP BY {names}, p.tier, p.at HAVING {something}"""
+    return f"""
+        SELECT DISTINCT store, currency, tier, at
+        FROM (({points} EXCEPT {blocks}) UNION ALL ({blocks} EXCEPT {points})) AS different
+        ORDER BY store, currency, tier, at LIMIT 1000
+        """
+
+
+def _read_sql(table: str, measures: Sequence[str], condition: str = "") -> str:
+    # Summed up span by span: a join of all would be planned as a scan of the whole scope.
+    return f"""
+        SELECT a.n, {", ".join(f"sum(t.{name})" for name in measures)}
+        FROM unnest($4::int[], $5::smallint[], $6::bigint[], $7::bigint[]) AS a(n, tier, since, until)
+        CROSS JOIN LATERAL (
+            SELECT {", ".join(f"sum(s.{name}) AS {name}" for name in measures)}
+            FROM {table} s
+            WHERE s.tenant = $1 AND s.store = $2 AND s.currency = $3 AND s.tier = a.tier
+              AND s.at >= a.since AND s.at < a.until {condition}
+        ) AS t
+        GROUP BY a.n
+        """
+
+
+_KEYS = {"tenant": "text", "store": "text", "currency": "text"}
+_FOLD_TOTALS = _fold_sql("totals", {**_KEYS, "at": "bigint"}, TOTALS)
+_FOLD_WINDOWED = _fold_sql("windowed", {**_KEYS, "hours": "smallint", "at": "bigint"}, WINDOWED)
+_READ_TOTALS = _read_sql("totals", TOTALS)
+_READ_WINDOWED = _read_sql("windowed", WINDOWED, "AND s.hours = $8")
+_UNEVEN = {
+    "totals": _uneven_sql("totals", ("store", "currency"), TOTALS),
+    "windowed": _uneven_sql("windowed", ("store", "currency", "hours"), WINDOWED),
+}

@@ -1,0 +1,35 @@
+"""The worker role of metrics: the fold, and the watch over it."""
+
+import asyncio
+
+from libs.common.clock import Clock, clock_from
+from libs.common.contracts.topics import CUSTOMERS, MESSAGES
+from libs.common.db import Database
+from libs.common.log.base import Log
+from libs.common.log.postgres import PostgresLog
+from libs.common.worker import Consumer, Periodic, Worker
+from services.metrics.handlers import on_facts
+from services.metrics.settings import CONSUMER, SCHEMA, MetricsSettings
+from services.metrics.verify import Watch
+
+
+def worker(settings: MetricsSettings, database: Database, clock: Clock, log: Log) -> Worker:
+    """The service's worker."""
+    return Worker(
+        database,
+        log,
+        clock,
+        consumers=[Consumer(CONSUMER, (CUSTOMERS, MESSAGES), on_facts, settings.metrics_batch_size)],
+        periodics=[Periodic("verify", settings.metrics_verify_seconds, Watch(database).run)],
+    )
+
+
+async def run(settings: MetricsSettings, stop: asyncio.Event) -> None:
+    """Works until `stop` is set."""
+    database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
+    log = PostgresLog(database)
+    try:
+        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+    finally:
+        await log.close()
+        await database.close()

@@ -1,0 +1,70 @@
+"""Checkouts: the latest snapshot and the latest tombstone of each, and the facts when what they show changes."""
+
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from libs.common.contracts.commerce import CheckoutObserved, Removed
+from libs.common.contracts.customers import CheckoutChanged
+from libs.common.contracts.types import Origin
+from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
+
+
+class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that was observed of one checkout."""
+
+    snapshot: CheckoutObserved | None = None
+    account: str | None = None
+    removed: Version | None = None
+    revision: int = 0
+
+
+def on_observed(state: CheckoutState, checkout: CheckoutObserved, account: str | None) -> CheckoutState:
+    """The checkout described whole."""
+    if not supersedes(checkout, state.snapshot):
+        return state
+    return replace(state, snapshot=checkout, account=account)
+
+
+def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
+    """The checkout was deleted."""
+    return replace(state, removed=latest(version(removed), state.removed))
+
+
+def view(state: CheckoutState) -> CheckoutChanged | None:
+    """The checkout as consumers get it; None while only a tombstone is known."""
+    checkout = state.snapshot
+    if checkout is None:
+        return None
+    deleted = is_removed(state.removed, checkout)
+    return CheckoutChanged(
+        store=checkout.store,
+        account=state.account,
+        token=checkout.source_id,
+        started_at=checkout.started_at,
+        changed_at=state.removed[0] if deleted and state.removed else checkout.updated_at,
+        items=sum(line.quantity for line in checkout.lines),
+        currency=checkout.currency,
+        total=checkout.total,
+        lines=checkout.lines,
+        cart_token=checkout.cart_token,
+        completed_at=checkout.completed_at,
+        recovery_url=checkout.recovery_url,
+        deleted=deleted,
+        revision=state.revision,
+    )
+
+
+def decide(
+    before: CheckoutState, after: CheckoutState, *, at: datetime, origin: Origin
+) -> tuple[CheckoutState, list[Told]]:
+    """What to publish of the step, and `after` with that noted."""
+    shown = view(after)
+    if shown is None or shown == view(before):
+        return after, []
+    noted = replace(after, revision=after.revision + 1)
+    fact = replace(shown, revision=noted.revision, origin=origin)
+    name = "checkout.deleted" if fact.deleted else "checkout.started" if noted.revision == 1 else "checkout.changed"
+    time = fact.started_at if name == "checkout.started" else at
+    return noted, [Told(name, fact.account or f"checkout:{fact.store}:{fact.token}", time, fact)]

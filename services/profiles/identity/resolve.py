@@ -1,0 +1,112 @@
+"""Who is one person: the partition of a closure of accounts into profiles, a pure function of its edges.
+
+Edges are only ever added, and nothing here looks at the order in which they came. So any order of deliveries ends in
+the same profiles under the same ids; a merge, and a split by quarantine, is merely a changed value of this function.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from libs.common.ids import derived_id
+from services.profiles.identity.accounts import STRONG, registered
+
+_RANK = {"cart": 0, "checkout": 0, "email": 1, "phone": 2}
+"""Among weak edges the better evidence goes first: one device in one session, then an address, then a phone."""
+
+
+class Edge(NamedTuple):
+    """An account is known by an identifier."""
+
+    account: str
+    identifier: str
+    tier: int
+
+
+def alias(tenant: str, account: str) -> str:
+    """The profile id that this account alone would have. It answers for the account's profile for ever."""
+    return derived_id("profile", tenant, account)
+
+
+def shared_by_too_many(edges: Iterable[Edge], limits: Mapping[str, int]) -> set[str]:
+    """Identifiers that name more accounts than the limit of their kind: an office's phone, a till's address."""
+    fanout = Counter(identifier for _, identifier in {(edge.account, edge.identifier) for edge in edges})
+    return {identifier for identifier, n in fanout.items() if n > limits[kind(identifier)]}
+
+
+def kind(identifier: str) -> str:
+    """`email`, `phone`, `cart` or `checkout`."""
+    return identifier.split(":", 1)[0]
+
+
+def partition(accounts: Iterable[str], edges: Iterable[Edge], quarantined: set[str]) -> list[list[str]]:
+    """Groups of accounts, each one person.
+
+    Strong edges join whatever they touch. Weak ones follow in a fixed order, but for two kinds: those of an identifier
+    that two registered customers of one store share (a couple's phone, a lent device) prove nothing of anybody, and one
+    that would still bring two such customers together is refused. Edges of quarantined identifiers join nothing.
+    """
+    forest = _Forest(accounts)
+    joining = sorted({edge for edge in edges if edge.identifier not in quarantined}, key=_strength)
+    for edge in joining:
+        if edge.tier == STRONG:
+            forest.join(edge.account, edge.identifier)
+    ambiguous = _ambiguous(forest, joining)
+    for edge in joining:
+        if edge.tier != STRONG and edge.identifier not in ambiguous and forest.may_join(edge.account, edge.identifier):
+            forest.join(edge.account, edge.identifier)
+    return forest.groups()
+
+
+def _ambiguous(forest: "_Forest", edges: Iterable[Edge]) -> set[str]:
+    """Identifiers of two registered customers of one store who are not one person by anything strong."""
+    owner: dict[tuple[str, str], str] = {}
+    found = set()
+    for edge in edges:
+        store = registered(edge.account)
+        if store:
+            person = forest.find(edge.account)
+            if owner.setdefault((edge.identifier, store), person) != person:
+                found.add(edge.identifier)
+    return found
+
+
+def _strength(edge: Edge) -> tuple[int, int, str, str]:
+    return edge.tier, _RANK[kind(edge.identifier)] if edge.tier else 0, edge.identifier, edge.account
+
+
+class _Forest:
+    """Union-find over accounts and identifiers; each root knows in which stores it is a registered customer."""
+
+    def __init__(self, accounts: Iterable[str]) -> None:
+        self._accounts = sorted(set(accounts))
+        self._parent: dict[str, str] = {}
+        self._stores: dict[str, set[str]] = {}
+        for account in self._accounts:
+            store = registered(account)
+            self._parent[account] = account
+            self._stores[account] = {store} if store else set()
+
+    def find(self, node: str) -> str:
+        parent = self._parent
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    def may_join(self, left: str, right: str) -> bool:
+        a, b = self.find(left), self.find(right)
+        return a == b or self._stores.get(a, set()).isdisjoint(self._stores.get(b, set()))
+
+    def join(self, left: str, right: str) -> None:
+        a, b = self.find(left), self.find(right)
+        if a != b:
+            self._parent[b] = a
+            self._stores[a] = self._stores.get(a, set()) | self._stores.pop(b, set())
+
+    def groups(self) -> list[list[str]]:
+        groups: dict[str, list[str]] = {}
+        for account in self._accounts:
+            groups.setdefault(self.find(account), []).append(account)
+        return list(groups.values())

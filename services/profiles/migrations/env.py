@@ -1,0 +1,5 @@
+"""See `libs.common.migrations`."""
+
+from libs.common.migrations import migrate
+
+migrate()

@@ -1,0 +1,49 @@
+"""Profiles' worker role."""
+
+import asyncio
+from functools import partial
+
+from libs.common.clock import Clock, clock_from
+from libs.common.contracts.topics import COMMERCE, CUSTOMERS, MESSAGES
+from libs.common.db import Database
+from libs.common.log.base import Log
+from libs.common.log.postgres import PostgresLog
+from libs.common.upkeep import log_upkeep
+from libs.common.worker import Consumer, Worker
+from services.profiles.handlers import Rules, handle
+from services.profiles.identity.identifiers import Junk
+from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings
+
+
+def rules_of(settings: ProfilesSettings) -> Rules:
+    """The settings as values."""
+    return Rules(
+        junk=Junk(
+            frozenset(junk.lower() for junk in settings.junk_emails),
+            frozenset(settings.junk_phones),
+        ),
+        fanout={
+            "email": settings.identity_fanout,
+            "phone": settings.identity_fanout,
+            "cart": settings.identity_token_fanout,
+            "checkout": settings.identity_token_fanout,
+        },
+    )
+
+
+def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Log) -> Worker:
+    """What turns observations into facts."""
+    handler = partial(handle, rules=rules_of(settings))
+    consumer = Consumer(CONSUMER, (COMMERCE, MESSAGES), handler, settings.profiles_batch_size)
+    return Worker(database, log, clock, consumers=[consumer], periodics=[log_upkeep(database, CUSTOMERS)])
+
+
+async def run(settings: ProfilesSettings, stop: asyncio.Event) -> None:
+    """Works until `stop` is set."""
+    database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
+    log = PostgresLog(database)
+    try:
+        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+    finally:
+        await log.close()
+        await database.close()

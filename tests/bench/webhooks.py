@@ -1,0 +1,133 @@
+"""Durable webhooks a second through the real route: `python -m tests.bench.webhooks`.
+
+The bare app answers the same requests with 200 and keeps nothing: what the machine, uvicorn and the generator allow.
+Every 200 of the route is looked for in the journal afterwards.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.types import Receive, Scope, Send
+
+from libs.common import access
+from libs.common.clock import SystemClock
+from libs.common.crypto import Keyring
+from libs.common.db import Database
+from libs.common.migrations import run_migrations
+from libs.common.web import build_app
+from regulars.serving import server_config
+from services.ingest.main import MIGRATIONS, service
+from services.ingest.registering import Registration, register
+from services.ingest.settings import SCHEMA, IngestSettings
+from tests.bench.server import fresh_database
+
+SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))
+CONNECTIONS = (64, 128)
+SECRET = secrets.token_hex(16)
+
+
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers 200."""
+    if scope["type"] == "http":
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"15")]})
+        await send({"type": "http.response.body", "body": b'{"status":"ok"}'})
+
+
+def serve(kind: str, descriptor: int) -> None:
+    """The process that is measured."""
+    listener = socket.socket(fileno=descriptor)
+    if kind == "bare":
+        config = uvicorn.Config(bare, lifespan="off", log_config=None, access_log=False, server_header=False)
+    else:
+        settings = IngestSettings()
+        clock = SystemClock()
+        database = Database(settings.database_url, schema=SCHEMA)
+        config = server_config(build_app([service(settings, database, clock)], settings=settings, clock=clock))
+    uvloop.run(uvicorn.Server(config).serve([listener]))
+
+
+@asynccontextmanager
+async def served(kind: str, processes: int, environment: dict[str, str]) -> AsyncIterator[list[str]]:
+    """Addresses of as many server processes."""
+    async with AsyncExitStack() as stack:
+        addresses = []
+        for _ in range(processes):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.bench.webhooks", "serve", kind, str(listener.fileno()),
+                pass_fds=[listener.fileno()], env=os.environ | environment,
+            )  # fmt: skip
+            stack.push_async_callback(process.wait)
+            stack.callback(process.terminate)
+            addresses.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield addresses
+
+
+async def load(addresses: Sequence[str], path: str, connections: int) -> dict[str, object]:
+    """What the generator says."""
+    urls = [address + path for address in addresses]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.load", str(connections), str(SECONDS), SECRET, *urls,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    result: dict[str, object] = json.loads(output)
+    return result
+
+
+async def bench() -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with fresh_database() as url:
+            await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
+            await run_migrations(url, SCHEMA, MIGRATIONS)
+            environment = {"REGULARS_DATABASE_URL": url, "REGULARS_DATA_DIR": folder, "REGULARS_LOG_LEVEL": "warning"}
+            database = Database(url, schema=SCHEMA)
+            wanted = Registration(
+                platform="shopify", domain="bench.myshopify.com", secrets=[SECRET], currency="EUR", timezone="UTC"
+            )
+            keyring = Keyring.from_settings(IngestSettings(data_dir=Path(folder)))
+            store, _ = await register(database, keyring, "default", wanted, now=SystemClock().now())
+            path = f"/webhooks/shopify/{store.key}"
+            print(f"{'':24}{'webhooks/s':>12}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}")
+            for connections in CONNECTIONS:
+                async with served("bare", 1, environment) as addresses:
+                    reference = await load(addresses, path, connections)
+                _line(f"bare app, {connections}", reference, reference)
+                for processes in (1, 2):
+                    before = await _journalled(database)
+                    async with served("route", processes, environment) as addresses:
+                        result = await load(addresses, path, connections)
+                    _line(f"{processes} process{'es' * (processes - 1)}, {connections}", result, reference)
+                    stored = await _journalled(database) - before
+                    if stored != result["accepted"] or set(result["answered"]) != {"200"}:  # type: ignore[call-overload]
+                        sys.exit(f"answered {result['answered']}, accepted {result['accepted']}, stored {stored}")
+            await database.close()
+
+
+def _line(name: str, result: dict[str, object], reference: dict[str, object]) -> None:
+    rate, bare_rate = float(str(result["rate"])), float(str(reference["rate"]))
+    print(f"{name:24}{rate:12,.0f}{rate / bare_rate:9.2f}{result['p50_ms']:>9}{result['p99_ms']:>9}", flush=True)
+
+
+async def _journalled(database: Database) -> int:
+    async with database.autocommit() as pg:
+        return int(await pg.fetchval("SELECT sum(next_offset) FROM log_partitions WHERE topic = 'journal'"))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(sys.argv[2], int(sys.argv[3]))
+    else:
+        uvloop.run(bench())

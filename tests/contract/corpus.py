@@ -1,0 +1,69 @@
+"""The corpus of foreign payloads: beside the checkout, or where REGULARS_CORPUS says; no part of the product."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from libs.common.contracts.journal import Delivery
+from services.ingest.normalise import Ignored, Observations, Parked, StoreFacts, Unreadable, normalise
+
+FOLDER = Path(os.environ.get("REGULARS_CORPUS") or Path(__file__).parents[2] / ".." / "shared" / "corpus")
+RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
+STORE = StoreFacts(key="st_corpus", currency="USD", timezone="America/New_York")
+
+
+class Result(Struct, frozen=True):
+    """What one payload turned out to be."""
+
+    file: str
+    topic: str
+    outcome: str
+    """observed, parked, ignored, dead."""
+    reason: str
+    """For observed: the events' types."""
+
+
+def present() -> bool:
+    """Whether there is a corpus here."""
+    return (FOLDER / "INDEX.tsv").is_file()
+
+
+def deliveries() -> Iterator[tuple[str, Delivery]]:
+    """Every payload with the headers that were recorded for it: (file, delivery)."""
+    with (FOLDER / "INDEX.tsv").open(encoding="utf-8", newline="") as index:
+        rows = list(csv.DictReader(index, delimiter="\t"))
+    for row in rows:
+        recorded = row["headers_file"]
+        headers = json.loads((FOLDER / recorded).read_text(encoding="utf-8")) if recorded else {}
+        yield (
+            row["file"],
+            Delivery(
+                store=STORE.key,
+                platform=row["platform"],
+                topic=row["topic"],
+                delivery_id=row["file"],
+                headers={name.lower(): value for name, value in headers.items()},
+                body=(FOLDER / row["file"]).read_bytes(),
+            ),
+        )
+
+
+def read(file: str, delivery: Delivery) -> tuple[Result, Observations | None]:
+    """One payload through its normaliser."""
+    try:
+        found = normalise(delivery, store=STORE, received_at=RECEIVED_AT, position=1, delivery_ref=file)
+    except Unreadable as error:
+        return Result(file, delivery.topic, "dead", error.reason), None
+    match found:
+        case Observations(observations):
+            types = ", ".join(each.type for each in observations)
+            return Result(file, delivery.topic, "observed", types), found
+        case Parked(reason):
+            return Result(file, delivery.topic, "parked", reason), None
+        case Ignored(reason):
+            return Result(file, delivery.topic, "ignored", reason), None

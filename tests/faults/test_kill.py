@@ -1,0 +1,16 @@
+"""A short one of the kill runs; `python -m tests.faults.kill` is the long one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kill import kill_run
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(480), pytest.mark.xdist_group("processes")]
+
+
+async def test_ten_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    report = await kill_run(tmp_path, kills=10, webhooks=600, seed=7)
+    assert report.clean, str(report)
+    assert report.kills.total() == 10
+    assert report.acknowledged == report.webhooks

@@ -1,0 +1,55 @@
+"""A running ingest for each test."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import DrivenClock
+from libs.common.db import Database
+from libs.common.web import build_app
+from services.ingest.main import service
+from services.ingest.settings import SCHEMA, IngestSettings
+from tests.integration.ingest.ground import ADMIN_KEY, Ground
+
+Grounds = Callable[..., AbstractAsyncContextManager[Ground]]
+
+
+@pytest.fixture
+def grounds(database_url: str, clock: DrivenClock, tmp_path: Path) -> Grounds:
+    """Makes an ingest with settings of its own."""
+
+    defaults: dict[str, Any] = {
+        "database_url": database_url,
+        "data_dir": tmp_path,
+        "admin_key": ADMIN_KEY,
+        "rate_limit": 0,
+    }
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Ground]:
+        settings = IngestSettings(**(defaults | changes))
+        database = Database(settings.database_url, schema=SCHEMA)
+        app = build_app([service(settings, database, clock)], settings=settings, clock=clock)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+                base_url="http://shop.test",
+                headers={"authorization": f"Bearer {ADMIN_KEY}"},
+            ) as http,
+        ):
+            yield Ground(app, http, database, clock, settings)
+
+    return start
+
+
+@pytest_asyncio.fixture
+async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
+    """An ingest with default settings."""
+    async with grounds() as running:
+        yield running

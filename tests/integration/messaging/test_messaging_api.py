@@ -1,0 +1,207 @@
+"""The API over HTTP: the ledger and its explanation, flows, suppressions, and the way out."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest_asyncio
+
+from libs.common.auth import create_key
+from libs.common.contracts.customers import Fact
+from libs.common.web import build_app
+from services.messaging.main import pending, service, told
+from services.messaging.settings import MessagingSettings
+from services.messaging.unsubscribing import PURPOSE
+from tests.conftest import START
+from tests.integration.messaging.driving import KEYRING, World
+from tests.integration.messaging.facts import STORE, checkout, known, moved, shop
+
+ADA, PROFILE, MAIL = "customer:st_shop:1", "p1", "ada@example.com"
+SECRET = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+
+@pytest_asyncio.fixture
+async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    settings = MessagingSettings(secret_key=SECRET, rate_limit=0)
+    app = build_app([service(settings, world.database, world.clock)], settings=settings, clock=world.clock)
+    key = await create_key(world.database, "default", ["*"], "test")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://api", headers={"authorization": f"Bearer {key}"}
+    ) as client:
+        yield client
+
+
+async def get(api: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
+    answer = await api.get(path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def sent(world: World) -> str:
+    """A mail was sent; the path of its unsubscribe link."""
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    await world.until(START + timedelta(minutes=45))
+    header = world.inbox.mails[0]["List-Unsubscribe"]
+    found = re.fullmatch(r"<https://regulars\.example\.com(/u/[A-Za-z0-9._-]+)>", header)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_ledger_and_its_explanation(world: World, api: httpx.AsyncClient) -> None:
+    await sent(world)
+    await world.hear(moved("a2", "p2"), checkout("t2", "a2", START))
+    ledger = await get(api, "/v1/messages")
+    (row,) = ledger["data"]
+    assert ledger["next"] is None
+    assert row["recipient"] == "a…@example.com"
+    assert (row["flow"], row["step"], row["state"], row["reason"]) == ("cart_abandonment", 1, "sent", None)
+    assert (row["profile_id"], row["account"], row["store"]) == (PROFILE, ADA, STORE)
+    assert (row["run_key"], row["checkout_token"]) == (f"{STORE}:t1", "t1")
+    assert row["due_at"] == "2026-03-02T12:45:00Z"
+    detail = await get(api, f"/v1/messages/{row['id']}")
+    assert detail["attempts"] == 1
+    assert detail["run"]["began_at"] == "2026-03-02T12:00:00Z"
+    assert detail["response"].startswith("250")
+    assert MAIL not in str(detail)
+    assert (await api.get("/v1/messages/none")).status_code == 404
+
+
+async def test_filters_and_pages(world: World, api: httpx.AsyncClient) -> None:
+    facts: list[Fact] = [shop()]
+    for n in range(5):
+        facts += known(f"a{n}", f"p{n}", f"p{n}@example.com", START, "subscribed" if n else "pending")
+        facts.append(checkout(f"t{n}", f"a{n}", START))
+    await world.hear(*facts)
+    await world.later(hours=1)
+    seen, cursor = [], None
+    while True:
+        page = await get(api, "/v1/messages", limit=2, **({"cursor": cursor} if cursor else {}))
+        seen += [row["account"] for row in page["data"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert sorted(seen) == [f"a{n}" for n in range(5)]
+    (skipped,) = (await get(api, "/v1/messages", state="skipped", reason="no_consent"))["data"]
+    assert skipped["account"] == "a0"
+    assert (await get(api, f"/v1/messages/{skipped['id']}"))["reasons"] == ["no_consent"]
+    # After a merge the message is found under the profile that its account belongs to now.
+    await world.hear(moved("a1", "p2", before="p1", revision=2))
+    assert {r["account"] for r in (await get(api, "/v1/messages", profile="p2"))["data"]} == {"a1", "a2"}
+    assert (await get(api, "/v1/messages", profile="p1"))["data"] == []
+    assert len((await get(api, "/v1/messages", store=STORE, flow="cart_abandonment", state="sent"))["data"]) == 4
+
+
+async def test_bad_input(world: World, api: httpx.AsyncClient) -> None:
+    for path, parameters, pointer in (
+        ("/v1/messages", {"state": "lost"}, "/state"),
+        ("/v1/messages", {"limit": 0}, "/limit"),
+        ("/v1/messages", {"cursor": "!"}, "/cursor"),
+        ("/v1/suppressions", {"channel": "fax"}, "/channel"),
+    ):
+        answer = await api.get(path, params=parameters)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == pointer
+    for body, pointer in (({}, "/paused"), ({"paused": True, "version": 2}, "/version"), ({"paused": 7}, "/paused")):
+        answer = await api.patch("/v1/flows/cart_abandonment", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert (await api.patch("/v1/flows/none", json={"paused": True})).status_code == 404
+    for address in ("", "ada", "a b@example.com", "ada@example.com\r\nBcc: x@example.com"):
+        answer = await api.post("/v1/suppressions", json={"address": address})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/address")
+
+
+async def test_a_paused_flow_holds_and_resumes(world: World, api: httpx.AsyncClient) -> None:
+    assert [flow["key"] for flow in (await get(api, "/v1/flows"))["data"]] == ["cart_abandonment", "re_engagement"]
+    answer = await api.patch("/v1/flows/cart_abandonment", json={"paused": True})
+    assert answer.json()["paused"] is True
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    await world.later(minutes=50)
+    assert await world.states() == [("cart_abandonment", 1, "held", "flow_paused")]
+    await world.later(minutes=50)
+    assert world.inbox.mails == []
+    assert (await api.patch("/v1/flows/cart_abandonment", json={"paused": False})).json()["paused"] is False
+    await world.settle()
+    assert world.inbox.to == [MAIL]
+
+
+async def test_looking_at_the_link_changes_nothing(world: World, api: httpx.AsyncClient) -> None:
+    link = await sent(world)
+    for method in ("GET", "HEAD"):
+        page = await api.request(method, link)
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert "script-src" not in page.headers["content-security-policy"]
+    page = await api.get(link)
+    assert '<form method="post">' in page.text
+    assert "a…@example.com" in page.text
+    assert (await get(api, "/v1/suppressions"))["data"] == []
+
+
+async def test_one_click_ends_it_at_once(world: World, api: httpx.AsyncClient) -> None:
+    link = await sent(world)
+    for _ in range(2):
+        answer = await api.post(link, content="List-Unsubscribe=One-Click", headers={"authorization": ""})
+        assert answer.status_code == 200
+        assert "You are unsubscribed" in answer.text
+    (suppression,) = (await get(api, "/v1/suppressions"))["data"]
+    assert (suppression["address"], suppression["reason"]) == (MAIL, "unsubscribed")
+    await world.later(days=3)
+    assert len(world.inbox.mails) == 1
+    assert [kind for kind, _ in await world.events()] == ["message.sent", "message.unsubscribed"]
+    async with world.database.reading() as tx:
+        assert await tx.pg.fetchval("SELECT reason FROM runs") == "unsubscribed"
+
+
+async def test_links_that_are_not_ours(world: World, api: httpx.AsyncClient) -> None:
+    link = await sent(world)
+    (message,) = await world.messages()
+    claims = {"tenant": "default", "message": message["id"], "profile": PROFILE, "channel": "email"}
+    soon = world.clock.now() + timedelta(days=1)
+    for wrong in ({"tenant": "other"}, {"message": "none"}, {"profile": "p2"}, {"channel": "sms"}):
+        token = KEYRING.sign_token(claims | wrong, purpose=PURPOSE, expires=soon)
+        assert (await api.post(f"/u/{token}")).status_code == 404
+    other_use = KEYRING.sign_token(claims, purpose="track", expires=soon)
+    for token in (other_use, link[3:-1], "x"):
+        answer = await api.post(f"/u/{token}")
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    world.clock.set(START + timedelta(days=401))
+    assert (await api.post(link)).status_code == 410
+    assert (await get(api, "/v1/suppressions"))["data"] == []
+
+
+async def test_suppressions(world: World, api: httpx.AsyncClient) -> None:
+    assert (await api.post("/v1/suppressions", json={"address": "Ada@Example.com"})).status_code == 201
+    again = await api.post("/v1/suppressions", json={"address": MAIL, "reason": "complaint"})
+    assert (again.status_code, again.json()["reason"]) == (200, "manual")
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    await world.later(hours=1)
+    assert await world.states() == [("cart_abandonment", 1, "skipped", "suppressed")]
+    lifted = await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})
+    assert lifted.status_code == 204
+    assert (await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})).status_code == 404
+
+
+async def test_scopes_and_tenants(world: World, api: httpx.AsyncClient) -> None:
+    await sent(world)
+    other = await create_key(world.database, "other", ["messages:read"], "test")
+    headers = {"authorization": f"Bearer {other}"}
+    assert (await api.get("/v1/messages", headers=headers)).json()["data"] == []
+    assert (await api.get("/v1/flows", headers=headers)).status_code == 403
+    assert (await api.get("/v1/messages", headers={"authorization": "Bearer x"})).status_code == 401
+
+
+async def test_what_is_left_to_do(world: World, api: httpx.AsyncClient) -> None:
+    assert await pending(world.database, START) == (0, 0, 0, None)
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    due = START + timedelta(minutes=45)
+    assert await pending(world.database, START) == (0, 0, 0, due)
+    assert told(await pending(world.database, due)) == ["1 timers due"]
+    world.clock.set(due)
+    await world.timers().run(due)
+    assert told(await pending(world.database, due)) == ["1 messages to send"]
+    await world.sender().claim(due, 10)
+    assert told(await pending(world.database, due)) == ["1 messages being sent"]
+    assert (await get(api, "/v1/pipeline/messaging"))["drained"] is False

@@ -1,0 +1,122 @@
+"""The whole line in one process: the journal at one end, the API at the other, every worker between them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from libs.common.clock import DrivenClock
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Database
+from libs.common.ids import derived_id
+from libs.common.log.base import Event
+from libs.common.log.postgres import PostgresLog, append
+from libs.common.worker import Limits, Worker
+from regulars.parts import SERVICES, database
+from services.ingest.journal import event_of
+from services.ingest.normalise import root_key
+from services.ingest.settings import IngestSettings
+from services.ingest.work import worker as ingest
+from services.messaging.settings import MessagingSettings
+from services.messaging.work import worker as messaging
+from services.metrics.settings import MetricsSettings
+from services.metrics.work import worker as metrics
+from services.profiles.settings import ProfilesSettings
+from services.profiles.work import worker as profiles
+from tests.e2e.api import Api, open_api
+from tests.waiting import eventually
+
+QUICK = Limits(patience=0.02)
+
+
+class Line:
+    """A running line. Times are the driven clock's."""
+
+    def __init__(self, api: Api, ingest_db: Database, clock: DrivenClock) -> None:
+        self.api = api
+        self._database = ingest_db
+        self._clock = clock
+
+    async def deliver(self, arrivals: Sequence[tuple[Delivery, datetime, str]]) -> None:
+        """Journals deliveries in this order: what, when it was received, a name for its id."""
+        events = [journal_event(*arrival) for arrival in arrivals]
+        async with self._database.transaction() as tx:
+            await append(tx, JOURNAL, events)
+        await self.drained()
+
+    async def advance(self, now: datetime) -> None:
+        """Moves the clock and waits until all that this makes due has happened."""
+        self._clock.set(now)
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Twice in a row, since the last service tells the first ones."""
+
+        async def all_drained() -> bool:
+            for _ in range(2):
+                for service in SERVICES:
+                    answer = (await self.api.admin.get(f"/v1/pipeline/{service}")).raise_for_status().json()
+                    if not answer["drained"]:
+                        return False
+            return True
+
+        await eventually(all_drained, timeout=60)
+
+    async def all(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a listing."""
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = await self.get(f"{path}{'&' if '?' in path else '?'}limit=250{cursor}")
+            rows += page["data"]
+            if page["next"] is None:
+                return rows
+            cursor = f"&cursor={page['next']}"
+
+    async def get(self, path: str) -> Any:
+        """One answer."""
+        return (await self.api.admin.get(path)).raise_for_status().json()
+
+
+def journal_event(delivery: Delivery, received_at: datetime, name: str) -> Event:
+    """As the webhook route writes it."""
+    root = root_key(delivery.platform, delivery.topic, delivery.body)
+    return event_of(
+        delivery, id=derived_id("test", name), tenant="default", root=root, time=received_at, traceparent=None
+    )
+
+
+@asynccontextmanager
+async def running_line(clock: DrivenClock, *, batch_size: int) -> AsyncIterator[Line]:
+    """Starts all workers and the API, with the settings of the environment."""
+    databases = {service: database(service) for service in SERVICES}
+    log = PostgresLog(databases["ingest"])
+    workers = [
+        ingest(IngestSettings(), databases["ingest"], clock, log),
+        profiles(ProfilesSettings(), databases["profiles"], clock, log),
+        metrics(MetricsSettings(), databases["metrics"], clock, log),
+        messaging(MessagingSettings(), databases["messaging"], clock, log),
+    ]
+    stop = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        for opened in databases.values():
+            stack.push_async_callback(opened.close)
+        stack.push_async_callback(log.close)
+        api = await stack.enter_async_context(open_api(clock))
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(_quick(worker, batch_size).run(stop))
+            try:
+                yield Line(api, databases["ingest"], clock)
+            finally:
+                stop.set()
+
+
+def _quick(worker: Worker, batch_size: int) -> Worker:
+    worker.limits = QUICK
+    for consumer in worker.consumers:
+        consumer.batch_size = batch_size
+    return worker

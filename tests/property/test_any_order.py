@@ -1,0 +1,205 @@
+"""One history of the simulated shop, delivered in any order, with repeats, in any batches: one final state.
+
+The whole line runs: normaliser, identity, ledger, fold, timers, sender, and a real SMTP server at the end. What the API
+answers afterwards must be equal to the last word, and equal to the recount in SQL.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from aiosmtpd.smtp import SMTP
+from msgspec.structs import force_setattr
+from sqlalchemy.engine import make_url
+
+from libs.common.clock import DrivenClock
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import PARTITIONS, TOPICS
+from regulars.shop import catalog
+from regulars.shop.delivery import EVENTS, deliveries, request
+from regulars.shop.world import make_world
+from services.ingest import headers
+from services.ingest.normalise import Observations, normalise, root_key
+from services.ingest.outcome import StoreFacts, Unreadable
+from tests.e2e.api import ADMIN_KEY
+from tests.property.line import Line, running_line
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+DAYS = 2
+PEOPLE = 14
+TRIALS = 4
+ASKED = [START + timedelta(days=DAYS, hours=n) for n in (1, 26, 50)]
+"""When the line is looked at."""
+HOURS = 3
+"""Steps of the clock; a cart's message is too late after six."""
+
+Arrival = tuple[Delivery, datetime, str]
+
+
+class Mailbox:
+    """Takes every mail."""
+
+    async def handle_DATA(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 (aiosmtpd's name)
+        return "250 OK"
+
+
+def history(keys: dict[str, str]) -> list[Arrival]:
+    """What both stores send in DAYS days. `keys`: the stores' keys by platform."""
+    world = make_world(seed=11, start=START, days=DAYS, how_many=PEOPLE)
+    specs = {store.name: store for store in catalog.STORES}
+    made = []
+    for n, each in enumerate(deliveries(world)):
+        if each.topic == EVENTS or each.outcome in {"refused", "pinged", "duplicate"}:
+            continue
+        body, sent = request(each, specs[each.store])
+        raw = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
+        kept = headers.kept(raw)
+        delivery = Delivery(
+            store=keys[each.store], platform=each.store, topic=each.topic, delivery_id=str(n), headers=kept, body=body
+        )
+        made.append((delivery, each.at, str(n)))
+    return made
+
+
+def disordered(arrivals: list[Arrival], dice: Random) -> list[Arrival]:
+    """Shuffled, some repeated; only what ties in its object's `updated_at` keeps its order."""
+    repeats = [(d, at, f"{name} again") for d, at, name in arrivals if dice.random() < 0.15]
+    mixed = [*arrivals, *repeats]
+    dice.shuffle(mixed)
+    ties: dict[tuple[str, str, datetime | None], list[int]] = {}
+    for place, (delivery, at, _) in enumerate(mixed):
+        root = root_key(delivery.platform, delivery.topic, delivery.body)
+        ties.setdefault((delivery.store, root, _updated_at(delivery, at)), []).append(place)
+    for places in ties.values():
+        in_order = sorted((mixed[place] for place in places), key=lambda arrival: (arrival[1], arrival[2]))
+        for place, arrival in zip(places, in_order, strict=True):
+            mixed[place] = arrival
+    return mixed
+
+
+def _updated_at(delivery: Delivery, at: datetime) -> datetime | None:
+    facts = StoreFacts(key=delivery.store, currency="EUR", timezone="Europe/Berlin")
+    try:
+        outcome = normalise(delivery, store=facts, received_at=at, position=0, delivery_ref="")
+    except Unreadable:
+        return None
+    return outcome.observations[0].observed.updated_at if isinstance(outcome, Observations) else None
+
+
+async def open_stores(line: Line) -> dict[str, str]:
+    """Registers both stores; their keys by platform."""
+    keys: dict[str, str] = {}
+    for store in catalog.STORES:
+        body = {
+            "platform": store.name,
+            "domain": store.domain,
+            "secrets": [store.secret],
+            "currency": store.currency,
+            "timezone": store.timezone,
+            "consent": store.policy,
+        }
+        keys[store.name] = (await line.api.admin.post("/v1/stores", json=body)).raise_for_status().json()["store_key"]
+    await line.drained()
+    return keys
+
+
+async def tell(line: Line, keys: dict[str, str], arrivals: list[Arrival], *, pieces: int) -> dict[str, Any]:
+    """Delivers the history and gives everything that the API knows at the end."""
+    size = -(-len(arrivals) // pieces)
+    for n in range(pieces):
+        await line.deliver(arrivals[n * size : (n + 1) * size])
+    # Time passes after everything has arrived: what is due sees the same facts whatever their order was.
+    for hour in range(0, 24 * DAYS, HOURS):
+        await line.advance(START + timedelta(hours=hour))
+    state: dict[str, Any] = {"kpis": [], "timelines": {}}
+    for moment in ASKED:
+        await line.advance(moment)
+        for window in ("24h", "7d", "30d"):
+            for store in ("", *(f"&store={key}" for key in keys.values())):
+                answer = await line.get(f"/v1/kpis?window={window}&currency=EUR{store}")
+                state["kpis"].append((moment.isoformat(), window, answer["kpis"]))
+        verified = await line.get("/v1/kpis/verify")
+        assert verified["checked"] > 0
+        assert verified["differences"] == []
+    state["orders"] = _by(await line.all("/v1/orders"), "store", "source_id")
+    state["profiles"] = _by(await line.all("/v1/profiles"), "id")
+    for profile in state["profiles"]:
+        state["timelines"][profile] = await line.all(f"/v1/profiles/{profile}/timeline")
+    kept = ("flow", "version", "step", "run_key", "profile_id", "state", "reason", "checkout_token")
+    messages = await line.all("/v1/messages")
+    state["messages"] = sorted(tuple(str(message[name]) for name in kept) for message in messages)
+    return state
+
+
+def _by(rows: list[dict[str, Any]], *names: str) -> dict[str, dict[str, Any]]:
+    return {" ".join(str(row[name]) for name in names): row for row in rows}
+
+
+@pytest_asyncio.fixture
+async def mailbox() -> AsyncIterator[int]:
+    """A mail server; its port."""
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(Mailbox()), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.fixture
+def partitions() -> Iterator[None]:
+    """Topics get back the partitions that they had."""
+    before = [(topic, topic.partitions) for topic in TOPICS.values()]
+    yield
+    for topic, count in before:
+        force_setattr(topic, "partitions", count)
+
+
+@asynccontextmanager
+async def cloned(url: str, name: str) -> AsyncIterator[str]:
+    """A copy of a database that nobody is connected to."""
+    source = make_url(url).database
+    server = await asyncpg.connect(make_url(url).set(database="postgres").render_as_string(hide_password=False))
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+    try:
+        yield make_url(url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.close()
+
+
+@pytest.mark.usefixtures("partitions")
+async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_state(
+    database_url: str, clock: DrivenClock, mailbox: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGULARS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("REGULARS_ADMIN_KEY", ADMIN_KEY)
+    monkeypatch.setenv("REGULARS_SMTP_PORT", str(mailbox))
+    monkeypatch.setenv("REGULARS_TIMERS_SECONDS", "0.02")
+    monkeypatch.setenv("REGULARS_DATABASE_URL", database_url)
+    clock.set(START)
+    async with running_line(clock, batch_size=500) as line:
+        keys = await open_stores(line)
+    told = history(keys)
+    states = []
+    for trial in range(TRIALS):
+        dice = Random(trial)
+        name = f"{make_url(database_url).database}_{trial}"
+        async with cloned(database_url, name) as url:
+            monkeypatch.setenv("REGULARS_DATABASE_URL", url)
+            clock.set(START)
+            for topic in TOPICS.values():
+                force_setattr(topic, "partitions", dice.choice([1, 3, PARTITIONS]) if trial else PARTITIONS)
+            async with running_line(clock, batch_size=dice.choice([7, 40, 500])) as line:
+                arrivals = disordered(told, dice) if trial else told
+                states.append(await tell(line, keys, arrivals, pieces=dice.randint(1, 4)))
+    first = states[0]
+    assert len(first["orders"]) > 5
+    assert any(message[5] == "sent" for message in first["messages"]), first["messages"]
+    for trial, state in enumerate(states[1:], 1):
+        for part, value in first.items():
+            assert state[part] == value, f"trial {trial} ends in other {part}"

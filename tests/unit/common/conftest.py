@@ -1,0 +1,140 @@
+"""A small service on a real database: what `libs.common` needs to be tried, and none of the product's services."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from libs.common import access
+from libs.common.auth import Principal, create_key, require
+from libs.common.clock import DrivenClock
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Database
+from libs.common.log.schema import create_consumer_tables, create_log
+from libs.common.migrations import run_migrations
+from libs.common.settings import CommonSettings
+from libs.common.web import Limit, Service, build_app
+
+ADMIN_KEY = "an admin key for tests"
+
+
+@pytest.fixture(autouse=True)
+def plain_log() -> None:
+    """structlog's own default draws coloured tracebacks, slowly."""
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+
+
+class ThingIn(BaseModel):
+    """A body with something to get wrong."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=3)
+    secrets: list[Annotated[str, Field(min_length=8)]] = []
+
+
+class Things:
+    """What the service's routes do, counted."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.made = 0
+        self.fail: Exception | None = None
+
+
+def _things(request: Request) -> Things:
+    things: Things = request.app.state.ingest
+    return things
+
+
+def _router() -> APIRouter:
+    router = APIRouter(prefix="/v1/things")
+
+    @router.post("", status_code=201)
+    async def make(
+        request: Request, thing: ThingIn, principal: Annotated[Principal, Depends(require("things:write"))]
+    ) -> dict[str, object]:
+        things = _things(request)
+        if things.fail is not None:
+            raise things.fail
+        async with things.database.transaction() as tx:
+            await tx.pg.execute("INSERT INTO things (name) VALUES ($1)", thing.name)
+        things.made += 1
+        return {"number": things.made, "tenant": principal.tenant}
+
+    @router.get("")
+    async def listed(
+        _: Annotated[Principal, Depends(require("things:read"))], limit: Limit = 50, n: int = 0
+    ) -> dict[str, int]:
+        return {"limit": limit, "n": n}
+
+    return router
+
+
+async def _webhook(request: Request) -> Response:
+    body = await request.body()
+    return PlainTextResponse(str(len(body)))
+
+
+@pytest_asyncio.fixture
+async def database(empty_database_url: str) -> AsyncIterator[Database]:
+    """A database with the schema `common`, and `ingest` as a log's producer and its consumer."""
+    await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE SCHEMA ingest; SET search_path = ingest; CREATE TABLE things (name text)")
+    for statement in [*create_log(JOURNAL), *create_consumer_tables()]:
+        await connection.execute(statement)
+    await connection.close()
+    database = Database(empty_database_url, schema="ingest")
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture
+async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
+    """The service, started."""
+    settings = CommonSettings(admin_key=ADMIN_KEY, rate_limit=0, max_body=2048)
+    service = Service(
+        name="ingest",
+        router=_router(),
+        database=database,
+        state=Things(database),
+        consumers=("normaliser",),
+        routes=[Route("/webhooks/{platform}/{key}", _webhook, methods=["POST"])],
+    )
+    app = build_app([service], settings=settings, clock=clock)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest_asyncio.fixture
+async def anonymous(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller without a key."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def client(anonymous: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The administrator of tenant `default`."""
+    anonymous.headers["authorization"] = f"Bearer {ADMIN_KEY}"
+    return anonymous
+
+
+@pytest_asyncio.fixture
+async def stranger(app: FastAPI, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """Another tenant's administrator."""
+    key = await create_key(database, "other", ["*"], "stranger")
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        yield client

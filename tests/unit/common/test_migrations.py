@@ -1,0 +1,130 @@
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from libs.common import access
+from libs.common.auth import create_key
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Database
+from libs.common.log.schema import create_log
+from libs.common.migrations import at_head, heads, run_migrations
+
+ENV = "from libs.common.migrations import migrate\n\nmigrate()\n"
+
+
+def _tree(folder: Path, *revisions: str) -> Path:
+    (folder / "versions").mkdir(parents=True, exist_ok=True)
+    (folder / "env.py").write_text(ENV)
+    for number, upgrade in enumerate(revisions, 1):
+        before = f'"{number - 1:04}"' if number > 1 else None
+        (folder / "versions" / f"{number:04}_step.py").write_text(
+            "from alembic import op\n"
+            f'revision = "{number:04}"\ndown_revision = {before}\n'
+            "branch_labels = depends_on = None\n"
+            f"def upgrade() -> None:\n    {upgrade}\n"
+        )
+    return folder
+
+
+async def test_upgrades_to_head_and_again_from_there(empty_database_url: str, tmp_path: Path) -> None:
+    database = Database(empty_database_url, schema="shop")
+    tree = _tree(tmp_path / "one", 'op.execute("CREATE TABLE things (n int)")')
+    assert not await at_head(database, tree)
+    await run_migrations(empty_database_url, "shop", tree)
+    assert await at_head(database, tree)
+    later = _tree(
+        tmp_path / "two", 'op.execute("CREATE TABLE things (n int)")', 'op.execute("ALTER TABLE things ADD m int")'
+    )
+    assert not await at_head(database, later)
+    await run_migrations(empty_database_url, "shop", later)
+    await run_migrations(empty_database_url, "shop", later)
+    assert await at_head(database, later)
+    async with database.reading() as tx:
+        assert await tx.pg.fetch("SELECT n, m FROM shop.things") == []
+        assert await tx.pg.fetchval("SELECT to_regclass('public.alembic_version')") is None
+    await database.close()
+
+
+async def test_indexes_are_built_concurrently(empty_database_url: str, tmp_path: Path) -> None:
+    tree = _tree(
+        tmp_path / "tree",
+        'op.execute("CREATE TABLE things (n int)")',
+        'with op.get_context().autocommit_block(): op.execute("CREATE INDEX CONCURRENTLY things_n ON things (n)")',
+    )
+    await run_migrations(empty_database_url, "shop", tree)
+
+
+async def test_a_failed_revision_leaves_those_before_it(empty_database_url: str, tmp_path: Path) -> None:
+    database = Database(empty_database_url, schema="shop")
+    good = 'op.execute("CREATE TABLE things (n int)")'
+    tree = _tree(tmp_path / "tree", good, 'op.execute("CREATE TABLE others (n int)"); op.execute("SELECT 1/0")')
+    with pytest.raises(Exception, match="division by zero"):
+        await run_migrations(empty_database_url, "shop", tree)
+    async with database.reading() as tx:
+        assert await tx.pg.fetchval("SELECT version_num FROM alembic_version") == "0001"
+        assert await tx.pg.fetchval("SELECT to_regclass('shop.others')") is None
+    await database.close()
+
+
+async def test_two_starters_do_not_collide(empty_database_url: str, tmp_path: Path) -> None:
+    tree = _tree(
+        tmp_path / "tree",
+        'op.execute("CREATE TABLE things (n int); SELECT pg_sleep(0.2)")'.replace("; SELECT", '"); op.execute("SELECT'),
+    )
+    await asyncio.gather(*(run_migrations(empty_database_url, "shop", tree) for _ in range(3)))
+
+
+async def test_a_migration_does_not_wait_for_ever(empty_database_url: str, tmp_path: Path) -> None:
+    await run_migrations(
+        empty_database_url, "shop", _tree(tmp_path / "one", 'op.execute("CREATE TABLE things (n int)")')
+    )
+    reader = await asyncpg.connect(empty_database_url)
+    try:
+        async with reader.transaction():
+            await reader.execute("SELECT * FROM shop.things")
+            step = 'op.execute("SET lock_timeout = 50"); op.execute("ALTER TABLE things ADD m int")'
+            tree = _tree(tmp_path / "two", "pass", step)
+            with pytest.raises(Exception, match="lock timeout"):
+                await run_migrations(empty_database_url, "shop", tree)
+    finally:
+        await reader.close()
+
+
+@pytest.mark.parametrize("schema", ["", "Shop", "a b", "shop;drop", "1shop"])
+async def test_schema_names(empty_database_url: str, tmp_path: Path, schema: str) -> None:
+    with pytest.raises(ValueError, match="schema name"):
+        await run_migrations(empty_database_url, schema, tmp_path)
+
+
+async def test_each_service_s_role_keeps_to_its_own(empty_database_url: str, tmp_path: Path) -> None:
+    log = "; ".join(f'op.execute("""{statement}""")' for statement in create_log(JOURNAL))
+    await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS, roles=True)
+    tree = _tree(tmp_path / "ingest", log + '; op.execute("CREATE TABLE stores (n int)")')
+    ingest_role = await run_migrations(empty_database_url, "ingest", tree, roles=True)
+    shop_role = await run_migrations(empty_database_url, "shop", _tree(tmp_path / "shop", "pass"), roles=True)
+    assert (ingest_role, shop_role) == ("regulars_ingest", "regulars_shop")
+    shop = Database(empty_database_url, schema="shop", role=shop_role)
+    async with shop.transaction() as tx:
+        await tx.pg.execute("CREATE TABLE own (n int)")
+        assert await tx.pg.fetch("SELECT * FROM ingest.log_journal") == []
+        assert len(await tx.pg.fetch("SELECT * FROM ingest.log_partitions")) == JOURNAL.partitions
+    for forbidden in [
+        "SELECT * FROM ingest.stores",
+        "DELETE FROM ingest.log_journal",
+        "CREATE TABLE ingest.mine (n int)",
+    ]:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with shop.transaction() as tx:
+                await tx.pg.execute(forbidden)
+    assert (await create_key(shop, "acme", ["*"], "made by a service")).startswith("rk_")
+    await shop.close()
+
+
+def test_heads_are_alembic_s() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(access.MIGRATIONS))
+    assert set(heads(str(access.MIGRATIONS))) == set(ScriptDirectory.from_config(config).get_heads())

@@ -1,0 +1,238 @@
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+
+from libs.common.clock import DrivenClock
+from libs.common.db import Database
+from libs.common.problems import Problem
+from libs.common.settings import CommonSettings
+from libs.common.web import Service, build_app, decode_cursor, encode_cursor
+
+GOOD = {"name": "a thing"}
+
+
+async def test_every_bad_field_is_pointed_at_and_none_is_repeated(client: httpx.AsyncClient) -> None:
+    body = {"name": "ab", "secrets": ["long enough", "hunter2"], "a/b~c": 1}
+    answer = await client.post("/v1/things", json=body)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert {error["pointer"] for error in problem["errors"]} == {"/name", "/secrets/1", "/a~1b~0c"}
+    assert "hunter2" not in answer.text
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert (problem["code"], problem["status"], problem["type"]) == ("invalid", 422, "about:blank")
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"), [("limit=0", "/limit"), ("limit=251", "/limit"), ("limit=x", "/limit"), ("n=x", "/n")]
+)
+async def test_bad_parameters(client: httpx.AsyncClient, query: str, pointer: str) -> None:
+    answer = await client.get(f"/v1/things?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert answer.json()["errors"][0]["parameter"] == pointer[1:]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"name": "abc"', b"[" * 1500])
+async def test_bodies_that_are_no_things(client: httpx.AsyncClient, content: bytes) -> None:
+    answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", ["abc\\u0000", "abc\\ud800"])
+async def test_text_that_the_database_cannot_hold(client: httpx.AsyncClient, name: str) -> None:
+    content = f'{{"name": "{name}"}}'.encode()
+    answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
+    for method, path, status in [("GET", "/nothing", 404), ("DELETE", "/v1/things", 405)]:
+        answer = await client.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+
+
+async def test_large_bodies_are_refused_early(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/things", content=b"x" * 2049)
+    assert answer.status_code == 413
+
+    async def unending() -> object:
+        while True:
+            yield b"x" * 1000
+
+    answer = await client.post("/v1/things", content=unending())  # type: ignore[arg-type]
+    assert answer.status_code == 413
+    assert answer.headers["x-request-id"]
+
+
+async def test_webhooks_pass_untouched(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/webhooks/shopify/st_1", content=b"x" * 5000)
+    assert answer.text == "5000"
+    for method, path, status in [("POST", "/webhooks/nothing", 404), ("GET", "/webhooks/shopify/st_1", 405)]:
+        bad = await client.request(method, path)
+        assert (bad.status_code, bad.json()["status"]) == (status, status)
+    assert "x-request-id" not in answer.headers
+
+
+async def test_request_ids(client: httpx.AsyncClient) -> None:
+    given = await client.get("/v1/things", headers={"x-request-id": "order-4711-a"})
+    assert given.headers["x-request-id"] == "order-4711-a"
+    for bad in ["", "short", "x" * 200, "with spaces in it", "a\tb-------"]:
+        answer = await client.get("/v1/things", headers={"x-request-id": bad})
+        assert UUID(answer.headers["x-request-id"]).version == 7
+
+
+async def test_security_headers(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/things")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_unexpected_errors_tell_nothing(client: httpx.AsyncClient, app: FastAPI) -> None:
+    app.state.ingest.fail = RuntimeError("the secret is hunter2")
+    answer = await client.post("/v1/things", json=GOOD)
+    assert answer.status_code == 500
+    assert "hunter2" not in answer.text
+    assert answer.json()["code"] == "internal"
+    assert answer.headers["x-request-id"]
+
+
+async def test_a_database_that_is_away_is_a_503(client: httpx.AsyncClient, app: FastAPI) -> None:
+    await client.get("/v1/things")
+    app.state.ingest.fail = ConnectionRefusedError("postgres")
+    answer = await client.post("/v1/things", json=GOOD)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+
+
+class TestIdempotencyKeys:
+    async def test_a_repeat_gets_the_same_answer(self, client: httpx.AsyncClient, app: FastAPI) -> None:
+        first = await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})
+        again = await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})
+        assert (first.status_code, first.json()) == (again.status_code, again.json()) == (201, again.json())
+        assert again.headers["idempotency-replayed"] == "true"
+        assert again.headers["content-type"] == first.headers["content-type"]
+        assert app.state.ingest.made == 1
+
+    async def test_another_key_or_body_or_tenant(
+        self, client: httpx.AsyncClient, stranger: httpx.AsyncClient, app: FastAPI
+    ) -> None:
+        headers = {"idempotency-key": "k1"}
+        assert (await client.post("/v1/things", json=GOOD, headers=headers)).status_code == 201
+        other_body = await client.post("/v1/things", json={"name": "another"}, headers=headers)
+        assert other_body.status_code == 422
+        assert other_body.json()["code"] == "idempotency_key_reused"
+        other_tenant = await stranger.post("/v1/things", json=GOOD, headers=headers)
+        assert other_tenant.json()["tenant"] == "other"
+        assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k2"})).json()["number"] == 3
+        assert app.state.ingest.made == 3
+
+    async def test_bad_answers_of_the_caller_s_making_are_remembered(self, client: httpx.AsyncClient) -> None:
+        headers = {"idempotency-key": "k1"}
+        first = await client.post("/v1/things", json={"name": ""}, headers=headers)
+        answer = await client.post("/v1/things", json={"name": ""}, headers=headers)
+        assert first.status_code == answer.status_code == 422
+        assert answer.headers["idempotency-replayed"] == "true"
+        assert answer.headers["content-type"] == "application/problem+json"
+
+    @pytest.mark.parametrize("fault", [RuntimeError("x"), ConnectionResetError(), Problem(503, "busy", "busy")])
+    async def test_what_failed_may_be_tried_again(
+        self, client: httpx.AsyncClient, app: FastAPI, fault: Exception
+    ) -> None:
+        app.state.ingest.fail = fault
+        assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code >= 500
+        app.state.ingest.fail = None
+        assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code == 201
+
+    async def test_of_many_at_once_one_is_done(self, client: httpx.AsyncClient, app: FastAPI) -> None:
+        headers = {"idempotency-key": "k1"}
+        answers = await asyncio.gather(*(client.post("/v1/things", json=GOOD, headers=headers) for _ in range(4)))
+        assert app.state.ingest.made == 1
+        assert {answer.status_code for answer in answers} <= {201, 409}
+
+    async def test_memory_ends_after_a_day(self, client: httpx.AsyncClient, app: FastAPI, database: Database) -> None:
+        for _ in range(2):
+            assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code == 201
+            async with database.transaction() as tx:
+                await tx.pg.execute("UPDATE common.idempotency_keys SET started_at = started_at - interval '25 hours'")
+        assert app.state.ingest.made == 2
+
+    @pytest.mark.parametrize("key", ["x" * 256, "caf\u00e9"])
+    async def test_bad_keys(self, client: httpx.AsyncClient, key: str) -> None:
+        answer = await client.post("/v1/things", json=GOOD, headers={b"idempotency-key": key.encode()})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
+
+
+class TestHealth:
+    async def test_alive_ready_version_metrics(self, anonymous: httpx.AsyncClient) -> None:
+        assert (await anonymous.get("/livez")).json() == {"status": "alive"}
+        assert (await anonymous.get("/readyz")).json() == {"status": "ready", "reasons": []}
+        assert "version" in (await anonymous.get("/version")).json()
+        await anonymous.get("/v1/things")
+        metrics = (await anonymous.get("/metrics")).text
+        assert 'regulars_api_requests_total{method="GET",route="/v1/things",status="401"}' in metrics
+
+    async def test_openapi_speaks_of_problems_and_keys(self, anonymous: httpx.AsyncClient) -> None:
+        described = (await anonymous.get("/openapi.json")).json()
+        operation = described["paths"]["/v1/things"]["post"]
+        assert operation["security"] == [{"HTTPBearer": []}]
+        assert operation["responses"]["422"]["content"]["application/problem+json"]["schema"]
+        assert operation["responses"]["201"]["content"]["application/json"]
+
+    async def test_not_ready_without_migrations(self, empty_database_url: str, clock: DrivenClock) -> None:
+        database = Database(empty_database_url, schema="ingest")
+        app = build_app(
+            [Service(name="ingest", router=APIRouter(), database=database)], settings=CommonSettings(), clock=clock
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.get("/readyz")
+        await database.close()
+        assert answer.status_code == 503
+        assert answer.json()["reasons"] == ["ingest: schema common is not migrated"]
+
+    async def test_not_ready_without_a_database(self, clock: DrivenClock) -> None:
+        database = Database("postgresql://nobody:hunter2@127.0.0.1:1/none", schema="ingest")
+        app = build_app(
+            [Service(name="ingest", router=APIRouter(), database=database)], settings=CommonSettings(), clock=clock
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.get("/readyz")
+            assert (await client.get("/livez")).status_code == 200
+        await database.close()
+        assert answer.status_code == 503
+        assert "hunter2" not in answer.text
+
+    async def test_a_worker_s_health_is_asked_for(self, clock: DrivenClock) -> None:
+        async def check() -> list[str]:
+            return ["ledger is halted: burst"]
+
+        app = build_app([], settings=CommonSettings(), clock=clock, checks=[check])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.get("/readyz")
+        assert answer.json() == {"status": "not ready", "reasons": ["ledger is halted: burst"]}
+
+
+class TestCursors:
+    def test_there_and_back(self) -> None:
+        moment = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=UTC)
+        number = UUID(int=7)
+        cursor = encode_cursor(moment, number, "é/?", 5, None)
+        assert decode_cursor(cursor, datetime, UUID, str, int, str | None) == [moment, number, "é/?", 5, None]
+        assert cursor.isascii()
+        assert not set("=+/&?") & set(cursor)
+
+    @pytest.mark.parametrize(
+        "text", ["", "x", "!!!", "é", "bnVsbA", "e30", encode_cursor(1), encode_cursor("a", "b", "c")]
+    )
+    def test_what_is_no_cursor(self, text: str) -> None:
+        with pytest.raises(Problem) as caught:
+            decode_cursor(text, datetime, str)
+        assert caught.value.status == 422
+        assert caught.value.errors[0].pointer == "/cursor"

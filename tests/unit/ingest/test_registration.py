@@ -1,0 +1,34 @@
+"""What may be registered as a store."""
+
+import pytest
+
+from services.ingest.registration import domain_of, timezones
+
+
+@pytest.mark.parametrize(
+    ("typed", "domain"),
+    [
+        ("shop.example.com", "shop.example.com"),
+        ("  HTTPS://Shop.Example.com/wp-json/?a=b#c ", "shop.example.com"),
+        ("demo.myshopify.com/", "demo.myshopify.com"),
+        ("http://user:pass@shop.example:8080/", "shop.example:8080"),
+        ("localhost", "localhost"),
+        ("https://shop.example.", "shop.example"),
+        ("müsli.example", "xn--msli-0ra.example"),
+    ],
+)
+def test_a_domain_is_a_host_name(typed: str, domain: str) -> None:
+    assert domain_of(typed) == domain
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "https://", "a b.example", "-a.example", "a..b", "x" * 260, "a_b.example", "ü" * 80]
+)
+def test_anything_else_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="host name"):
+        domain_of(typed)
+
+
+def test_zones_are_iana_names() -> None:
+    assert {"Europe/Berlin", "UTC"} <= timezones()
+    assert "Mars/Olympus" not in timezones()

@@ -1,0 +1,174 @@
+from typing import Any
+
+import pytest
+
+from libs.common.contracts.commerce import Refund, RefundObserved, Removed
+from libs.common.contracts.customers import OrderMoment, OrderPlaced, OrderRefunded, OrderRevised
+from services.profiles import ledger
+from services.profiles.facts import Told
+from services.profiles.ledger import OrderState
+from tests.integration.profiles.driving import at, order
+
+ACCOUNT = "guest:st_one:ada@example.com"
+
+
+def refunded(refund_id: str, minute: float, returns: int, **fields: Any) -> Refund:
+    return Refund(source_id=refund_id, at=at(minute), returns=returns, **fields)
+
+
+def envelope(minute: int) -> dict[str, Any]:
+    return {
+        "store": "st_one",
+        "platform": "shopify",
+        "source_id": "1",
+        "updated_at": at(minute),
+        "position": minute,
+    }
+
+
+def told(*observed: Any, state: OrderState | None = None) -> tuple[OrderState, list[Told]]:
+    """Hands the observations to the ledger one after the other."""
+    state = state or OrderState()
+    facts: list[Told] = []
+    for each in observed:
+        match each:
+            case RefundObserved():
+                after = ledger.on_refund(state, each)
+            case Removed():
+                after = ledger.on_removed(state, each)
+            case _:
+                after = ledger.on_observed(state, each, ACCOUNT)
+        state, news = ledger.decide(state, after, at=each.updated_at, origin=each.origin)
+        facts += news
+    return state, facts
+
+
+def types(facts: list[Told]) -> list[str]:
+    return [fact.type for fact in facts]
+
+
+def test_an_order_is_placed_once() -> None:
+    state, facts = told(order(1), order(1), order(1, 1))
+    assert types(facts) == ["order.placed"]
+    placed = facts[0].fact
+    assert isinstance(placed, OrderPlaced)
+    assert (placed.order.net, placed.order.total, placed.order.counted, placed.revision) == (10_000, 10_500, True, 1)
+    assert facts[0].key == ACCOUNT
+    assert state.revision == 1
+
+
+@pytest.mark.parametrize("fields", [{"placed": False}, {"test": True}, {"cancelled_at": at(0)}])
+def test_what_never_counted_is_nobodys_business(fields: dict[str, Any]) -> None:
+    _, facts = told(order(1, **fields), order(1, 1, **fields, gross=5), Removed(**envelope(2)))
+    assert facts == []
+
+
+def test_a_change_is_told_with_before_and_after() -> None:
+    _, facts = told(order(1), order(1, 1, gross=12_000))
+    revised = facts[1].fact
+    assert isinstance(revised, OrderRevised)
+    assert (revised.before.net, revised.order.net, revised.revision) == (10_000, 12_000, 2)
+
+
+def test_an_older_snapshot_changes_nothing() -> None:
+    _, facts = told(order(1, 5), order(1, 1, gross=1, shipping=0))
+    assert types(facts) == ["order.placed"]
+
+
+def test_the_same_instant_goes_by_position() -> None:
+    state, _ = told(order(1, 1, position=8, gross=8), order(1, 1, position=7, gross=7))
+    assert state.snapshot is not None
+    assert state.snapshot.gross == 8
+
+
+def test_a_cancellation_uncounts() -> None:
+    state, facts = told(order(1), order(1, 3, cancelled_at=at(2)))
+    assert types(facts) == ["order.placed", "order.revised", "order.cancelled"]
+    order_view = ledger.view(state)
+    assert order_view is not None
+    assert not order_view.counted
+
+
+def test_a_cancellation_that_comes_first_is_told_all_the_same() -> None:
+    _, facts = told(order(1, 3, cancelled_at=at(2)), order(1))
+    assert types(facts) == ["order.placed", "order.cancelled"]
+    placed, cancelled = facts[0].fact, facts[1].fact
+    assert isinstance(placed, OrderPlaced)
+    assert not placed.order.counted
+    assert isinstance(cancelled, OrderMoment)
+    assert cancelled.at == at(2)
+
+
+def test_moments_are_told_once() -> None:
+    _, facts = told(
+        order(1),
+        order(1, 3, cancelled_at=at(2), fulfilled_at=at(1)),
+        order(1, 4),
+        order(1, 5, cancelled_at=at(5), fulfilled_at=at(5)),
+        Removed(**envelope(6)),
+        Removed(**envelope(7)),
+    )
+    found = types(facts)
+    assert [found.count(name) for name in ("order.cancelled", "order.fulfilled", "order.deleted")] == [1, 1, 1]
+
+
+def test_refunds_add_up_whoever_tells_them() -> None:
+    state, facts = told(
+        order(1),
+        RefundObserved(**envelope(1), refund=refunded("r1", 1, 1_000, shipping=500)),
+        order(1, 2, refunds=[refunded("r2", 2, 2_000)]),
+        RefundObserved(**envelope(1), refund=refunded("r1", 1, 1_000, shipping=500)),
+    )
+    order_view = ledger.view(state)
+    assert order_view is not None
+    assert (order_view.returns, order_view.net, order_view.shipping) == (3_000, 7_000, 0)
+    assert order_view.total == order_view.net + order_view.shipping + order_view.taxes
+    assert types(facts).count("order.refunded") == 2
+
+
+def test_a_refund_before_its_order_waits_for_it() -> None:
+    state, facts = told(RefundObserved(**envelope(5), refund=refunded("r1", 5, 1_000)))
+    assert facts == []
+    assert ledger.view(state) is None
+    _, facts = told(order(1), state=state)
+    assert types(facts) == ["order.placed", "order.refunded"]
+    placed, moment = facts[0].fact, facts[1].fact
+    assert isinstance(placed, OrderPlaced)
+    assert placed.order.returns == 1_000
+    assert isinstance(moment, OrderRefunded)
+    assert moment.refund.returns == 1_000
+
+
+def test_a_stale_snapshot_still_brings_its_refunds() -> None:
+    state, facts = told(order(1, 5), order(1, 2, refunds=[refunded("r1", 2, 300)]))
+    assert types(facts) == ["order.placed", "order.revised", "order.refunded"]
+    assert [refund.source_id for refund in ledger.refunds(state)] == ["r1"]
+
+
+def test_a_complete_list_of_refunds_replaces() -> None:
+    state, facts = told(
+        order(1, refunds_complete=True, refunds=[refunded("r1", 0, 300), refunded("r2", 0, 200)]),
+        order(1, 2, refunds_complete=True, refunds=[refunded("r2", 0, 250)]),
+    )
+    order_view = ledger.view(state)
+    assert order_view is not None
+    assert order_view.returns == 250
+    assert types(facts) == ["order.placed", "order.refunded", "order.refunded", "order.revised"]
+
+
+def test_a_deleted_order_may_come_back() -> None:
+    state, _ = told(order(1), Removed(**envelope(3)))
+    gone = ledger.view(state)
+    assert gone is not None
+    assert (gone.deleted, gone.counted) == (True, False)
+    state, _ = told(order(1, 4), state=state)
+    back = ledger.view(state)
+    assert back is not None
+    assert (back.deleted, back.counted) == (False, True)
+
+
+def test_an_order_without_a_name_has_a_key_of_its_own() -> None:
+    before = OrderState()
+    after = ledger.on_observed(before, order(1), None)
+    _, facts = ledger.decide(before, after, at=at(0), origin="live")
+    assert facts[0].key == "order:st_one:1"

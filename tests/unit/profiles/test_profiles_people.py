@@ -1,0 +1,146 @@
+from typing import Any
+
+import pytest
+
+from libs.common.contracts.commerce import CheckoutObserved, Consent, CustomerObserved, Person, Removed
+from libs.common.contracts.customers import ConsentChanged
+from libs.common.contracts.types import Account, ConsentState
+from services.profiles import consent, people
+from services.profiles.consent import Held
+from services.profiles.people import PersonState
+from tests.integration.profiles.driving import RULES, at, order
+
+ACCOUNT = Account("customer:st_one:7")
+
+
+def customer(minute: int, **fields: Any) -> CustomerObserved:
+    whole: dict[str, Any] = {
+        "store": "st_one",
+        "platform": "shopify",
+        "source_id": "7",
+        "updated_at": at(minute),
+        "position": minute,
+        "person": Person(email="Ada@Example.com"),
+    }
+    return CustomerObserved(**{**whole, **fields})
+
+
+def known(*observed: Any) -> PersonState:
+    state = PersonState()
+    for each in observed:
+        state = people.on_observed(state, each, RULES.junk)
+    return state
+
+
+def test_the_record_outweighs_what_orders_mention() -> None:
+    mentioned = order(1, 9, person=Person(email="other@example.com", phone="+4915112345601", first_name="A."))
+    for history in ([customer(1), mentioned], [mentioned, customer(1)]):
+        said = people.traits(known(*history))
+        assert said["email"] == "ada@example.com"
+        assert said["phone"] == "+4915112345601"
+        assert said["first_name"] == "A."
+
+
+def test_each_trait_is_as_last_mentioned() -> None:
+    older, newer = (
+        order(1, 1, person=Person(first_name="Ada", locale="de")),
+        order(2, 2, person=Person(first_name="A.")),
+    )
+    assert people.traits(known(older, newer)) == people.traits(known(newer, older))
+    assert people.traits(known(newer, older)) == {
+        "email": None, "phone": None, "first_name": "A.", "last_name": None, "locale": "de", "country": None,
+    }  # fmt: skip
+
+
+def test_a_person_is_told_when_he_changes_and_only_then() -> None:
+    before = PersonState()
+    told_once, facts = people.decide(ACCOUNT, "st_one", before, known(customer(1)), at=at(1), origin="live")
+    assert [(fact.type, fact.key) for fact in facts] == [("profile.changed", ACCOUNT)]
+    again = people.on_observed(told_once, customer(2), RULES.junk)
+    assert people.decide(ACCOUNT, "st_one", told_once, again, at=at(2), origin="live")[1] == []
+
+
+def test_a_cart_says_nothing_of_its_person() -> None:
+    assert people.view(Account("cart:st_one:c"), "st_one", PersonState()) is None
+
+
+def test_a_removed_customer_is_deleted_until_seen_again() -> None:
+    removed = Removed(store="st_one", platform="shopify", source_id="7", updated_at=at(5), position=5)
+    shown = people.view(ACCOUNT, "st_one", known(removed, customer(1)))
+    assert shown is not None
+    assert shown.deleted
+    assert not people.is_deleted(known(removed, customer(6)))
+
+
+def test_seen_first_when_the_earliest_says() -> None:
+    assert known(order(1, 9, placed_at=at(3)), customer(5, created_at=at(1))).first_seen_at == at(1)
+
+
+def test_activity_only_goes_forward() -> None:
+    state = people.on_activity(people.on_activity(PersonState(), at(5)), at(2))
+    assert state.last_activity_at == at(5)
+
+
+def test_a_profile_has_the_newest_record_first() -> None:
+    merged = people.merge(
+        [
+            known(order(1, 9, person=Person(first_name="Guest", last_name="Lovelace"))),
+            known(customer(1, person=Person(first_name="Old", locale="en"))),
+            known(customer(2, person=Person(first_name="New"))),
+        ]
+    )
+    assert (merged.first_name, merged.locale, merged.last_name) == ("New", "en", "Lovelace")
+
+
+def said(state: ConsentState, minute: int, source: str = "customer") -> Consent:
+    return Consent(channel="email", state=state, at=at(minute), source=source)
+
+
+def test_the_later_word_holds_and_a_withdrawal_wins_a_tie() -> None:
+    for first, second, state in [
+        (said("subscribed", 1), said("unsubscribed", 2), "unsubscribed"),
+        (said("unsubscribed", 1), said("subscribed", 2), "subscribed"),
+        (said("subscribed", 2), said("unsubscribed", 2), "unsubscribed"),
+    ]:
+        for pair in ((first, second), (second, first)):
+            held = consent.hold(consent.hold(None, pair[0]), pair[1])
+            assert held.state == state
+
+
+def test_consent_is_told_when_it_changes() -> None:
+    held, facts = consent.decide(ACCOUNT, "st_one", said("subscribed", 1), None, origin="live")
+    fact = facts[0].fact
+    assert isinstance(fact, ConsentChanged)
+    assert (fact.state, fact.revision) == ("subscribed", 1)
+    assert consent.decide(ACCOUNT, "st_one", said("unsubscribed", 0), held, origin="live") == (held, [])
+
+
+def test_a_ticked_box_dates_from_the_order_and_not_from_its_updates() -> None:
+    withdrawn = said("unsubscribed", 5)
+    refunded_later = order(1, 9, placed_at=at(1), accepts_marketing=True)
+    [ticked] = consent.stated(refunded_later)
+    assert consent.hold(consent.hold(None, withdrawn), ticked).state == "unsubscribed"
+    assert consent.stated(order(1, accepts_marketing=False)) == []
+    assert consent.stated(order(1)) == []
+
+
+def test_a_ticked_checkout_dates_from_its_start() -> None:
+    checkout = CheckoutObserved(
+        store="s", platform="shopify", source_id="t", updated_at=at(9), position=0, started_at=at(1), currency="EUR",
+        total=0, accepts_marketing=True,
+    )  # fmt: skip
+    assert consent.stated(checkout) == [said("subscribed", 1, "checkout")]
+
+
+@pytest.mark.parametrize(
+    ("states", "strictest"),
+    [
+        (["subscribed", "unsubscribed"], "unsubscribed"),
+        (["pending", "subscribed"], "subscribed"),
+        (["pending"], "pending"),
+        ([], None),
+    ],
+)
+def test_over_accounts_the_strictest_holds(states: list[ConsentState], strictest: str | None) -> None:
+    held = consent.strictest(Held(state=state, at=at(n), source="x") for n, state in enumerate(states))
+    assert (held.state if held else None) == strictest

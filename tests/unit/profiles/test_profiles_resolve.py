@@ -1,0 +1,81 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.profiles.identity.accounts import STRONG, WEAK, registered
+from services.profiles.identity.resolve import Edge, alias, partition, shared_by_too_many
+
+C1, C2, OTHER = "customer:s:1", "customer:s:2", "customer:other:1"
+GUEST, CART = "guest:s:ada@example.com", "cart:s:c"
+MAIL, PHONE, TOKEN = "email:ada@example.com", "phone:+49151", "cart:s:c"
+LIMITS = {"email": 3, "phone": 3, "cart": 2, "checkout": 2}
+
+
+def groups(*edges: Edge) -> set[frozenset[str]]:
+    accounts = {edge.account for edge in edges}
+    return {frozenset(g) for g in partition(accounts, edges, shared_by_too_many(edges, LIMITS))}
+
+
+def test_one_email_is_one_person_in_all_stores() -> None:
+    assert groups(Edge(C1, MAIL, STRONG), Edge(OTHER, MAIL, STRONG), Edge(GUEST, MAIL, STRONG)) == {
+        frozenset({C1, OTHER, GUEST})
+    }
+
+
+def test_a_cart_becomes_its_buyers() -> None:
+    assert groups(Edge(CART, TOKEN, WEAK), Edge(GUEST, TOKEN, WEAK), Edge(GUEST, MAIL, STRONG)) == {
+        frozenset({CART, GUEST})
+    }
+
+
+def test_a_couples_phone_joins_nobody() -> None:
+    assert groups(Edge(C1, PHONE, WEAK), Edge(C2, PHONE, WEAK), Edge(GUEST, PHONE, WEAK)) == {
+        frozenset({C1}),
+        frozenset({C2}),
+        frozenset({GUEST}),
+    }
+
+
+def test_customers_of_one_store_may_be_one_person_by_their_own_email() -> None:
+    phone = (Edge(C1, PHONE, WEAK), Edge(C2, PHONE, WEAK), Edge(GUEST, PHONE, WEAK))
+    assert groups(Edge(C1, MAIL, STRONG), Edge(C2, MAIL, STRONG), *phone) == {frozenset({C1, C2, GUEST})}
+
+
+def test_customers_of_one_store_are_not_joined_through_a_third() -> None:
+    # The guest used the device of the one and the phone of the other: the device is the better evidence.
+    found = groups(Edge(C1, TOKEN, WEAK), Edge(GUEST, TOKEN, WEAK), Edge(GUEST, PHONE, WEAK), Edge(C2, PHONE, WEAK))
+    assert found == {frozenset({C1, GUEST}), frozenset({C2})}
+
+
+def test_what_names_too_many_names_nobody() -> None:
+    guests = [Edge(f"guest:s:{n}@example.com", PHONE, WEAK) for n in range(4)]
+    assert len(groups(*guests[:3])) == 1
+    assert len(groups(*guests)) == 4
+
+
+def test_an_alias_is_the_tenants_own() -> None:
+    assert alias("one", C1) == alias("one", C1)
+    assert len({alias("one", C1), alias("two", C1), alias("one", C2)}) == 3
+
+
+accounts = st.sampled_from([C1, C2, OTHER, "customer:other:2", GUEST, CART, "guest:other:ada@example.com"])
+identifiers = st.sampled_from([MAIL, PHONE, TOKEN, "email:bob@example.com", "phone:+49152", "checkout:s:t"])
+graphs = st.lists(st.builds(Edge, accounts, identifiers, st.sampled_from([STRONG, WEAK])), max_size=14)
+
+
+@given(graphs, st.randoms(use_true_random=False))
+def test_a_partition_is_a_function_of_the_edges(edges: list[Edge], chance: object) -> None:
+    shuffled = [*edges, *edges[:3]]
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert groups(*shuffled) == groups(*edges)
+
+
+@given(graphs)
+def test_only_strong_edges_join_two_customers_of_a_store(edges: list[Edge]) -> None:
+    strong = [edge for edge in edges if edge.tier == STRONG]
+    everybody = {edge.account for edge in edges}
+    quarantined = shared_by_too_many(edges, LIMITS)
+    sure = [set(group) for group in partition(everybody, strong, quarantined)]
+    for group in partition(everybody, edges, quarantined):
+        for store in ("s", "other"):
+            customers = {account for account in group if registered(account) == store}
+            assert not customers or any(customers <= one for one in sure)
