@@ -4,8 +4,7 @@ from importlib import import_module
 
 from libs.common.db import Database
 from libs.common.settings import CommonSettings
-
-SERVICES = ("ingest", "profiles", "metrics", "messaging")
+from regulars.schemas import SERVICES
 
 
 def settings_class(service: str) -> type[CommonSettings]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from libs.common import access, auth
@@ -12,7 +11,7 @@ from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging
-from regulars.parts import SERVICES
+from regulars.schemas import SERVICES, trees
 
 
 @asynccontextmanager
@@ -27,9 +26,8 @@ async def database_at(database_url: str | None, data_dir: Path) -> AsyncIterator
 
 async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:
     """Brings the schemas of these services, and the one that all share, to their newest revision."""
-    await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
-    for service in services:
-        await run_migrations(url, service, _folder(service) / "migrations")
+    for schema, tree in trees(services):
+        await run_migrations(url, schema, tree)
 
 
 async def prepare(settings: CommonSettings) -> None:
@@ -44,13 +42,6 @@ async def prepare(settings: CommonSettings) -> None:
             print(f"admin key: {key}", flush=True)
     finally:
         await database.close()
-
-
-def _folder(service: str) -> Path:
-    spec = find_spec(f"services.{service}")
-    if spec is None or not spec.submodule_search_locations:
-        raise LookupError(f"there is no service {service}")
-    return Path(spec.submodule_search_locations[0])
 
 
 def main() -> None:

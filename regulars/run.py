@@ -20,6 +20,7 @@ from time import monotonic
 
 from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.telemetry import configure_logging, get_logger
+from regulars.schemas import is_prepared
 from regulars.supervisor import Child, Failed
 
 BIND_SECONDS = 10.0
@@ -50,7 +51,11 @@ async def run(options: Options) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     options.data_dir.mkdir(parents=True, exist_ok=True)
-    listener = await _listen(options.host, options.port, stop)
+    try:
+        listener = await _listen(options.host, options.port, stop)
+    except OSError as error:
+        log.critical("cannot listen", host=options.host, port=options.port, reason=str(error))
+        return 1
     if listener is None:
         return 0
     with listener:
@@ -68,9 +73,10 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
             # They import their code while the database starts and is migrated.
             children = _children(options, listener.fileno(), environment)
             living = [group.create_task(child.run(stop)) for child in children]
-            url = await postgres.start() if postgres else options.database_url
-            variables = _variables(options, url or "", address)
-            await _prepare(variables)
+            url = await _started(postgres) if postgres else options.database_url or ""
+            variables = _variables(options, url, address)
+            if not await is_prepared(url, key_given=_key_given()):
+                await _prepare(variables)
             environment.set_result(variables)
             beside = [group.create_task(_announce(children, address, stop))]
             if postgres is not None:
@@ -86,6 +92,13 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
         if postgres is not None:
             await postgres.stop()
     return code
+
+
+async def _started(postgres: EmbeddedPostgres) -> str:
+    try:
+        return await postgres.start()
+    except RuntimeError as error:
+        raise Failed(str(error)) from error
 
 
 def _children(options: Options, listener: int, environment: "asyncio.Future[dict[str, str]]") -> list[Child]:
@@ -112,6 +125,10 @@ async def _prepare(variables: Mapping[str, str]) -> None:
     )
     if code := await process.wait():
         raise Failed(f"the database could not be prepared (code {code})")
+
+
+def _key_given() -> bool:
+    return any(os.environ.get(name) for name in ("REGULARS_ADMIN_KEY", "REGULARS_ADMIN_KEY_FILE"))
 
 
 def _variables(options: Options, database_url: str, address: str) -> dict[str, str]:

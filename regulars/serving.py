@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from regulars.garbage import settle
+
 DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
 
@@ -27,6 +29,7 @@ class Server(uvicorn.Server):
         """Tells once connections are taken."""
         await super().startup(sockets)
         if self.started:
+            settle()
             self._tell()
 
 
@@ -40,6 +43,8 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whoever stands in front is not asked who the client is: nothing here depends on it.
+        proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=75,
     )

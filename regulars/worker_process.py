@@ -14,6 +14,7 @@ from libs.common.log.postgres import PostgresLog
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.worker import Worker
+from regulars.garbage import settle
 from regulars.parts import database
 from regulars.supervisor import Link
 from services.ingest.settings import IngestSettings
@@ -64,6 +65,7 @@ async def tell_ready(workers: Sequence[Worker], link: Link) -> None:
     """Once each worker has its partitions."""
     for worker in workers:
         await worker.joined.wait()
+    settle()
     link.ready()
 
 

@@ -1,5 +1,6 @@
 """What a handler sees: some records, one transaction, and where to put what follows from them."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,3 +78,10 @@ class Batch:
             traceparent=cause.traceparent,
         )
         self.emitted.append((topic, event))
+
+
+def told(error: Exception) -> tuple[str, str | None]:
+    """What a dead letter says: reason and traceback. A rejection is no bug and needs no traceback."""
+    if isinstance(error, Reject):
+        return error.reason, None
+    return f"{type(error).__name__}: {str(error)[:500]}", "".join(traceback.format_exception(error))

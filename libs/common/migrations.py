@@ -6,7 +6,6 @@ schema, read the event log of the others through the group `regulars_services`, 
 """
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import Connection, pool, text
@@ -15,18 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from libs.common.access import SCHEMA as COMMON
 from libs.common.db import Database
+from libs.common.revisions import VERSION_TABLE, heads
 from libs.common.telemetry import get_logger
 
 LOCK_TIMEOUT = "5s"
 """How long a migration may make others wait for it before it gives up, to be started again."""
-VERSION_TABLE = "alembic_version"
 SERVICES = "regulars_services"
 
 _LOCK = 7_305_468_881
 """Advisory lock: one migration at a time in a database."""
-_REVISION = re.compile(r'^revision\b.*= *"([^"]+)"', re.MULTILINE)
-_DOWN_REVISION = re.compile(r"^down_revision\b.*=(.*)$", re.MULTILINE)
-_QUOTED = re.compile(r'"([^"]+)"')
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 log = get_logger(__name__)
@@ -69,21 +65,6 @@ async def at_head(database: Database, script_location: str | Path, schema: str |
             return False
         rows = await tx.pg.fetch(f"SELECT version_num FROM {table}")
     return {row["version_num"] for row in rows} == set(heads(str(script_location)))
-
-
-@lru_cache
-def heads(script_location: str) -> tuple[str, ...]:
-    """The newest revisions of a tree: those that no other one comes after.
-
-    Read here, not by Alembic: who only asks whether he is ready does without its code.
-    """
-    made: set[str] = set()
-    followed: set[str] = set()
-    for path in Path(script_location, "versions").glob("*.py"):
-        source = path.read_text(encoding="utf-8")
-        made.update(_REVISION.findall(source))
-        followed.update(_QUOTED.findall("".join(_DOWN_REVISION.findall(source))))
-    return tuple(sorted(made - followed))
 
 
 def migrate() -> None:

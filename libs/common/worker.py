@@ -6,7 +6,6 @@ that buys: a worker may die, hang or be doubled at any instant, and every record
 
 import asyncio
 import random
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from libs.common import positions
-from libs.common.batch import Batch, Reject
+from libs.common.batch import Batch, Reject, told
 from libs.common.clock import Clock, monotonic
 from libs.common.contracts.topics import Topic
 from libs.common.db import Database, Tx, is_transient
@@ -69,6 +68,8 @@ class Periodic:
     """Seconds between runs that found nothing to do."""
     run: Callable[[datetime], Awaitable[bool]]
     """Gets the clock's now; answers whether to run again at once."""
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it when there is something to do, and the run does not wait for `every` to pass."""
 
 
 class Halted(Exception):
@@ -124,13 +125,12 @@ class Worker:
         self._stop = stop
         async with asyncio.TaskGroup() as group:
             beat = group.create_task(self._heartbeats())
+            group.create_task(self._end_waiting())
             working = [group.create_task(self._consume(c)) for c in self._consuming]
             working += [group.create_task(self._repeat(p)) for p in self._periodics]
             await asyncio.gather(*working)
             beat.cancel()
         await self._leave()
-
-    # Leases ----------------------------------------------------------------------------------------------------------
 
     async def _heartbeats(self) -> None:
         while True:
@@ -187,8 +187,6 @@ class Worker:
             for c in self._consuming:
                 await positions.release(self._session, c.consumer.name, self.name)
             await self._session.close(timeout=2)
-
-    # Consuming -------------------------------------------------------------------------------------------------------
 
     async def _consume(self, c: _Consuming) -> None:
         looked = monotonic()
@@ -295,7 +293,7 @@ class Worker:
 
     async def _bury(self, c: _Consuming, record: Record, error: Exception) -> None:
         """The record alone failed: out of the way with it, its reason and where it broke."""
-        reason, trace = _told(error)
+        reason, trace = told(error)
         async with self._database.transaction() as tx:
             batch = Batch(tx, [record], self._clock.now(), self._database.schema)
             batch.reject(record, reason)
@@ -321,12 +319,10 @@ class Worker:
                 if is_transient(error):
                     raise
                 if len(records) == 1:
-                    reason, trace = _told(error)
+                    reason, trace = told(error)
                     async with self._database.transaction() as tx:
                         await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.now(), trace)
                 limit = 1
-
-    # Guards ----------------------------------------------------------------------------------------------------------
 
     def _check_burst(self, c: _Consuming, outcomes: list[bool]) -> None:
         if any(outcomes) and sum(c.outcomes) + sum(outcomes) > self.limits.burst:
@@ -343,8 +339,6 @@ class Worker:
             for (name, partition), offset in c.owned.items():
                 if name == topic.name:
                     LAG.labels(c.consumer.name, name, str(partition)).set(ends.get(partition, offset) - offset)
-
-    # Waiting ---------------------------------------------------------------------------------------------------------
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -366,6 +360,11 @@ class Worker:
                 with suppress(asyncio.CancelledError):
                     await task
 
+    async def _end_waiting(self) -> None:
+        await self._stop.wait()
+        for periodic in self._periodics:
+            periodic.bell.set()
+
     async def _repeat(self, periodic: Periodic) -> None:
         failures = 0
         while not self._stop.is_set():
@@ -381,8 +380,12 @@ class Worker:
                     log.warning("waiting", periodic=periodic.name, error=type(error).__name__)
                 else:
                     log.exception("periodic failed", periodic=periodic.name)
-            if not again:
-                await self._pause(periodic.every if not failures else min(0.1 * 2**failures, self.limits.backoff))
+            if failures:
+                await self._pause(min(0.1 * 2**failures, self.limits.backoff))
+            elif not again:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(periodic.bell.wait(), periodic.every)
+                periodic.bell.clear()
 
 
 def _check_contiguous(asked: Mapping[Position, int], records: Sequence[Record]) -> None:
@@ -395,10 +398,3 @@ def _check_contiguous(asked: Mapping[Position, int], records: Sequence[Record]) 
                 " records are missing"
             )
         expected[place] += 1
-
-
-def _told(error: Exception) -> tuple[str, str | None]:
-    """Reason and traceback: a rejection is no bug and needs no traceback."""
-    if isinstance(error, Reject):
-        return error.reason, None
-    return f"{type(error).__name__}: {str(error)[:500]}", "".join(traceback.format_exception(error))

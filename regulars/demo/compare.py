@@ -86,11 +86,13 @@ def _kpi(name: str, told: Any, now: Figures, before: Figures) -> Iterable[str]:
     top = told["numerator"]
     numerator = cents(top) if isinstance(top, dict) else top
     exact = None if not told["denominator"] else Fraction(numerator or 0, told["denominator"])
+    scale = 100 if isinstance(top, dict) else 1
     if exact != expected:
-        yield f"{name} is {_shown(exact)} and should be {_shown(expected)}"
-    for kind, printed, should in (("value", told["value"], expected), ("previous", told["previous"], before[name])):
-        if not _same(printed, should):
-            yield f"{name} prints {kind} {printed} and should print {_shown(should)}"
+        yield f"{name} is {_shown(exact, scale)} and should be {_shown(expected, scale)}"
+    elif not _same(told["value"], expected):
+        yield f"{name} prints {told['value']} and should print {_shown(expected, scale)}"
+    if not _same(told["previous"], before[name]):
+        yield f"{name} prints {told['previous']} for the window before and should print {_shown(before[name], scale)}"
 
 
 def _same(printed: Any, exact: Fraction | None) -> bool:
@@ -101,8 +103,8 @@ def _same(printed: Any, exact: Fraction | None) -> bool:
     return isclose(printed, float(exact), rel_tol=1e-12, abs_tol=1e-12)
 
 
-def _shown(exact: Fraction | None) -> str:
-    return "null" if exact is None else f"{float(exact):g}"
+def _shown(exact: Fraction | None, scale: int) -> str:
+    return "null" if exact is None else f"{float(exact / scale):.8g}"
 
 
 async def compare_verify(stage: Stage) -> Row:

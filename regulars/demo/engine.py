@@ -36,7 +36,7 @@ class Engine:
             "REGULARS_POSTAL_ADDRESS": "Nordlicht Keramik, Hafenstraße 12, 24103 Kiel, Germany",
             "REGULARS_LOG_LEVEL": "warning",
             # An hour of the shop lasts less than a tenth of a second: look at its clock more often than at a real one.
-            "REGULARS_TIMERS_SECONDS": "0.04",
+            "REGULARS_TIMERS_SECONDS": "0.02",
         }
         self._process: asyncio.subprocess.Process | None = None
         self._ended: asyncio.Task[int] | None = None

@@ -119,8 +119,8 @@ class Stage:
                 waited += pause
                 pause = min(pause * 1.5, LONGEST_PAUSE)
             usual = self.usual.get(service, 0.0)
-            # Slowly less while it is in time, quickly more when it is not.
-            self.usual[service] = usual * 0.98 if waited <= usual else usual + (waited - usual) / 5
+            # Less while it is in time, more when it is not: in time three times out of four.
+            self.usual[service] = usual * (0.97 if waited <= usual else 1.09) + 0.0002
 
     async def look(self, service: str) -> bool:
         """Asks a service how far it has come; whether it is at rest."""

@@ -1,5 +1,6 @@
 """The periodic `timers`: claims what is due, looks, and plans, sleeps, ends or disarms."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +44,11 @@ class Plan:
 class Timers:
     """Fires what is due, batch by batch."""
 
-    def __init__(self, database: Database, *, batch: int) -> None:
+    def __init__(self, database: Database, *, batch: int, planned: asyncio.Event) -> None:
+        """`planned` is set when there are new messages for the sender."""
         self._database = database
         self._batch = batch
+        self._planned = planned
 
     async def run(self, now: datetime) -> bool:
         """Fires one batch; whether there may be more."""
@@ -63,7 +66,10 @@ class Timers:
         async with self._database.transaction() as tx:
             due = await timer_store.claim(tx, now, limit)
             if due:
-                await _save(tx, await look(tx, due, now), now)
+                made = await look(tx, due, now)
+                await _save(tx, made, now)
+                if made.messages:
+                    tx.after_commit.append(self._planned.set)
         return len(due)
 
     async def _fire_or_put_off(self, now: datetime) -> None:

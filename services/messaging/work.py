@@ -24,7 +24,8 @@ COMMANDS = 6
 
 def worker(settings: MessagingSettings, database: Database, clock: Clock, log: Log) -> Worker:
     """The service's worker."""
-    timers = Timers(database, batch=settings.timers_batch_size)
+    planned = asyncio.Event()
+    timers = Timers(database, batch=settings.timers_batch_size, planned=planned)
     sender = Sender(
         database,
         clock,
@@ -41,7 +42,7 @@ def worker(settings: MessagingSettings, database: Database, clock: Clock, log: L
         consumers=[Consumer(CONSUMER, (CUSTOMERS,), on_customers, settings.messaging_batch_size)],
         periodics=[
             Periodic("timers", settings.timers_seconds, timers.run),
-            Periodic("sender", settings.timers_seconds, sender.run),
+            Periodic("sender", settings.timers_seconds, sender.run, planned),
             log_upkeep(database, MESSAGES),
         ],
     )

@@ -75,7 +75,7 @@ async def timers_a_second(database: Database) -> tuple[int, float]:
     now = START + timedelta(minutes=50)
     async with database.reading() as tx:
         due = await tx.pg.fetchval("SELECT count(*) FROM timers WHERE due_at <= $1", now)
-    timers = Timers(database, batch=BATCH)
+    timers = Timers(database, batch=BATCH, planned=asyncio.Event())
     began = monotonic()
     while await timers.run(now):
         pass

@@ -123,9 +123,11 @@ class Running:
         """Bytes of memory of all its processes; what they share is counted once (PSS)."""
         assert self._process is not None
         supervisor = psutil.Process(self._process.pid)
-        total: int = sum(
-            process.memory_full_info().pss for process in [supervisor, *supervisor.children(recursive=True)]
-        )
+        total = 0
+        for process in [supervisor, *supervisor.children(recursive=True)]:
+            # Backends come and go.
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
         return total
 
     def _taken(self) -> subprocess.Popen[bytes]:

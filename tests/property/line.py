@@ -15,7 +15,8 @@ from libs.common.ids import derived_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import PostgresLog, append
 from libs.common.worker import Limits, Worker
-from regulars.parts import SERVICES, database
+from regulars.parts import database
+from regulars.schemas import SERVICES
 from services.ingest.journal import event_of
 from services.ingest.normalise import root_key
 from services.ingest.settings import IngestSettings

@@ -15,6 +15,9 @@ CHANNEL = "regulars_log"
 LOOK_EVERY = 1.0
 """Seconds between looks of our own: a bell is a hint, and one can be lost with its connection."""
 
+LINGER = 0.004
+"""Seconds from the bell to the look. What comes meanwhile shares the batch, and with it some thirty statements."""
+
 
 class Bell:
     """Keeps the last known end of each topic that somebody waits for."""
@@ -27,7 +30,7 @@ class Bell:
         self._connect = connect
         self._end_offsets = end_offsets
         self._ends: dict[Position, int] = {}
-        self._rung: dict[str, asyncio.Event] = {}
+        self._waiting: dict[asyncio.Event, set[str]] = {}
         self._listener: asyncpg.Connection[Any] | None = None
         self._connecting = asyncio.Lock()
 
@@ -40,19 +43,26 @@ class Bell:
         await self._listen()
         topics = {topic for topic, _ in positions}
         deadline = asyncio.get_running_loop().time() + seconds
-        while True:
-            events = [self._rung.setdefault(topic, asyncio.Event()) for topic in topics]
-            # Cleared before the look: what rings during the look is seen in the next turn.
-            for event in events:
-                event.clear()
-            for topic in topics:
-                for partition, end in (await self._end_offsets(topic)).items():
-                    self._ends[topic, partition] = end
-            behind = self.behind(positions)
-            left = deadline - asyncio.get_running_loop().time()
-            if behind or left <= 0:
-                return behind
-            await _any(events, min(left, LOOK_EVERY))
+        rung = asyncio.Event()
+        self._waiting[rung] = topics
+        try:
+            behind = await self._look(topics, positions)
+            while not behind and (left := deadline - asyncio.get_running_loop().time()) > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(rung.wait(), min(left, LOOK_EVERY))
+                    await asyncio.sleep(LINGER)
+                # Cleared before the look: what rings during the look is seen in the next turn.
+                rung.clear()
+                behind = await self._look(topics, positions)
+        finally:
+            del self._waiting[rung]
+        return behind
+
+    async def _look(self, topics: set[str], positions: Mapping[Position, int]) -> dict[Position, int]:
+        for topic in topics:
+            for partition, end in (await self._end_offsets(topic)).items():
+                self._ends[topic, partition] = end
+        return self.behind(positions)
 
     async def _listen(self) -> None:
         async with self._connecting:
@@ -61,24 +71,15 @@ class Bell:
                 await self._listener.add_listener(CHANNEL, self._on_notify)
 
     def _on_notify(self, _connection: object, _pid: int, _channel: str, topic: object) -> None:
-        event = self._rung.get(str(topic))
-        if event is not None:
-            event.set()
+        for rung, topics in self._waiting.items():
+            if topic in topics:
+                rung.set()
 
     async def close(self) -> None:
         """Stops listening."""
         if self._listener is not None:
             with suppress(OSError, asyncpg.InterfaceError, TimeoutError):  # the server may be gone already
                 await self._listener.close(timeout=2)
-
-
-async def _any(events: list[asyncio.Event], seconds: float) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
 
 
 async def ring(pg: "asyncpg.Connection[Any]", topics: set[str]) -> None:

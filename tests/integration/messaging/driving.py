@@ -119,7 +119,7 @@ class World:
 
     def timers(self) -> Timers:
         """As a worker runs them."""
-        return Timers(self.database, batch=self.batch)
+        return Timers(self.database, batch=self.batch, planned=asyncio.Event())
 
     def sender(self, mailer: Mailer | None = None, lease: float = LEASE, batch: int | None = None) -> Sender:
         """As a worker runs it."""

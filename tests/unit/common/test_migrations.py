@@ -11,7 +11,8 @@ from libs.common.auth import create_key
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Database
 from libs.common.log.schema import create_log
-from libs.common.migrations import at_head, heads, run_migrations
+from libs.common.migrations import at_head, run_migrations
+from libs.common.revisions import heads
 
 ENV = "from libs.common.migrations import migrate\n\nmigrate()\n"
 

@@ -30,7 +30,7 @@ def test_any_order_and_duplication_of_deliveries_gives_the_same_knowledge(arrivi
     plain, shuffled = Knowledge(shared), Knowledge(shared)
     for state in states:
         plain.hear(state)
-    dice = Random(3)  # noqa: S311
+    dice = Random(3)
     mixed = states + dice.sample(states, 300)
     dice.shuffle(mixed)
     for state in mixed:

@@ -1,0 +1,23 @@
+"""The newest revisions of a migration tree, read without Alembic: for who only asks whether a schema is up to date."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+VERSION_TABLE = "alembic_version"
+
+_REVISION = re.compile(r'^revision\b.*= *"([^"]+)"', re.MULTILINE)
+_DOWN_REVISION = re.compile(r"^down_revision\b.*=(.*)$", re.MULTILINE)
+_QUOTED = re.compile(r'"([^"]+)"')
+
+
+@lru_cache
+def heads(script_location: str) -> tuple[str, ...]:
+    """The newest revisions of a tree: those that no other one comes after."""
+    made: set[str] = set()
+    followed: set[str] = set()
+    for path in Path(script_location, "versions").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        made.update(_REVISION.findall(source))
+        followed.update(_QUOTED.findall("".join(_DOWN_REVISION.findall(source))))
+    return tuple(sorted(made - followed))
