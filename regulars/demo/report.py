@@ -54,7 +54,7 @@ def print_recovery_mail(console: Console, captured: Sequence[Captured]) -> None:
 def print_next(console: Console, stage: Stage, captured: Sequence[Captured], *, keep: bool) -> None:
     """What to ask the platform now."""
     if not keep:
-        console.print("To look around in it: make demo KEEP=1", highlight=False)
+        console.print("To look around in it: make demo KEEP=1", highlight=False, soft_wrap=True)
         return
     someone = next((each.letter.recipient for each in captured if each.flow == CART), "ada@example.com")
     address, key = stage.client.address, stage.client.key
@@ -70,4 +70,4 @@ def print_next(console: Console, stage: Stage, captured: Sequence[Captured], *, 
         "/v1/pipeline/messaging",
     ):
         console.print(Text(f"curl -sH 'Authorization: Bearer {key}' '{address}{target}'"), soft_wrap=True)
-    console.print(f"\nAll endpoints: {address}/docs", highlight=False)
+    console.print(f"\nAll endpoints: {address}/openapi.json", highlight=False, soft_wrap=True)

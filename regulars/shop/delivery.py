@@ -19,8 +19,9 @@ Outcome = Literal["observed", "parked", "dead", "ignored", "duplicate", "refused
 
 EVENTS = "events"
 """The topic of what the merchant's own site tells by `POST /v1/events`."""
-REPORTS_AFTER = timedelta(minutes=185)
-"""The merchant's site reports every three hours."""
+REPORTS_AFTER = timedelta(minutes=365)
+"""The merchant's site reports a few times a day. Longer than any tick of a driven clock: `/v1/events` takes nothing
+that is yet to happen."""
 FORGED = "not the secret of any store"
 PARKED = frozenset({"themes/publish", "fulfillments/create", "coupon.updated", "coupon.deleted"})
 """Topics that are kept, and read by nothing."""

@@ -31,7 +31,7 @@ class MessagingSettings(CommonSettings):
     ] = "shop@regulars.example"
     postal_address: Annotated[
         str | None,
-        Field(description="The merchant's postal address, in every mail. Unset: the store's name and domain."),
+        Field(description="The merchant's name and postal address, in every mail. Unset: the store's name and domain."),
     ] = None
     unsubscribe_mailto: Annotated[
         str | None,

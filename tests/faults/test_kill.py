@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.kill import kill_run
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(480), pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(480)]
 
 
 async def test_ten_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.faults.running import Running
 from tests.faults.traffic import SHOP, Sender, order, orders, store
 from tests.waiting import eventually, until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300), pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ IDENTITY = Identity(address="hello@mail.example.com", public_url="https://regula
 LEASE = 300.0
 
 
-@dataclass(slots=True)
+@dataclass
 class Inbox:
     """An SMTP server that keeps what it takes, and says no when told to."""
 
