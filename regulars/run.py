@@ -158,5 +158,6 @@ async def _listen(host: str, port: int, stop: asyncio.Event) -> socket.socket | 
             if error.errno != errno.EADDRINUSE or monotonic() > deadline:
                 raise
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 0.1)
+            async with asyncio.timeout(0.1):
+                await stop.wait()
     return None

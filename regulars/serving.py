@@ -1,16 +1,60 @@
 """uvicorn, as every HTTP role runs it."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from regulars.garbage import settle
 
+HEAD_SECONDS = 10.0
+"""How long a sender may take to the end of its headers, from connecting or from a further request's first byte."""
 DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
+
+
+class Impatient(HttpToolsProtocol):
+    """Closes a connection whose sender does not come to the end of its headers: uvicorn would wait for ever."""
+
+    _in_head = True
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Headers are due from now on."""
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is due any more."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Starts waiting only where a request's headers did not come in one piece, as they nearly always do."""
+        super().data_received(data)
+        if not self._in_head:
+            self._in_time()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        """The parser's: a request begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The parser's: the headers are there."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class Server(uvicorn.Server):
@@ -38,7 +82,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Impatient,
         lifespan="on",
         log_config=None,
         access_log=False,

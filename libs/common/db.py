@@ -27,10 +27,14 @@ TRANSIENT_STATES = (
     "55P03",  # lock timeout
     "58",  # I/O error
     "25006",  # read-only: a failover is under way
+    "25P03",  # idle in transaction for too long
+    "25P04",  # transaction took too long
 )
 
 IDLE_IN_TRANSACTION = "10s"
 """As long as a worker's lease: then another one has its partitions."""
+LONGEST_TRANSACTION = "60s"
+"""Whoever hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Database:
             "jit": "off",
             # Who hangs within a transaction (stopped, swapped out) must not keep others from its rows.
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+            "transaction_timeout": LONGEST_TRANSACTION,
         }
         if role is not None:
             server["role"] = role

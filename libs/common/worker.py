@@ -6,7 +6,6 @@ that buys: a worker may die, hang or be doubled at any instant, and every record
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import asyncpg
 
 from libs.common import positions
 from libs.common.batch import Batch, Reject, told
+from libs.common.burst import Burst, Outcome
 from libs.common.clock import Clock, monotonic
 from libs.common.contracts.topics import Topic
 from libs.common.db import Database, Tx, is_transient
@@ -81,9 +81,9 @@ class _Consuming:
     """A consumer at work."""
 
     consumer: Consumer
+    burst: Burst
     owned: dict[Position, int] = field(default_factory=dict)
     surplus: list[Position] = field(default_factory=list)
-    outcomes: deque[bool] = field(default_factory=deque)
     state: str = "running"
     reason: str | None = None
 
@@ -107,10 +107,12 @@ class Worker:
         self._database = database
         self._log = log
         self._clock = clock
-        self.consumers = consumers
-        self._consuming = [_Consuming(consumer) for consumer in consumers]
-        self._periodics = periodics
         self.limits = limits or Limits()
+        self.consumers = consumers
+        self._consuming = [
+            _Consuming(consumer, Burst(self.limits.burst, self.limits.burst_of)) for consumer in consumers
+        ]
+        self._periodics = periodics
         self._stop = asyncio.Event()
         self._session: asyncpg.Connection[Any] | None = None
         self._beating = asyncio.Lock()
@@ -142,7 +144,8 @@ class Worker:
                 log.warning("heartbeat failed", worker=self.name, error=type(error).__name__)
             self._fenced.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._fenced.wait(), self.limits.lease / 3)
+                async with asyncio.timeout(self.limits.lease / 3):
+                    await self._fenced.wait()
 
     async def _beat(self) -> None:
         async with self._beating:
@@ -254,8 +257,9 @@ class Worker:
     async def _finish(self, c: _Consuming, tx: Tx, batch: Batch, poison: str | None = None) -> None:
         """Dead letters, position, events out: in the batch's transaction, in this order."""
         name, records = c.consumer.name, batch.records
-        outcomes = [(r.topic, r.partition, r.offset) in batch.rejected for r in records]
-        self._check_burst(c, outcomes)
+        outcomes = [(r.tenant, (r.topic, r.partition, r.offset) in batch.rejected) for r in records]
+        if c.burst.is_ours(outcomes):
+            raise Halted(f"more than {self.limits.burst} dead letters among the last {self.limits.burst_of} records")
         if batch.rejected:
             await positions.bury(tx, name, list(batch.rejected.values()), batch.now, poison)
         # What is expected comes from the records, not from memory: a heartbeat may have refreshed that meanwhile.
@@ -269,14 +273,12 @@ class Worker:
         tx.after_commit.append(lambda: self._committed(c, moves, outcomes, batch))
 
     def _committed(
-        self, c: _Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[bool], batch: Batch
+        self, c: _Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[Outcome], batch: Batch
     ) -> None:
         for place, (_, following) in moves.items():
             if place in c.owned:
                 c.owned[place] = following
-        c.outcomes.extend(outcomes)
-        while len(c.outcomes) > self.limits.burst_of:
-            c.outcomes.popleft()
+        c.burst.add(outcomes)
         RECORDS.labels(c.consumer.name).inc(len(outcomes))
         for record, reason in batch.rejected.values():
             DEAD.labels(c.consumer.name).inc()
@@ -324,10 +326,6 @@ class Worker:
                         await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.now(), trace)
                 limit = 1
 
-    def _check_burst(self, c: _Consuming, outcomes: list[bool]) -> None:
-        if any(outcomes) and sum(c.outcomes) + sum(outcomes) > self.limits.burst:
-            raise Halted(f"more than {self.limits.burst} dead letters among the last {self.limits.burst_of} records")
-
     def _halt(self, c: _Consuming, reason: str) -> None:
         c.state, c.reason = "halted", reason
         HALTED.labels(c.consumer.name).set(1)
@@ -342,7 +340,8 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _unless_stopped(self, reading: Coroutine[Any, Any, list[Record]]) -> list[Record]:
         """A read that ends when the worker is to stop."""
@@ -384,7 +383,8 @@ class Worker:
                 await self._pause(min(0.1 * 2**failures, self.limits.backoff))
             elif not again:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(periodic.bell.wait(), periodic.every)
+                    async with asyncio.timeout(periodic.every):
+                        await periodic.bell.wait()
                 periodic.bell.clear()
 
 

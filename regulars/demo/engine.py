@@ -49,7 +49,8 @@ class Engine:
             )  # fmt: skip
         self._ended = asyncio.create_task(process.wait())
         try:
-            self.address = await asyncio.wait_for(self._ready(), READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                self.address = await self._ready()
         except BaseException:
             await self._stop()
             raise
@@ -84,7 +85,8 @@ class Engine:
             return
         self._process.terminate()
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._ended), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.shield(self._ended)
         if not self._ended.done():
             self._process.kill()
             await self._ended

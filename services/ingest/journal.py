@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -62,7 +62,8 @@ class _Waiting(NamedTuple):
 
 def digest_of(*identity: str, body: bytes = b"") -> bytes:
     """What makes a delivery the same one again. No part may hold a NUL (headers cannot)."""
-    digest = sha256("\0".join((*identity, "")).encode())
+    # As good a digest as SHA-256 for this, at a third of the time where the processor has no instruction for that one.
+    digest = blake2b("\0".join((*identity, "")).encode(), digest_size=16)
     digest.update(body)
     return digest.digest()[:DIGEST_BYTES]
 
@@ -98,6 +99,7 @@ class Journal:
 
     def start(self) -> None:
         """Begins to commit; on the running loop."""
+        self._loop = asyncio.get_running_loop()
         work = [self._work(lane) for lane in range(LANES)]
         self._tasks = [asyncio.create_task(task) for task in (*work, self._expire(), self._ring())]
 
@@ -117,7 +119,7 @@ class Journal:
             raise Unavailable("journal")
         if len(self._queue) >= self._queue_length or self._bytes + len(event.data) > self._queue_bytes:
             raise Unavailable("overloaded")
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bool] = self._loop.create_future()
         self._queue.append(_Waiting(event, digest, monotonic(), answer))
         self._bytes += len(event.data)
         if not self._under_way or len(self._queue) >= OVERLAP:
@@ -230,7 +232,8 @@ class Journal:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
 
 def event_of(delivery: Delivery, *, id: str, tenant: str, root: str, time: Any, traceparent: str | None) -> Event:  # noqa: A002

@@ -6,7 +6,16 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
@@ -26,7 +35,15 @@ _MAX_PROPERTY = 1024
 # PostgreSQL keeps no NUL in a text.
 _NO_NUL = r"^[^\x00]*$"
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=_NO_NUL)]
-Secret = Annotated[SecretStr, Field(min_length=MIN_SECRET, max_length=MAX_SECRET)]
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().strip()) < MIN_SECRET:
+        raise PydanticCustomError("secret", f"A secret has at least {MIN_SECRET} characters.")
+    return secret
+
+
+Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_long_enough)]
 Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL)]
 
 

@@ -68,7 +68,8 @@ class Tally:
         stopping = False
         while not stopping:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._stop.wait()
             stopping = self._stop.is_set()
             try:
                 await self.flush()

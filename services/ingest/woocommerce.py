@@ -48,11 +48,15 @@ _ROOT = msgspec.json.Decoder(_Root)
 
 
 def _removed(kind: str) -> Callable[[Arrival], Outcome]:
-    """The normaliser of `{"id": …}`: gone, as of when we heard."""
+    """The normaliser of `{"id": …}`: gone, as of when we heard.
+
+    In whole seconds, as the shop dates its snapshots: of a deletion and a restoration within one second the later
+    delivery wins.
+    """
 
     def removed(arrival: Arrival) -> Outcome:
         source_id = required(identifier(decoded(_NAMED, arrival.body).id), "id")
-        observed = Removed(**arrival.envelope(source_id, arrival.received_at))
+        observed = Removed(**arrival.envelope(source_id, arrival.received_at.replace(microsecond=0)))
         return Observations([Observation(f"{kind}.removed", f"{kind}:{source_id}", observed)])
 
     return removed

@@ -249,7 +249,9 @@ def _parts(body: _Order, currency: str) -> Parts:
     if printed is None:
         return parts
     rounding = printed - (parts.gross - parts.discounts + parts.shipping + parts.taxes)
-    if abs(rounding) > len(body.line_items or ()) + 3:
+    # An order made by hand or by an import may print a total and no lines: that is what was sold.
+    told_whole = not body.line_items and not body.fee_lines and rounding > 0
+    if abs(rounding) > len(body.line_items or ()) + 3 and not told_whole:
         return parts
     return msgspec.structs.replace(parts, gross=parts.gross + rounding) if rounding else parts
 

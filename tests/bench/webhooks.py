@@ -25,7 +25,7 @@ from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.migrations import run_migrations
 from libs.common.web import build_app
-from regulars.serving import server_config
+from regulars.serving import Server, server_config
 from services.ingest.main import MIGRATIONS, service
 from services.ingest.registering import Registration, register
 from services.ingest.settings import SCHEMA, IngestSettings
@@ -54,7 +54,7 @@ def serve(kind: str, descriptor: int) -> None:
         clock = SystemClock()
         database = Database(settings.database_url, schema=SCHEMA)
         config = server_config(build_app([service(settings, database, clock)], settings=settings, clock=clock))
-    uvloop.run(uvicorn.Server(config).serve([listener]))
+    uvloop.run(Server(config, lambda: None).serve([listener]))
 
 
 @asynccontextmanager

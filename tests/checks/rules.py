@@ -68,7 +68,7 @@ def lonely_protocols() -> Iterator[str]:
             if not isinstance(node, ast.ClassDef):
                 continue
             methods = {item.name for item in node.body if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))}
-            if any(ast.unparse(base).split("[")[0].endswith("Protocol") for base in node.bases):
+            if any(ast.unparse(base).split("[")[0] in {"Protocol", "typing.Protocol"} for base in node.bases):
                 protocols[node.name] = (f"{path}:{node.lineno}", methods)
             else:
                 classes[f"{path}:{node.name}"] = methods

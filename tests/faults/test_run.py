@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 import pytest
@@ -110,28 +112,52 @@ def test_without_their_supervisor_the_others_leave(run: Running) -> None:
     assert processes_in(run.data_dir / "postgres") == []
 
 
-def test_a_hanging_worker_is_fenced(tmp_path: Path) -> None:
-    with Running(tmp_path / "data", options=["--worker-processes", "2"]) as run:
-        url = register(run)
-        sender = Sender(lambda: url)
-
-        async def freeze_amid() -> None:
-            sending = asyncio.create_task(sender.send(orders(3000, START), at_once=8))
-            await eventually(partial(reached, sender.acknowledged, 300))
-            frozen = await asyncio.to_thread(run.signal, "worker", signal.SIGSTOP)
-            await sending
-            # The other one takes over when the leases of the frozen one have lapsed, and works everything off.
-            await asyncio.to_thread(drain, run)
+async def test_a_hanging_worker_is_fenced(tmp_path: Path) -> None:
+    run = Running(tmp_path / "data", options=["--worker-processes", "2"])
+    await asyncio.to_thread(run.start)
+    try:
+        sender = Sender(partial(str, register(run)))
+        before = workers(run)
+        sending = asyncio.create_task(sender.send(orders(3000, START), at_once=8))
+        await eventually(partial(reached, sender.acknowledged, 300))
+        frozen = await asyncio.to_thread(run.signal, "worker", signal.SIGSTOP)
+        await sending
+        # The other one takes over when the leases of the frozen one have lapsed, and works everything off.
+        await asyncio.to_thread(drain, run)
+        (zombie,) = before - workers(run)
+        async with kept_from_its_heartbeat(run, zombie):
             frozen.send_signal(signal.SIGCONT)
-
-        asyncio.run(freeze_amid())
-        until("a fence is counted", lambda: metric(run, "regulars_consumer_fenced_total") > 0, 60)
-        drain(run)
+            await asyncio.to_thread(until, "a fence", lambda: metric(run, "regulars_consumer_fenced_total") > 0, 60)
+        await asyncio.to_thread(drain, run)
         with run.client() as client:
             kpis = client.get("/v1/kpis", params={"window": "365d", "as_of": "2026-03-03T00:00:00Z"}).json()["kpis"]
             assert client.get("/v1/kpis/verify").json()["differences"] == []
         assert kpis["orders"]["value"] == len(sender.acknowledged) == 3000
-        assert run.stop() == 0
+    finally:
+        code = await asyncio.to_thread(run.stop)
+    assert code == 0
+
+
+def workers(run: Running) -> set[str]:
+    with run.client() as client:
+        return {worker["worker"] for worker in client.get("/v1/pipeline/profiles").json()["workers"]}
+
+
+@asynccontextmanager
+async def kept_from_its_heartbeat(run: Running, worker: str) -> AsyncIterator[None]:
+    """Else it may learn from a heartbeat that it has lost its partitions, before it tries to write to one."""
+    connection = await asyncpg.connect(run.database_url())
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO profiles.workers (consumer, worker, seen_until, state)"
+                " VALUES ('profiles', $1, now(), 'running')",
+                worker,
+            )
+            yield
+            await connection.execute("DELETE FROM profiles.workers WHERE worker = $1", worker)
+    finally:
+        await connection.close()
 
 
 def metric(run: Running, name: str) -> float:

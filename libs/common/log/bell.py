@@ -49,7 +49,8 @@ class Bell:
             behind = await self._look(topics, positions)
             while not behind and (left := deadline - asyncio.get_running_loop().time()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(rung.wait(), min(left, LOOK_EVERY))
+                    async with asyncio.timeout(min(left, LOOK_EVERY)):
+                        await rung.wait()
                     await asyncio.sleep(LINGER)
                 # Cleared before the look: what rings during the look is seen in the next turn.
                 rung.clear()

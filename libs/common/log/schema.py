@@ -99,7 +99,8 @@ async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]
     span, name = _span(topic), f"log_{topic.name}"
     dropped = []
     async with database.autocommit() as pg:
-        await pg.execute("SET lock_timeout = '2s'")
+        # It may take its time, and must not make others wait.
+        await pg.execute("SET transaction_timeout = 0; SET lock_timeout = '2s'")
         try:
             existing = {row["relname"] for row in await pg.fetch(_CHILDREN, name)}
             for n in (0, 1):
@@ -115,7 +116,7 @@ async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]
             if topic.name == "journal":
                 await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
         finally:
-            await pg.execute("RESET lock_timeout")
+            await pg.execute("RESET lock_timeout; RESET transaction_timeout")
     return dropped
 
 

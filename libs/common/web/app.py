@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from libs.common import access, problems
@@ -23,7 +22,7 @@ from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
 from libs.common.web.context import RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
-from libs.common.web.health import Check, database_check, distribution_version, health_routes
+from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
 from libs.common.web.pipeline_api import Line, pipeline_router
 
@@ -66,17 +65,27 @@ class _Api(FastAPI):
 
     def __init__(self, *, routes: Sequence[BaseRoute], **options: Any) -> None:
         super().__init__(routes=list(routes), **options)
-        # Half the cost of going through our middleware and FastAPI's, which have nothing to do there.
-        self._webhooks = Starlette(routes=[r for r in routes if isinstance(r, Route) and r.path.startswith(WEBHOOKS)])
-        self._webhooks.state = self.state
-        for app in (self, self._webhooks):
-            problems.install(app)
+        # A third of the cost of going through our middleware and FastAPI's, which have nothing to do there.
+        self._short = [r for r in routes if isinstance(r, Route) and r.path.startswith(WEBHOOKS)]
+        problems.install(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(WEBHOOKS):
-            await self._webhooks(scope, receive, send)
-        else:
+        if not (
+            scope["type"] == "http" and scope["path"].startswith(WEBHOOKS) and await self._took(scope, receive, send)
+        ):
             await super().__call__(scope, receive, send)
+
+    async def _took(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        for route in self._short:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                try:
+                    await route.app(scope, receive, send)
+                except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
+                    await problems.respond(problems.from_error(error))(scope, receive, send)
+                return True
+        return False
 
     def openapi(self) -> dict[str, Any]:
         described = super().openapi()
@@ -103,6 +112,7 @@ def build_app(
         if service.migrations is not None:
             trees.append((service.database.schema, service.migrations))
         ready.append(database_check(service.name, service.database, trees))
+    alarms = [workers_alarm(service.database) for service in services if service.consumers]
     middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body)]
     keys: Access | None = None
     if services:
@@ -112,7 +122,7 @@ def build_app(
         title="Regulars",
         description=DESCRIPTION,
         version=distribution_version(),
-        routes=[*(route for service in services for route in service.routes), *health_routes(ready)],
+        routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms)],
         middleware=middleware,
         lifespan=_lifespan(services, settings),
         responses=_PROBLEMS,

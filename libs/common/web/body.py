@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.problems import Problem, respond
 
-BODY_SECONDS = 30.0
+BODY_SECONDS = 10.0
 
 
 class WholeBody:

@@ -32,8 +32,11 @@ def distribution_version() -> str:
         return "unknown"
 
 
-def health_routes(checks: Sequence[Check]) -> list[BaseRoute]:
-    """`/livez` (the process answers), `/readyz` (503 with reasons), `/metrics`, `/version`."""
+def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list[BaseRoute]:
+    """`/livez` (the process answers), `/readyz` (503 with reasons), `/metrics`, `/version`.
+
+    `alarms` are told by `/readyz` and do not make it 503: a stopped worker is no reason to refuse webhooks.
+    """
 
     async def livez(_: Request) -> Response:
         return _json({"status": "alive"})
@@ -43,7 +46,8 @@ def health_routes(checks: Sequence[Check]) -> list[BaseRoute]:
         if reasons:
             log.warning("not ready", reasons=reasons)
             return _json({"status": "not ready", "reasons": reasons}, 503)
-        return _json({"status": "ready", "reasons": []})
+        alarming = [reason for found in await asyncio.gather(*map(_asked, alarms)) for reason in found]
+        return _json({"status": "ready", "reasons": [], "alarms": alarming})
 
     async def metrics(_: Request) -> Response:
         # Collecting reads files and takes its time: webhooks go on meanwhile.
@@ -71,6 +75,19 @@ def database_check(name: str, database: Database, trees: Sequence[tuple[str, Pat
         return [f"{name}: schema {schema} is not migrated" for schema in stale]
 
     return check
+
+
+def workers_alarm(database: Database) -> Check:
+    """Which of a service's consumers stopped themselves or wait for the database."""
+
+    async def alarm() -> list[str]:
+        async with database.autocommit() as pg:
+            rows = await pg.fetch(
+                "SELECT consumer, state, reason FROM workers WHERE state <> 'running' AND seen_until > now()"
+            )
+        return [f"{row['consumer']} is {row['state']}: {row['reason']}" for row in rows]
+
+    return alarm
 
 
 async def _asked(check: Check) -> Sequence[str]:

@@ -150,6 +150,23 @@ async def test_a_burst_of_rejects_stops_the_consumer_before_it_buries_a_day(benc
     assert not await bench.drained()
 
 
+async def test_a_tenant_that_sends_garbage_does_not_stop_the_others(bench: Bench) -> None:
+    async def write(tenant: str, data: bytes) -> None:
+        async with bench.written.database.transaction() as tx:
+            await append(tx, COMMERCE, [event(f"{tenant} {n}", data=data, tenant=tenant) for n in range(40)])
+
+    worker = bench.worker(limits=Limits(burst=10, burst_of=50), batch_size=4)
+    async with working(worker):
+        await write("honest", b"{}")
+        await eventually(bench.drained)
+        await write("other", b"refuse")
+        await write("honest", b"{}")
+        await eventually(bench.drained)
+        assert worker.problems() == []
+    assert len(await bench.effects()) == 80
+    assert len(await bench.dead()) == 40
+
+
 async def _async(value: bool) -> bool:  # noqa: FBT001 (a value, not a switch)
     return value
 

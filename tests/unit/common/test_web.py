@@ -173,7 +173,7 @@ class TestIdempotencyKeys:
 class TestHealth:
     async def test_alive_ready_version_metrics(self, anonymous: httpx.AsyncClient) -> None:
         assert (await anonymous.get("/livez")).json() == {"status": "alive"}
-        assert (await anonymous.get("/readyz")).json() == {"status": "ready", "reasons": []}
+        assert (await anonymous.get("/readyz")).json() == {"status": "ready", "reasons": [], "alarms": []}
         assert "version" in (await anonymous.get("/version")).json()
         await anonymous.get("/v1/things")
         metrics = (await anonymous.get("/metrics")).text
