@@ -34,7 +34,7 @@ TRANSIENT_STATES = (
 IDLE_IN_TRANSACTION = "10s"
 """As long as a worker's lease: then another one has its partitions."""
 LONGEST_TRANSACTION = "60s"
-"""Whoever hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
+"""Who hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
 
 
 @dataclass(frozen=True, slots=True)

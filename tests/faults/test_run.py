@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -117,6 +118,7 @@ async def test_a_hanging_worker_is_fenced(tmp_path: Path) -> None:
     await asyncio.to_thread(run.start)
     try:
         sender = Sender(partial(str, register(run)))
+        await asyncio.to_thread(until, "a fair share for both", lambda: shares(run) == [4, 4], 30)
         before = workers(run)
         sending = asyncio.create_task(sender.send(orders(3000, START), at_once=8))
         await eventually(partial(reached, sender.acknowledged, 300))
@@ -141,6 +143,14 @@ async def test_a_hanging_worker_is_fenced(tmp_path: Path) -> None:
 def workers(run: Running) -> set[str]:
     with run.client() as client:
         return {worker["worker"] for worker in client.get("/v1/pipeline/profiles").json()["workers"]}
+
+
+def shares(run: Running) -> list[int]:
+    """How many partitions of `commerce` each worker owns."""
+    with run.client() as client:
+        consumers = client.get("/v1/pipeline/profiles").json()["consumers"]
+    (commerce,) = (consumer for consumer in consumers if consumer["topic"] == "commerce")
+    return sorted(Counter(partition["owner"] for partition in commerce["partitions"]).values())
 
 
 @asynccontextmanager
