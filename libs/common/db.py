@@ -127,6 +127,9 @@ class Database:
                 pg = await _driver(sql)
             try:
                 yield sql, pg
+            except asyncpg.InternalClientError:
+                pg.terminate()
+                raise
             finally:
                 # A connection whose transaction did not end is of no use to the next one.
                 if pg.is_closed() or pg.is_in_transaction():
@@ -158,4 +161,5 @@ def is_transient(error: BaseException) -> bool:
         return (error.sqlstate or "").startswith(TRANSIENT_STATES)
     if isinstance(error, asyncpg.InterfaceError):
         return "clos" in str(error)  # "connection is closed", "was closed in the middle of operation"
-    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError))
+    # InternalClientError: the connection was lost in the middle of asyncpg's own exchange.
+    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InternalClientError))

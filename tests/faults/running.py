@@ -13,7 +13,6 @@ from typing import Literal, Self
 import httpx
 import psutil
 
-from libs.common.embedded_postgres import DATABASE, USER
 from libs.common.postmaster import Postmaster
 from tests.waiting import until
 
@@ -111,13 +110,6 @@ class Running:
         victim = until(f"a {role} process", lambda: self.processes(role))[0]
         _signal(victim, number)
         return victim
-
-    def database_url(self) -> str:
-        """Address of its embedded database."""
-        server = Postmaster.read(self.data_dir / "postgres")
-        assert server is not None, "the database does not run"
-        password = (self.data_dir / "postgres.password").read_text(encoding="ascii")
-        return f"postgresql://{USER}:{password}@127.0.0.1:{server.port}/{DATABASE}"
 
     def client(self, key: str = ADMIN_KEY) -> httpx.Client:
         """A client of its API."""

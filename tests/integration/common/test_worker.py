@@ -13,7 +13,7 @@ import pytest_asyncio
 from libs.common import positions
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
-from libs.common.db import Database
+from libs.common.db import Database, is_transient
 from libs.common.log.base import Record
 from libs.common.log.postgres import append
 from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
@@ -248,8 +248,10 @@ async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
     async def drained() -> bool:
         try:
             return await bench.drained()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # the cut hits the observer too
-            return False
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return False  # the cut hits the observer too
 
     async with working(bench.worker(cut_twice, limits=Limits(lease=0.5, patience=0.05, backoff=0.1))):
         await eventually(drained)
