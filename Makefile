@@ -29,7 +29,7 @@ run: setup ## everything on embedded PostgreSQL (PORT= DATA_DIR=)
 	$(BIN)/regulars run --port $(PORT) --data-dir $(DATA_DIR)
 
 test: setup ## all tests, with PostgreSQL of their own (TESTS= PYTEST_ARGS=)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
 check: setup ## format, lint, types, import contracts, size gate, generated docs
 	@sh tests/checks/run.sh $(CACHE)

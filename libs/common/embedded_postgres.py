@@ -112,8 +112,8 @@ class EmbeddedPostgres:
         try:
             if server is not None and self._owner is not None:
                 await _end(server)
-            elif child is not None and child.returncode is None:
-                # It never became ready.
+            if child is not None and child.returncode is None and (server is None or server.pid != child.pid):
+                # It never became ready: at first, or when `watch` was just starting it again.
                 child.send_signal(signal.SIGQUIT)
             if child is not None:
                 await child.wait()
