@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,37 @@ DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
 
 
+class Corked:
+    """A transport that keeps what is written until the loop's next turn: an answer's head and body go out together.
+
+    uvicorn writes them one by one, and uvloop would make a system call of each, the dearest thing about an answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._kept: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """As a transport's."""
+        if not self._kept:
+            self._loop.call_soon(self._flush)
+        self._kept.append(data)
+
+    def close(self) -> None:
+        """As a transport's: what was written still goes out."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._kept:
+            kept, self._kept = self._kept, []
+            self._transport.write(b"".join(kept))
+
+
 class Impatient(HttpToolsProtocol):
     """Closes a connection whose sender does not come to the end of its headers: uvicorn would wait for ever."""
 
@@ -25,8 +57,8 @@ class Impatient(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Headers are due from now on."""
-        super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_SECONDS, transport.close)
+        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+        self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""

@@ -70,7 +70,7 @@ def read(platform: str, raw: Iterable[tuple[bytes, bytes]]) -> Heading:
 def kept(raw: RawHeaders) -> dict[str, str]:
     """The headers to keep with the delivery: bounded, without signatures and credentials."""
     return {
-        name.decode("latin-1")[:MAX_VALUE]: value.decode("latin-1")[:MAX_VALUE]
+        name[:MAX_VALUE].decode("latin-1"): value[:MAX_VALUE].decode("latin-1")
         for name, value in raw[:MAX_KEPT]
         if name not in _NEVER_KEPT
     }

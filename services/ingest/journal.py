@@ -31,12 +31,8 @@ FAILED = Counter("regulars_ingest_commit_failures_total", "Commits of the journa
 
 GROUP_LENGTH = 256
 GROUP_BYTES = 8 * 1024 * 1024
-LANES = 2
-"""Commits under way at one time: while one waits for the disk the other one's rows are on their way."""
-OVERLAP = 16
-"""So many must be waiting before a second commit begins beside the first: each commit has its price."""
 DIGEST_BYTES = 16
-"""Of SHA-256: no two deliveries ever share them, and the index stays half as big."""
+"""No two deliveries ever share them, and the index stays small."""
 BELL_SECONDS = 0.02
 """Least time between two rings: NOTIFY is a commit of its own."""
 RETRY_SECONDS = 0.05
@@ -60,12 +56,9 @@ class _Waiting(NamedTuple):
     answer: "asyncio.Future[bool]"
 
 
-def digest_of(*identity: str, body: bytes = b"") -> bytes:
+def digest_of(*identity: str) -> bytes:
     """What makes a delivery the same one again. No part may hold a NUL (headers cannot)."""
-    # As good a digest as SHA-256 for this, at a third of the time where the processor has no instruction for that one.
-    digest = blake2b("\0".join((*identity, "")).encode(), digest_size=16)
-    digest.update(body)
-    return digest.digest()[:DIGEST_BYTES]
+    return blake2b("\0".join(identity).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def source_of(delivery: Delivery) -> str:
@@ -90,18 +83,16 @@ class Journal:
         self._queue_bytes = queue_bytes
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
-        self._under_way = 0
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
         self._unheard = asyncio.Event()
-        self._sessions: dict[int, asyncpg.Connection[Any]] = {}
+        self._session: asyncpg.Connection[Any] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begins to commit; on the running loop."""
         self._loop = asyncio.get_running_loop()
-        work = [self._work(lane) for lane in range(LANES)]
-        self._tasks = [asyncio.create_task(task) for task in (*work, self._expire(), self._ring())]
+        self._tasks = [asyncio.create_task(task) for task in (self._work(), self._expire(), self._ring())]
 
     async def stop(self) -> None:
         """Commits what is waiting, then ends."""
@@ -122,8 +113,7 @@ class Journal:
         answer: asyncio.Future[bool] = self._loop.create_future()
         self._queue.append(_Waiting(event, digest, monotonic(), answer))
         self._bytes += len(event.data)
-        if not self._under_way or len(self._queue) >= OVERLAP:
-            self._news.set()
+        self._news.set()
         return answer
 
     def _take(self) -> list[_Waiting]:
@@ -138,33 +128,28 @@ class Journal:
             self._news.clear()
         return group
 
-    async def _work(self, lane: int) -> None:
+    async def _work(self) -> None:
+        """One commit at a time: a second one beside it would only make both smaller, and each has its price."""
         while True:
             await self._news.wait()
-            if self._under_way and len(self._queue) < OVERLAP and not self._stop.is_set():
-                self._news.clear()
-                continue
-            group = self._take()
-            if group:
-                self._under_way += 1
-                await self._commit(lane, group)
-                self._under_way -= 1
-                if self._queue:
-                    self._news.set()
+            # Whoever came in the same turn of the loop comes along.
+            await asyncio.sleep(0)
+            if group := self._take():
+                await self._commit(group)
             elif self._stop.is_set():
                 break
-        if (session := self._sessions.pop(lane, None)) is not None:
+        if self._session is not None:
             with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await session.close(timeout=1)
+                await self._session.close(timeout=1)
 
-    async def _commit(self, lane: int, group: Sequence[_Waiting]) -> None:
+    async def _commit(self, group: Sequence[_Waiting]) -> None:
         started = monotonic()
         try:
             async with asyncio.timeout(max(0.0, group[0].since + self._wait - started)):
-                appended = await self._append(lane, group)
+                appended = await self._append(group)
         except Exception as error:
             # A commit that is late may still happen; nobody was told that it did, and a repeat is found by its digest.
-            self._cut(lane)
+            self._cut()
             _refuse(group)
             FAILED.inc()
             if is_transient(error):
@@ -180,7 +165,7 @@ class Journal:
             if not waiting.answer.done():
                 waiting.answer.set_result(was_appended)
 
-    async def _append(self, lane: int, group: Sequence[_Waiting]) -> list[bool]:
+    async def _append(self, group: Sequence[_Waiting]) -> list[bool]:
         """Tries again and again until time is up, so that a restart of the database goes unnoticed.
 
         Trying again is safe: what a lost connection did commit is found by its digest.
@@ -188,26 +173,26 @@ class Journal:
         events, digests = [w.event for w in group], [w.digest for w in group]
         while True:
             try:
-                return await append_unique(await self._session(lane), JOURNAL, events, digests)
+                return await append_unique(await self._connected(), JOURNAL, events, digests)
             except Exception as error:
                 if not is_transient(error) or self._stop.is_set():
                     raise
                 FAILED.inc()
-                self._cut(lane)
+                self._cut()
                 await self._pause(RETRY_SECONDS)
 
-    async def _session(self, lane: int) -> "asyncpg.Connection[Any]":
-        session = self._sessions.get(lane)
-        if session is None or session.is_closed():
-            session = self._sessions[lane] = await self._database.session()
-        return session
+    async def _connected(self) -> "asyncpg.Connection[Any]":
+        if self._session is None or self._session.is_closed():
+            self._session = await self._database.session()
+        return self._session
 
-    def _cut(self, lane: int) -> None:
-        if (session := self._sessions.pop(lane, None)) is not None:
-            session.terminate()
+    def _cut(self) -> None:
+        if self._session is not None:
+            self._session.terminate()
+            self._session = None
 
     async def _expire(self) -> None:
-        """Answers those whom no lane came to in time."""
+        """Answers those whose turn did not come in time."""
         while not self._stop.is_set():
             await self._pause(self._wait / 8)
             latest = monotonic() - self._wait

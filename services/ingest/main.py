@@ -37,7 +37,9 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         state=edge,
         consumers=(CONSUMER,),
         migrations=MIGRATIONS,
+        # The route is there for who asks by another method: 405.
         routes=[Route(PATH, edge.endpoint, methods=["POST"])],
+        webhooks=edge.endpoint,
         start=edge.start,
         stop=edge.stop,
     )

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import cast
 
@@ -82,6 +83,7 @@ def root_key(platform: str, topic: str, body: bytes) -> str:
     return f"delivery:{blake2b(body, digest_size=16).hexdigest()}"
 
 
+@lru_cache(maxsize=1024)
 def _topic(name: str) -> str:
     """As the tables spell it; what is no topic at all must not blow up reasons and counters."""
     return _TOPIC.sub("", name.strip().lower())[:LONGEST_TOPIC]

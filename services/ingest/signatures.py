@@ -15,13 +15,18 @@ def sign(secret: bytes, body: bytes) -> bytes:
     return binascii.b2a_base64(hmac.digest(secret, body, "sha256"), newline=False)
 
 
-def verified(body: bytes, signature: bytes, keys: Iterable[bytes]) -> bool:
-    """Whether one of the keys signed these very bytes. Tries all of them, each in constant time; never an empty key."""
+def verified(body: bytes, signature: bytes, keys: Iterable[bytes]) -> bytes | None:
+    """The signature, as `sign` writes it, if one of the keys made it of these very bytes.
+
+    Tries all of them, each in constant time; never an empty key.
+    """
     given = signature.strip()
-    found = False
+    found = None
     for key in keys:
-        if key and hmac.compare_digest(sign(key, body), given):
-            found = True
+        if key:
+            expected = sign(key, body)
+            if hmac.compare_digest(expected, given):
+                found = expected
     return found
 
 

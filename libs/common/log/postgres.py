@@ -28,16 +28,15 @@ def _append_sql(topic: str, *, unique: bool) -> str:
     fresh = (
         "fresh AS (INSERT INTO log_seen (tenant, topic, digest) SELECT tenant, $1, digest FROM input ORDER BY digest"
         " ON CONFLICT DO NOTHING RETURNING digest),"
-        " kept AS MATERIALIZED (SELECT i.* FROM input i JOIN fresh USING (digest)),"
+        " kept AS MATERIALIZED (SELECT n, partition FROM input JOIN fresh USING (digest)),"
         if unique
-        else "kept AS MATERIALIZED (SELECT * FROM input),"
+        else "kept AS MATERIALIZED (SELECT n, partition FROM input),"
     )
-    digest = (", $11::bytea[]", ", digest") if unique else ("", "")
+    digest = (", $11::bytea[], $6::text[]", ", digest, tenant") if unique else ("", "")
+    # The rows themselves come in only at the end: nothing but numbers is sorted and counted.
     return f"""
         WITH input AS MATERIALIZED (
-            SELECT * FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                                 $8::timestamptz[], $9::text[], $10::bytea[]{digest[0]})
-            WITH ORDINALITY AS u(partition, {COLUMNS}{digest[1]}, n)
+            SELECT * FROM unnest($2::int[]{digest[0]}) WITH ORDINALITY AS u(partition{digest[1]}, n)
         ),
         {fresh}
         counts AS (SELECT partition, count(*) AS n FROM kept GROUP BY partition),
@@ -50,11 +49,16 @@ def _append_sql(topic: str, *, unique: bool) -> str:
             FROM locked JOIN counts USING (partition)
             WHERE p.topic = $1 AND p.partition = locked.partition
             RETURNING p.partition, p.next_offset - counts.n AS first
+        ),
+        placed AS MATERIALIZED (
+            SELECT k.n, partition, a.first + row_number() OVER (PARTITION BY partition ORDER BY k.n) - 1 AS "offset"
+            FROM kept k JOIN advanced a USING (partition)
         )
         INSERT INTO log_{topic} (partition, "offset", appended_at, {COLUMNS})
-        SELECT partition, a.first + row_number() OVER (PARTITION BY partition ORDER BY k.n) - 1, clock_timestamp(),
-               {COLUMNS}
-        FROM kept k JOIN advanced a USING (partition)
+        SELECT placed.partition, placed."offset", clock_timestamp(), {COLUMNS}
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[],
+                    $10::bytea[]) WITH ORDINALITY AS u({COLUMNS}, n)
+        JOIN placed USING (n)
         RETURNING id
         """
 

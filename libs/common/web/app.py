@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import access, problems
 from libs.common.auth import Access, set_admin_key
@@ -53,7 +53,9 @@ class Service:
     migrations: Path | None = None
     """Its Alembic tree: not ready until the schema is there."""
     routes: Sequence[BaseRoute] = ()
-    """Bare routes, matched before all others; those below `/webhooks/` without any middleware."""
+    """Bare routes, matched before all others."""
+    webhooks: ASGIApp | None = None
+    """Gets each POST below `/webhooks/`, without routing or middleware."""
     start: Callable[[], Awaitable[None]] | None = None
     stop: Callable[[], Awaitable[None]] | None = None
     pending: Callable[[datetime], Awaitable[Sequence[str]]] | None = None
@@ -63,29 +65,25 @@ class Service:
 class _Api(FastAPI):
     """FastAPI with a short way for webhooks, and a description that knows that errors are problem documents."""
 
-    def __init__(self, *, routes: Sequence[BaseRoute], **options: Any) -> None:
-        super().__init__(routes=list(routes), **options)
-        # A third of the cost of going through our middleware and FastAPI's, which have nothing to do there.
-        self._short = [r for r in routes if isinstance(r, Route) and r.path.startswith(WEBHOOKS)]
+    def __init__(self, *, webhooks: ASGIApp | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._webhooks = webhooks
         problems.install(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not (
-            scope["type"] == "http" and scope["path"].startswith(WEBHOOKS) and await self._took(scope, receive, send)
+        if (
+            self._webhooks is not None
+            and scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].startswith(WEBHOOKS)
         ):
+            # A third of the cost of going through our middleware and FastAPI's, which have nothing to do there.
+            try:
+                await self._webhooks(scope, receive, send)
+            except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
+                await problems.respond(problems.from_error(error))(scope, receive, send)
+        else:
             await super().__call__(scope, receive, send)
-
-    async def _took(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        for route in self._short:
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(found)
-                try:
-                    await route.app(scope, receive, send)
-                except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
-                    await problems.respond(problems.from_error(error))(scope, receive, send)
-                return True
-        return False
 
     def openapi(self) -> dict[str, Any]:
         described = super().openapi()
@@ -122,6 +120,7 @@ def build_app(
         title="Regulars",
         description=DESCRIPTION,
         version=distribution_version(),
+        webhooks=next((service.webhooks for service in services if service.webhooks is not None), None),
         routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms)],
         middleware=middleware,
         lifespan=_lifespan(services, settings),

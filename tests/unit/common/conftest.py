@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, request_response
 
 from libs.common import access
 from libs.common.auth import Principal, create_key, require
@@ -109,6 +109,7 @@ async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
         state=Things(database),
         consumers=("normaliser",),
         routes=[Route("/webhooks/{platform}/{key}", _webhook, methods=["POST"])],
+        webhooks=request_response(_webhook),
     )
     app = build_app([service], settings=settings, clock=clock)
     async with app.router.lifespan_context(app):

@@ -74,9 +74,8 @@ async def test_large_bodies_are_refused_early(client: httpx.AsyncClient) -> None
 async def test_webhooks_pass_untouched(client: httpx.AsyncClient) -> None:
     answer = await client.post("/webhooks/shopify/st_1", content=b"x" * 5000)
     assert answer.text == "5000"
-    for method, path, status in [("POST", "/webhooks/nothing", 404), ("GET", "/webhooks/shopify/st_1", 405)]:
-        bad = await client.request(method, path)
-        assert (bad.status_code, bad.json()["status"]) == (status, status)
+    bad = await client.get("/webhooks/shopify/st_1")
+    assert (bad.status_code, bad.json()["status"]) == (405, 405)
     assert "x-request-id" not in answer.headers
 
 

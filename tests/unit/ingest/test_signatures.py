@@ -22,7 +22,7 @@ def test_a_known_vector() -> None:
 
 
 def test_a_newline_after_the_signature_is_forgiven() -> None:
-    assert verified(BODY, sign(KEY, BODY) + b"\n", [KEY])
+    assert verified(BODY, sign(KEY, BODY) + b"\n", [KEY]) == sign(KEY, BODY)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_published_vectors(vector: dict[str, Any]) -> None:
     accepted = vector["recommended"].startswith("accept") or "HMAC itself valid" in vector["recommended"]
     signature = (vector["signature_header"] or "").encode()
     keys = signing_keys(vector["platform"], vector["secret"])
-    assert verified(vector["body"].encode(), signature, keys) is accepted
+    assert (verified(vector["body"].encode(), signature, keys) is not None) is accepted
