@@ -28,8 +28,10 @@ from services.profiles.work import worker as profiles
 
 NICE = 5
 """Answering webhooks comes first when both want the processor."""
+READING = 2
+"""Connections over which all consumers read the log; a read takes a millisecond."""
 
-log = get_logger("regulars.worker_process")
+events = get_logger("regulars.worker_process")
 
 
 async def work(link: Link) -> None:
@@ -40,12 +42,15 @@ async def work(link: Link) -> None:
     configure_logging(settings.log_level)
     clock = clock_from(settings.clock_path)
     async with AsyncExitStack() as opened:
+        # One reader of the log for all: four would hold four times the connections.
+        reading = Database(settings.database_url, schema="log", pool_size=READING)
+        log = PostgresLog(reading)
+        opened.push_async_callback(reading.close)
+        opened.push_async_callback(log.close)
 
         def around(service: str) -> tuple[Database, Clock, PostgresLog]:
             own = database(service)
-            log = PostgresLog(own)
             opened.push_async_callback(own.close)
-            opened.push_async_callback(log.close)
             return own, clock, log
 
         workers = [
@@ -58,7 +63,7 @@ async def work(link: Link) -> None:
             telling = group.create_task(tell_ready(workers, link))
             await asyncio.wait([group.create_task(worker.run(stop)) for worker in workers])
             telling.cancel()
-    log.info("drained")
+    events.info("drained")
 
 
 async def tell_ready(workers: Sequence[Worker], link: Link) -> None:

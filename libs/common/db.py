@@ -108,11 +108,15 @@ class Database:
         self, isolation: Literal["read_committed", "repeatable_read"], *, readonly: bool
     ) -> AsyncIterator[Tx]:
         async with self._connection() as (sql, pg):
-            async with pg.transaction(isolation=isolation, readonly=readonly):
-                tx = Tx(pg=pg, sql=sql)
-                yield tx
-            for call in tx.after_commit:
-                call()
+            tx = Tx(pg=pg, sql=sql)
+            try:
+                async with pg.transaction(isolation=isolation, readonly=readonly):
+                    yield tx
+                for call in tx.after_commit:
+                    call()
+            finally:
+                # They hold on to the batch, and it to them: without a cut its megabytes wait for the garbage collector.
+                tx.after_commit.clear()
             if tx.appended:
                 # Committed already: a lost bell only delays the readers, who look for themselves each second.
                 with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
