@@ -1,0 +1,58 @@
+"""Bugs put in on purpose: a simulation that does not find them would prove nothing."""
+
+from collections.abc import Mapping, Sequence
+
+from libs.common.contracts.topics import Topic
+from libs.common.log.base import Event, Position
+from tests.faults.simulation.database import SimulatedTx
+from tests.faults.simulation.positions import SimulatedPositions, moved
+
+
+class NoFence(SimulatedPositions):
+    """Positions are moved without looking whose they are and where they stand."""
+
+    async def advance(
+        self, tx: SimulatedTx, consumer: str, worker: str, moves: Mapping[Position, tuple[int, int]]
+    ) -> None:
+        del worker
+        await tx.statement()
+        for place, (_, following) in sorted(moves.items()):
+            tx.writes.append(moved(tx.database.state.positions[consumer, place], following))
+
+
+class EarlyPosition(SimulatedPositions):
+    """The position moves in a transaction of its own, before the effects."""
+
+    async def advance(
+        self, tx: SimulatedTx, consumer: str, worker: str, moves: Mapping[Position, tuple[int, int]]
+    ) -> None:
+        await super().advance(tx, consumer, worker, moves)
+        for place, (_, following) in moves.items():
+            tx.database.state.positions[consumer, place].next_offset = following
+
+
+class LatePosition(SimulatedPositions):
+    """The position moves in a transaction of its own, after the effects: as a log's own auto-commit would."""
+
+    async def advance(
+        self, tx: SimulatedTx, consumer: str, worker: str, moves: Mapping[Position, tuple[int, int]]
+    ) -> None:
+        before = list(tx.writes)
+        await super().advance(tx, consumer, worker, moves)
+        for write in before:
+            write()
+        del tx.writes[: len(before)]
+
+
+class EventsApart(SimulatedPositions):
+    """Events go out beside the transaction, and not in it: an outbox that is none."""
+
+    async def append(self, tx: SimulatedTx, topic: Topic, events: Sequence[Event]) -> None:
+        before = len(tx.writes)
+        await super().append(tx, topic, events)
+        for write in tx.writes[before:]:
+            write()
+        del tx.writes[before:]
+
+
+BUGS: tuple[type[SimulatedPositions], ...] = (NoFence, EarlyPosition, LatePosition, EventsApart)

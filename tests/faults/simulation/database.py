@@ -1,0 +1,261 @@
+"""A database for simulations: what PostgreSQL promises to the loop and the log, in memory and on virtual time.
+
+Transactions are READ COMMITTED with row locks held to the end. A commit takes effect at one moment, and its answer may
+be lost. Who is paused within a transaction is cut off after a while; who dies is rolled back.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from libs.common.log.base import Position, Record
+from tests.faults.simulation.clockwork import passes
+
+IDLE_SECONDS = 10.0
+"""As `libs.common.db.IDLE_IN_TRANSACTION`."""
+
+
+class Cut(ConnectionError):
+    """The connection is gone; whether the last statement took effect, nobody knows."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """How often things go wrong: chances for each statement or commit."""
+
+    lost_before: float = 0.0
+    """The connection is cut before the statement or commit takes effect."""
+    lost_after: float = 0.0
+    """The commit takes effect and its answer is lost."""
+    slow: float = 0.0
+    """It takes a hundred times as long."""
+
+
+class Actor:
+    """A process: may be paused, and may be dead."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self._goes = asyncio.Event()
+        self._goes.set()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self._goes.clear()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._goes.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is stopped."""
+        return not self._goes.is_set()
+
+    async def goes(self) -> None:
+        """Waits while it is stopped."""
+        while self.paused:
+            await self._goes.wait()
+
+
+@dataclass(slots=True)
+class Row:
+    """A consumer's place in a partition."""
+
+    next_offset: int = 0
+    owner: str | None = None
+    lease_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Schema:
+    """A service's committed state."""
+
+    logs: dict[Position, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[tuple[str, Position], Row] = field(default_factory=dict)
+    workers: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    dead: dict[tuple[str, Position, int], str] = field(default_factory=dict)
+    effects: list[tuple[str, Any]] = field(default_factory=list)
+    """What handlers left, in the order of the commits."""
+
+
+class Server:
+    """One database server for all services of a simulation."""
+
+    def __init__(self, dice: Random, faults: Faults) -> None:
+        self.dice = dice
+        self.faults = faults
+        self.schemas: dict[str, Schema] = defaultdict(Schema)
+        self.changed = asyncio.Event()
+        self.sessions: dict[Session, None] = {}
+        self.fences = 0
+        self._locks: dict[Hashable, SimulatedTx] = {}
+        self._unlocked = asyncio.Event()
+
+    @property
+    def now(self) -> float:
+        """The server's clock."""
+        return asyncio.get_running_loop().time()
+
+    async def statement(self, actor: Actor) -> None:
+        """The way there and back. Cut at times."""
+        await actor.goes()
+        slow = 100 if self.dice.random() < self.faults.slow else 1
+        await passes(slow * self.dice.uniform(0.0002, 0.002))
+        await actor.goes()
+        if self.dice.random() < self.faults.lost_before:
+            raise Cut("before")
+
+    async def lock(self, tx: "SimulatedTx", key: Hashable) -> None:
+        """Takes a row's lock, waiting for whoever has it."""
+        while (holder := self._locks.get(key)) is not None and holder is not tx:
+            self._unlocked.clear()
+            await self._unlocked.wait()
+            tx.check()
+        self._locks[key] = tx
+
+    def is_free(self, key: Hashable) -> bool:
+        """Whether nobody holds the row's lock."""
+        return key not in self._locks
+
+    def unlock(self, tx: "SimulatedTx") -> None:
+        """Lets go of all of a transaction's locks."""
+        self._locks = {key: holder for key, holder in self._locks.items() if holder is not tx}
+        self._unlocked.set()
+
+    def alive(self, worker: str) -> bool:
+        """Whether a session holds the lock on the worker's name."""
+        return any(worker in session.names for session in self.sessions)
+
+    def forget(self, actor: Actor) -> None:
+        """The process is gone: the server sees it, and lets go of what its sessions held."""
+        for session in list(self.sessions):
+            if session.database.actor is actor:
+                session.terminate()
+
+    def restart(self) -> None:
+        """Every connection is cut; what was committed is there."""
+        for session in list(self.sessions):
+            session.terminate()
+        for tx in dict.fromkeys(self._locks.values()):
+            tx.cut()
+
+
+class Session:
+    """A connection outside the pool."""
+
+    def __init__(self, database: "SimulatedDatabase") -> None:
+        self.database = database
+        self.server = database.server
+        self.names: set[str] = set()
+        """Of workers: it holds the locks on them."""
+        self.server.sessions[self] = None
+
+    def is_closed(self) -> bool:
+        """As asyncpg's."""
+        return self not in self.server.sessions
+
+    def terminate(self) -> None:
+        """As asyncpg's."""
+        self.server.sessions.pop(self, None)
+
+    async def close(self, *, timeout: float) -> None:
+        """As asyncpg's."""
+        del timeout
+        self.terminate()
+
+    async def statement(self) -> None:
+        """One round trip."""
+        await self.server.statement(self.database.actor)
+        if self.is_closed():
+            raise Cut("session")
+
+
+class SimulatedTx:
+    """An open transaction: what it writes is seen by nobody until it commits."""
+
+    def __init__(self, database: "SimulatedDatabase") -> None:
+        self.database = database
+        self.after_commit: list[Callable[[], None]] = []
+        self.appended: set[str] = set()
+        self.writes: list[Callable[[], None]] = []
+        self._cut = False
+        self._idle: asyncio.TimerHandle | None = None
+
+    def check(self) -> None:
+        """Raises when the server has ended it."""
+        if self._cut:
+            raise Cut("transaction")
+
+    def cut(self) -> None:
+        """The server ends it: rolled back."""
+        self._cut = True
+        self.end()
+
+    def end(self) -> None:
+        """No lock is left."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self.database.server.unlock(self)
+
+    async def statement(self) -> None:
+        """One round trip within it."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.cut)
+        await self.database.server.statement(self.database.actor)
+        self.check()
+
+    def effect(self, name: str, value: Any) -> None:
+        """What a handler does."""
+        self.writes.append(lambda: self.database.state.effects.append((name, value)))
+
+    async def commit(self) -> None:
+        """All at one moment, or nothing."""
+        server = self.database.server
+        await self.statement()
+        for write in self.writes:
+            write()
+        self.end()
+        server.changed.set()
+        server.changed.clear()
+        if server.dice.random() < server.faults.lost_after:
+            raise Cut("after the commit")
+
+
+class SimulatedDatabase:
+    """One process' way to one service's schema: what `Database` is to the loop."""
+
+    def __init__(self, server: Server, schema: str, actor: Actor) -> None:
+        self.server = server
+        self.schema = schema
+        self.actor = actor
+
+    @property
+    def state(self) -> Schema:
+        """What is committed."""
+        return self.server.schemas[self.schema]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SimulatedTx]:
+        """As `Database.transaction`."""
+        tx = SimulatedTx(self)
+        try:
+            await tx.statement()
+            yield tx
+            await tx.commit()
+            for call in tx.after_commit:
+                call()
+        finally:
+            tx.end()
+            tx.after_commit.clear()
+
+    async def session(self) -> Session:
+        """As `Database.session`."""
+        await self.server.statement(self.actor)
+        return Session(self)

@@ -1,0 +1,274 @@
+"""One seed, one history: writers, workers of two services, a log between them, and everything that can befall them.
+
+`commerce` is written by ingest and read by profiles, which writes `customers`, read by metrics: the line, with handlers
+that only note what they saw. While things go wrong processes are killed, stopped and started, connections are cut and
+answers lost. Then it is quiet, and before long each event must have had its effect, once, in the order of its key.
+"""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+
+import msgspec
+
+from libs.common import worker
+from libs.common.contracts.topics import COMMERCE, CUSTOMERS, Topic
+from libs.common.log.base import Event, Log, Record
+from libs.common.worker import Batch, Consumer, Limits, Worker
+from tests.faults.simulation.clockwork import passes, run
+from tests.faults.simulation.database import Actor, Cut, Faults, Server, SimulatedDatabase
+from tests.faults.simulation.positions import START, SimulatedLog, SimulatedPositions
+
+SERVICES: dict[str, tuple[Topic, Topic | None]] = {"profiles": (COMMERCE, CUSTOMERS), "metrics": (CUSTOMERS, None)}
+STORM_SECONDS = 40.0
+CALM_SECONDS = 120.0
+"""So long after the last fault everything must be through."""
+KEYS = 7
+LIMITS = Limits(lease=10.0, patience=1.0)
+
+
+class Noted(msgspec.Struct):
+    """What the events of the simulation say."""
+
+    origin: str
+
+
+@dataclass(slots=True)
+class Told:
+    """What a run came to. Two runs of one seed tell the same."""
+
+    seed: int
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    """Virtual, to the end."""
+
+
+class LoopClock:
+    """The loop's time as dates."""
+
+    def now(self) -> datetime:
+        """UTC."""
+        return START + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+class Process:
+    """A worker process of one service: it can be killed, stopped, and asked to go."""
+
+    def __init__(self, world: "World", service: str, name: str) -> None:
+        self.service = service
+        self.actor = Actor(name)
+        self._database = SimulatedDatabase(world.server, service, self.actor)
+        reads, emits = SERVICES[service]
+
+        async def handle(batch: Batch) -> None:
+            await batch.tx.statement()  # type: ignore[attr-defined]
+            for record in batch.records:
+                note(batch, record, service, emits)
+
+        consumer = Consumer(service, (reads,), handle, batch_size=world.dice.choice([1, 3, 20, 500]))
+        working = Worker(
+            self._database,  # type: ignore[arg-type]
+            world.log(self.actor, reads),
+            LoopClock(),
+            consumers=[consumer],
+            limits=LIMITS,
+        )
+        self._stop = asyncio.Event()
+        self.task = asyncio.create_task(working.run(self._stop))
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs."""
+        return not self.task.done()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.task.cancel()
+        self._database.server.forget(self.actor)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
+        self._stop.set()
+
+
+def note(batch: Batch, record: Record, service: str, emits: Topic | None) -> None:
+    """The handler of the simulation. A poisonous record breaks it, as a bug would."""
+    if "poison" in record.id and service == "profiles":
+        raise ValueError("poison")
+    origin = msgspec.json.decode(record.data, type=Noted).origin
+    batch.tx.effect(record.key, origin)  # type: ignore[attr-defined]
+    if emits is not None:
+        batch.emit(emits, record.type, Noted(origin), key=record.key, time=record.time, cause=record)
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = Random(seed)
+        rough = self.dice.choice([0.0, 0.002, 0.02])
+        self.server = Server(
+            self.dice, Faults(lost_before=rough, lost_after=self.dice.choice([0.0, 0.02, 0.1]), slow=0.01)
+        )
+        self.told = Told(seed)
+        self.processes: list[Process] = []
+        self.sent: dict[str, list[str]] = defaultdict(list)
+        """Key -> what was written under it, in order."""
+        self._started = 0
+
+    def log(self, actor: Actor, topic: Topic) -> Log:
+        """Through which a process reads the topic."""
+        return SimulatedLog(SimulatedDatabase(self.server, topic.producer, actor))
+
+    def start(self, service: str) -> None:
+        """One more process of the service."""
+        self._started += 1
+        self.processes.append(Process(self, service, f"{service} {self._started}"))
+
+    async def run(self) -> Told:
+        """The storm, the calm, and the account."""
+        for service in SERVICES:
+            for _ in range(self.dice.choice([1, 1, 2, 3])):
+                self.start(service)
+        writing = [asyncio.create_task(self._write(f"w{n}", self.dice.randrange(5, 40))) for n in range(2)]
+        await self._storm()
+        self._calm()
+        await asyncio.gather(*writing)
+        await self._until_through()
+        self._account()
+        for process in self.processes:
+            process.kill()
+        return self.told
+
+    async def _write(self, name: str, events: int) -> None:
+        """Ingest: appends again until it is told that it did; what is there already is known by its id."""
+        database = SimulatedDatabase(self.server, "ingest", Actor(name))
+        place = SimulatedPositions()
+        for n in range(events):
+            await passes(self.dice.expovariate(events / STORM_SECONDS))
+            key = f"{name}:{self.dice.randrange(KEYS)}"
+            poison = self.dice.random() < 0.02
+            event = Event(
+                id=f"{name}-{n}{'-poison' * poison}",
+                type="noted",
+                source="/simulation",
+                tenant="default",
+                key=key,
+                time=START,
+                data=msgspec.json.encode(Noted(f"{name}-{n}")),
+            )
+            if not poison:
+                self.sent[key].append(f"{name}-{n}")
+            self.told.counts["poison" if poison else "events"] += 1
+            while True:
+                with suppress(Cut):
+                    async with database.transaction() as tx:
+                        known = {r.id for records in database.state.logs.values() for r in records}
+                        if event.id not in known:
+                            await place.append(tx, COMMERCE, [event])
+                    break
+
+    async def _storm(self) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < STORM_SECONDS:
+            await passes(self.dice.expovariate(0.7))
+            living = [process for process in self.processes if process.lives]
+            what = self.dice.choice(["kill", "kill", "pause", "pause", "stop", "start", "restart"])
+            self.told.counts[what] += 1
+            if what == "restart":
+                self.server.restart()
+            elif what == "start" or not living:
+                self.start(self.dice.choice(list(SERVICES)))
+            elif what == "kill":
+                self.dice.choice(living).kill()
+            elif what == "stop":
+                self.dice.choice(living).ask_to_stop()
+            else:
+                actor = self.dice.choice(living).actor
+                actor.pause()
+                # Some longer than a lease, some longer than a transaction may idle.
+                loop.call_later(self.dice.choice([0.05, 0.5, 5, 12, 25]), actor.resume)
+
+    def _calm(self) -> None:
+        self.server.faults = Faults()
+        for process in self.processes:
+            process.actor.resume()
+        for service in SERVICES:
+            self.start(service)
+
+    async def _until_through(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CALM_SECONDS
+        while not self._through():
+            if loop.time() > end:
+                self.told.wrong.append(f"not through {CALM_SECONDS:.0f} s after the last fault: {self._left()}")
+                return
+            await passes(0.5)
+
+    def _left(self) -> dict[str, int]:
+        left = {}
+        for service, (topic, _) in SERVICES.items():
+            rows = self.server.schemas[service].positions
+            logs = self.server.schemas[topic.producer].logs
+            left[service] = sum(len(logs[place]) - row.next_offset for (_, place), row in rows.items())
+        return left
+
+    def _through(self) -> bool:
+        rows = all(self.server.schemas[service].positions for service in SERVICES)
+        return rows and not any(self._left().values())
+
+    def _account(self) -> None:
+        counts, wrong = self.told.counts, self.told.wrong
+        for service in SERVICES:
+            schema = self.server.schemas[service]
+            seen: dict[str, list[str]] = defaultdict(list)
+            for key, origin in schema.effects:
+                seen[key].append(origin)
+            for key in sorted({*self.sent, *seen}):
+                if seen[key] != self.sent[key]:
+                    wrong.append(f"{service} {key}: {_difference(self.sent[key], seen[key])}")
+            counts[f"{service} dead"] = len(schema.dead)
+        if counts["profiles dead"] != counts["poison"] or counts["metrics dead"]:
+            wrong.append(f"dead letters: {counts['profiles dead']} of {counts['poison']}, {counts['metrics dead']}")
+        for process in self.processes:
+            if not process.lives and not process.task.cancelled() and (error := process.task.exception()) is not None:
+                wrong.append(f"{process.actor.name} broke: {error!r}")
+        counts["fences"] = self.server.fences
+        self.told.seconds = round(asyncio.get_running_loop().time(), 3)
+
+
+def _difference(sent: Sequence[str], seen: Sequence[str]) -> str:
+    lost = [one for one in sent if one not in seen]
+    doubled = [one for one, n in Counter(seen).items() if n > 1]
+    return f"lost {lost}, twice {doubled}" if lost or doubled else f"out of order: {seen}"
+
+
+@contextmanager
+def _simulated(positions: SimulatedPositions) -> Iterator[None]:
+    """The loop on the simulated database: its SQL and its stopwatch are replaced, nothing else."""
+    replaced = {"positions": positions, "postgres": positions, "monotonic": lambda: asyncio.get_running_loop().time()}
+    kept = {name: getattr(worker, name) for name in replaced}
+    try:
+        for name, value in replaced.items():
+            setattr(worker, name, value)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(worker, name, value)
+
+
+def simulate(seed: int, positions: type[SimulatedPositions] = SimulatedPositions) -> Told:
+    """Runs one seed; `positions` may be one with a bug."""
+    random.seed(seed)
+
+    async def main() -> Told:
+        return await World(seed).run()
+
+    with _simulated(positions()):
+        return run(main(), Random(f"order {seed}"))
