@@ -5,6 +5,8 @@ PORT ?= 8080
 DATA_DIR ?= var
 SEED ?= 1
 DAYS ?= 90
+LOG ?= postgres
+NODES ?= 1
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -14,19 +16,25 @@ BIN := .venv/bin
 CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format lock docs bench
+.PHONY: help setup demo run kafka kafka-stop test check format lock docs bench
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## bootstrap .venv: everything of requirements.lock, and .venv/bin/regulars
 	@sh deploy/setup.sh
 
-demo: setup ## a simulated shop of 90 days against its own truth (SEED= DAYS= KEEP=1)
-	$(BIN)/regulars demo --seed $(SEED) --days $(DAYS) $(if $(KEEP),--keep)
+demo: setup ## a simulated shop of 90 days against its own truth (SEED= DAYS= KEEP=1 LOG=kafka)
+	$(BIN)/regulars demo --seed $(SEED) --days $(DAYS) --log $(LOG) $(if $(KEEP),--keep)
 
-run: setup ## everything on embedded PostgreSQL (PORT= DATA_DIR=)
-	$(BIN)/regulars run --port $(PORT) --data-dir $(DATA_DIR)
+run: setup ## everything on embedded PostgreSQL (PORT= DATA_DIR= LOG=kafka with REGULARS_KAFKA_SERVERS)
+	$(BIN)/regulars run --port $(PORT) --data-dir $(DATA_DIR) --log $(or $(REGULARS_LOG),$(LOG))
+
+kafka: setup ## a Kafka of one node, or of three, in .kafka/, from Maven; prints its address (NODES=3)
+	$(BIN)/python -m regulars.local_kafka start --nodes $(NODES)
+
+kafka-stop: setup ## stops it
+	$(BIN)/python -m regulars.local_kafka stop
 
 test: setup ## all tests, with PostgreSQL of their own (TESTS= PYTEST_ARGS=)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
@@ -45,5 +53,5 @@ lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/regulars docs
 
-bench: setup ## webhooks per second and what the workers do (BENCH_ARGS=)
-	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay and Kafka)
+	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka) $(BENCH_ARGS)

@@ -34,6 +34,13 @@ class ServiceName(StrEnum):
     messaging = "messaging"
 
 
+class LogName(StrEnum):
+    """The two logs."""
+
+    postgres = "postgres"
+    kafka = "kafka"
+
+
 DataDir = Annotated[
     Path, typer.Option(envvar="REGULARS_DATA_DIR", help="Folder of the embedded PostgreSQL and of generated keys.")
 ]
@@ -52,12 +59,15 @@ def run(
     database_url: DatabaseUrl = None,
     api_processes: Annotated[int, typer.Option(min=1, help="Processes that answer HTTP.")] = 1,
     worker_processes: Annotated[int, typer.Option(min=1, help="Processes that run all workers.")] = 1,
+    log: Annotated[
+        LogName, typer.Option(envvar="REGULARS_LOG", help="kafka: that of REGULARS_KAFKA_SERVERS.")
+    ] = LogName.postgres,
 ) -> None:
     """Runs everything: embedded PostgreSQL, the API, the workers. Ends with code 0 on SIGTERM, drained."""
     from regulars.run import Options
     from regulars.run import run as run_all
 
-    options = Options(data_dir.absolute(), host, port, database_url, api_processes, worker_processes)
+    options = Options(data_dir.absolute(), host, port, database_url, api_processes, worker_processes, log.value)
     raise typer.Exit(asyncio.run(run_all(options)))
 
 
@@ -67,11 +77,12 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same shop, day and message.")] = 1,
     days: Annotated[int, typer.Option(min=1, help="Simulated days.")] = 90,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end.")] = False,
+    log: Annotated[LogName, typer.Option(help="kafka: on a Kafka of its own, from Maven.")] = LogName.postgres,
 ) -> None:
     """Runs everything against a simulated shop and compares with the shop's own truth."""
     from regulars.demo import main as run_demo
 
-    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep))
+    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep, on_kafka=log is LogName.kafka))
 
 
 @app.command()
@@ -96,19 +107,31 @@ def work(service: ServiceName) -> None:
 
 
 @app.command()
+def relay(
+    *, service: Annotated[list[ServiceName] | None, typer.Option(help="Only this one; may be given again.")] = None
+) -> None:
+    """Ships the services' logs from PostgreSQL to Kafka (REGULARS_LOG=kafka)."""
+    from regulars.roles import relay as run_relays
+
+    run_relays([name.value for name in service or ServiceName])
+
+
+@app.command()
 def migrate(
     *,
     service: Annotated[list[ServiceName] | None, typer.Option(help="Only this one; may be given again.")] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = Path("var"),
 ) -> None:
-    """Brings the services' schemas to the newest revision."""
+    """Brings the services' schemas to the newest revision, and makes Kafka's topics (REGULARS_LOG=kafka)."""
+    from libs.common.settings import CommonSettings
     from libs.common.telemetry import configure_logging
-    from regulars.prepare import database_at, migrate_all
+    from regulars.prepare import database_at, migrate_all, topics_fit
 
     configure_logging("info")
 
     async def migrating() -> None:
+        await topics_fit(CommonSettings())
         async with database_at(database_url, data_dir) as url:
             await migrate_all(url, [name.value for name in service or ServiceName])
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from libs.common import access, auth
 from libs.common.db import Database
 from libs.common.embedded_postgres import EmbeddedPostgres
+from libs.common.log.base import Halted
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
-from libs.common.telemetry import configure_logging
+from libs.common.telemetry import configure_logging, get_logger
 from regulars.schemas import SERVICES, trees
+
+log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -30,8 +33,29 @@ async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:
         await run_migrations(url, schema, tree)
 
 
+async def topics_fit(settings: CommonSettings) -> None:
+    """Makes what Kafka has not of our topics. SystemExit when one is otherwise than it must be.
+
+    Kafka being away is no reason not to start: webhooks are journalled all the same, and relays make topics too.
+    """
+    if settings.log != "kafka":
+        return
+    from libs.common.log.kafka_client import Kafka, KafkaAway
+    from libs.common.log.kafka_topics import make_topics
+
+    try:
+        for name in await make_topics(Kafka.from_settings(settings)):
+            log.info("topic made", topic=name)
+    except KafkaAway as error:
+        log.warning("Kafka is away; starting all the same", error=str(error))
+    except Halted as error:
+        log.critical("Kafka's topics do not fit", reason=str(error))
+        raise SystemExit(1) from error
+
+
 async def prepare(settings: CommonSettings) -> None:
     """Migrates, and sees to the administrator's key; a new one is printed, this once."""
+    await topics_fit(settings)
     await migrate_all(settings.database_url)
     database = Database(settings.database_url, schema=access.SCHEMA, pool_size=1)
     try:

@@ -42,6 +42,8 @@ class Options:
     """None: embedded."""
     api_processes: int
     worker_processes: int
+    log: str = "postgres"
+    """Or kafka; where that is, the environment says."""
 
 
 async def run(options: Options) -> int:
@@ -75,7 +77,8 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
             living = [group.create_task(child.run(stop)) for child in children]
             url = await _started(postgres) if postgres else options.database_url or ""
             variables = _variables(options, url, address)
-            if not await is_prepared(url, key_given=_key_given()):
+            # Kafka's topics are looked at each time.
+            if options.log == "kafka" or not await is_prepared(url, key_given=_key_given()):
                 await _prepare(variables)
             environment.set_result(variables)
             beside = [group.create_task(_announce(children, address, stop))]
@@ -136,6 +139,7 @@ def _variables(options: Options, database_url: str, address: str) -> dict[str, s
     return {
         "REGULARS_PUBLIC_URL": os.environ.get("REGULARS_PUBLIC_URL") or address,
         "REGULARS_DATABASE_URL": database_url,
+        "REGULARS_LOG": options.log,
         "REGULARS_DATA_DIR": str(options.data_dir),
     }
 

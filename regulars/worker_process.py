@@ -10,19 +10,25 @@ import uvloop
 
 from libs.common.clock import Clock, clock_from
 from libs.common.db import Database
+from libs.common.log.base import Log
+from libs.common.log.choice import shared_log
 from libs.common.log.postgres import PostgresLog
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.worker import Worker
 from regulars.garbage import settle
 from regulars.parts import database
+from regulars.relaying import relays
 from regulars.supervisor import Link
 from services.ingest.settings import IngestSettings
 from services.ingest.work import worker as ingest
+from services.messaging.settings import CONSUMER as MESSAGING
 from services.messaging.settings import MessagingSettings
 from services.messaging.work import worker as messaging
+from services.metrics.settings import CONSUMER as METRICS
 from services.metrics.settings import MetricsSettings
 from services.metrics.work import worker as metrics
+from services.profiles.settings import CONSUMER as PROFILES
 from services.profiles.settings import ProfilesSettings
 from services.profiles.work import worker as profiles
 
@@ -31,7 +37,7 @@ NICE = 5
 READING = 2
 """Connections over which all consumers read the log; a read takes a millisecond."""
 
-events = get_logger("regulars.worker_process")
+log = get_logger("regulars.worker_process")
 
 
 async def work(link: Link) -> None:
@@ -42,28 +48,34 @@ async def work(link: Link) -> None:
     configure_logging(settings.log_level)
     clock = clock_from(settings.clock_path)
     async with AsyncExitStack() as opened:
-        # One reader of the log for all: four would hold four times the connections.
+        # One reader of PostgreSQL's log for all: four would hold four times the connections.
         reading = Database(settings.database_url, schema="log", pool_size=READING)
-        log = PostgresLog(reading)
+        own_log = PostgresLog(reading)
         opened.push_async_callback(reading.close)
-        opened.push_async_callback(log.close)
+        opened.push_async_callback(own_log.close)
 
-        def around(service: str) -> tuple[Database, Clock, PostgresLog]:
+        def around(service: str, consumer: str | None = None) -> tuple[Database, Clock, Log]:
             own = database(service)
             opened.push_async_callback(own.close)
-            return own, clock, log
+            if consumer is None or settings.log == "postgres":
+                return own, clock, own_log
+            shared = shared_log(settings, own, consumer)
+            opened.push_async_callback(shared.close)
+            return own, clock, shared
 
         workers = [
             ingest(IngestSettings(), *around("ingest")),
-            profiles(ProfilesSettings(), *around("profiles")),
-            metrics(MetricsSettings(), *around("metrics")),
-            messaging(MessagingSettings(), *around("messaging")),
+            profiles(ProfilesSettings(), *around("profiles", PROFILES)),
+            metrics(MetricsSettings(), *around("metrics", METRICS)),
+            messaging(MessagingSettings(), *around("messaging", MESSAGING)),
         ]
+        if settings.log == "kafka":
+            workers += await opened.enter_async_context(relays(settings, clock))
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(tell_ready(workers, link))
             await asyncio.wait([group.create_task(worker.run(stop)) for worker in workers])
             telling.cancel()
-    events.info("drained")
+    log.info("drained")
 
 
 async def tell_ready(workers: Sequence[Worker], link: Link) -> None:

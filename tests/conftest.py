@@ -25,8 +25,10 @@ from libs.common import access
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
 from libs.common.embedded_postgres import EmbeddedPostgres
+from libs.common.log.kafka_client import Kafka
 from libs.common.migrations import run_migrations
 from libs.common.telemetry import configure_logging
+from regulars.local_kafka import LocalKafka, why_not
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
@@ -85,6 +87,21 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A new database with every service's schema, gone after the test."""
     with _database(postgres_url, template) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """A real Kafka of one node, which all tests of a process share."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with LocalKafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def kafka(kafka_cluster: LocalKafka) -> Kafka:
+    """The cluster with topics of the test's own."""
+    return Kafka(servers=(kafka_cluster.servers(),), prefix=f"test-{next(_numbers)}.")
 
 
 def _service_database(schema: str) -> Any:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from libs.common.contracts.topics import TOPICS
-from libs.common.db import Database, Tx
-from libs.common.log.base import Log
+from libs.common.db import Database
+from libs.common.log.base import Position
+from libs.common.log.choice import Logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Standing:
     """Dead letters that wait to be tried again."""
 
 
-async def standing(database: Database, log: Log, consumers: Sequence[str]) -> Standing:
+async def standing(database: Database, logs: Logs, consumers: Sequence[str]) -> Standing:
     """Where each of `consumers` is. One that has never run has no places, and is not caught up."""
     names = list(consumers)
     if not names:
@@ -63,41 +63,28 @@ async def standing(database: Database, log: Log, consumers: Sequence[str]) -> St
         replays = await tx.pg.fetchval(
             "SELECT count(*) FROM dead_letters WHERE consumer = ANY($1) AND state = 'replay'", names
         )
-    # Ends after positions: what is caught up by these was so when the ends were read.
-    ends = {topic: await log.end_offsets(topic) for topic in {row["topic"] for row in rows}}
     places: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for row in rows:
         places[row["consumer"], row["topic"]].append(row)
     progress = []
     for (consumer, topic), placed in places.items():
+        log = logs.read_by(consumer, topic)
+        # Ends after positions: what is caught up by these was so when the ends were read.
+        ends = await log.end_offsets(topic)
         behind = {
-            row["partition"]: row["next_offset"]
+            (topic, row["partition"]): row["next_offset"]
             for row in placed
-            if row["next_offset"] < ends[topic].get(row["partition"], 0)
+            if row["next_offset"] < ends.get(row["partition"], 0)
         }
-        async with database.reading() as tx:
-            ages = await _ages(tx, topic, behind) if behind else {}
-        progress.append(Progress(consumer, topic, [_partition(row, ends[topic], ages) for row in placed]))
+        ages = await log.ages(behind) if behind else {}
+        progress.append(Progress(consumer, topic, [_partition(row, ends, ages) for row in placed]))
     seen = {consumer for consumer, _ in places}
     caught_up = seen >= set(consumers) and not any(p.lag for c in progress for p in c.partitions)
     return Standing(caught_up, progress, [dict(row) for row in workers], replays)
 
 
-def _partition(row: Mapping[str, Any], ends: Mapping[int, int], ages: Mapping[int, float]) -> Partition:
+def _partition(row: Mapping[str, Any], ends: Mapping[int, int], ages: Mapping[Position, float]) -> Partition:
     number, position = row["partition"], row["next_offset"]
     end = ends.get(number, 0)
-    return Partition(number, position, end, max(0, end - position), ages.get(number), row["owner"], row["lease_until"])
-
-
-async def _ages(tx: Tx, topic: str, behind: Mapping[int, int]) -> dict[int, float]:
-    """Age of the first unprocessed record of each partition, by the clock of the database that dated it."""
-    rows = await tx.pg.fetch(
-        f"""
-        SELECT b.partition, extract(epoch FROM clock_timestamp() - l.appended_at)::float8 AS age
-        FROM unnest($1::int[], $2::bigint[]) AS b(partition, "offset")
-        JOIN {TOPICS[topic].producer}.log_{topic} l USING (partition, "offset")
-        """,
-        list(behind.keys()),
-        list(behind.values()),
-    )
-    return {row["partition"]: row["age"] for row in rows}
+    age = ages.get((row["topic"], number))
+    return Partition(number, position, end, max(0, end - position), age, row["owner"], row["lease_until"])

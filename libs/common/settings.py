@@ -5,15 +5,19 @@ They stop at `main` and `work`: rules and stores get values. Each service's `set
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "REGULARS_"
+
+_SERVER = re.compile(r"\[?[A-Za-z0-9._:-]+\]?:\d{1,5}")
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 
 
 class SettingsFiles(PydanticBaseSettingsSource):
@@ -48,6 +52,43 @@ class CommonSettings(BaseSettings):
     pool_size: Annotated[
         int, Field(ge=1, le=100, description="Database connections of one service in one process.")
     ] = 5
+    log: Annotated[
+        Literal["postgres", "kafka"],
+        Field(description="Through which log services hear of one another. All of them need the same."),
+    ] = "postgres"
+    kafka_servers: Annotated[
+        str | None, Field(validate_default=True, description="Some of Kafka's brokers: `host:port`, by commas.")
+    ] = None
+    kafka_security: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Field(description="How the connection to Kafka is encrypted (SSL) and logged in (SASL)."),
+    ] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Field(validate_default=True, description="How the password is shown to Kafka."),
+    ] = "PLAIN"
+    kafka_username: Annotated[
+        str | None, Field(validate_default=True, description="Name to log in to Kafka with: needed with SASL.")
+    ] = None
+    kafka_password: Annotated[
+        SecretStr | None, Field(validate_default=True, description="Password to log in to Kafka with.")
+    ] = None
+    kafka_ca_file: Annotated[
+        Path | None, Field(description="Certificates that Kafka's is checked against. Unset: the machine's.")
+    ] = None
+    kafka_replication: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=9,
+            description="Copies of each topic that is made in Kafka. One of them may be away: `min.insync.replicas` is"
+            " one less.",
+        ),
+    ] = 1
+    kafka_prefix: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9._-]{0,100}$", description="Before the name of each topic and group in Kafka."),
+    ] = ""
     clock_path: Annotated[
         str | None, Field(description="File of a driven clock, for demo and tests. Unset: the machine's clock.")
     ] = None
@@ -84,6 +125,44 @@ class CommonSettings(BaseSettings):
         int,
         Field(ge=1024, description="Largest body of an API request.", json_schema_extra={"unit": "bytes"}),
     ] = 1024 * 1024
+
+    @field_validator("kafka_servers")
+    @classmethod
+    def _kafka_is_named(cls, servers: str | None, info: ValidationInfo) -> str | None:
+        if servers is None and info.data.get("log") == "kafka":
+            raise ValueError("REGULARS_LOG=kafka needs it")
+        if servers is not None and not all(_SERVER.fullmatch(server.strip()) for server in servers.split(",")):
+            raise ValueError("host:port, by commas")
+        return servers
+
+    @field_validator("kafka_sasl_mechanism")
+    @classmethod
+    def _password_is_not_told_in_the_clear(cls, mechanism: str, info: ValidationInfo) -> str:
+        servers = info.data.get("kafka_servers") or ""
+        if mechanism == "PLAIN" and info.data.get("kafka_security") == "SASL_PLAINTEXT":
+            hosts = {server.strip().rpartition(":")[0] for server in servers.split(",")}
+            if not hosts <= _LOOPBACK:
+                raise ValueError("PLAIN over SASL_PLAINTEXT shows the password to the network: SASL_SSL, or SCRAM")
+        return mechanism
+
+    @field_validator("kafka_username", "kafka_password")
+    @classmethod
+    def _login_and_sasl_go_together(cls, value: Any, info: ValidationInfo) -> Any:
+        sasl = str(info.data.get("kafka_security")).startswith("SASL")
+        if sasl and not value:
+            raise ValueError("needed with SASL")
+        if value and not sasl:
+            raise ValueError("REGULARS_KAFKA_SECURITY has no SASL: it would not be used")
+        return value
+
+    @field_validator("kafka_ca_file")
+    @classmethod
+    def _certificates_are_used(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and not str(info.data.get("kafka_security")).endswith("SSL"):
+            raise ValueError("REGULARS_KAFKA_SECURITY has no SSL: it would not be used")
+        if path is not None and not path.is_file():
+            raise ValueError("no such file")
+        return path
 
     @classmethod
     def settings_customise_sources(

@@ -23,7 +23,7 @@ from libs.common.contracts.topics import Topic
 from libs.common.db import Database, Tx, is_transient
 from libs.common.ids import new_id
 from libs.common.log import postgres
-from libs.common.log.base import Log, Position, Record
+from libs.common.log.base import Halted, Log, Position, Record
 from libs.common.telemetry import get_logger
 from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, LAG, RECORDS, RETRIES
 
@@ -70,10 +70,6 @@ class Periodic:
     """Gets the clock's now; answers whether to run again at once."""
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when there is something to do, and the run does not wait for `every` to pass."""
-
-
-class Halted(Exception):
-    """The consumer must not go on by itself."""
 
 
 @dataclass(slots=True)

@@ -24,3 +24,6 @@ DEAD = Counter("regulars_consumer_dead_letters_total", "Records that became dead
 RETRIES = Counter("regulars_consumer_retries_total", "Pauses because of a transient fault", ["consumer"])
 HALTED = gauge("regulars_consumer_halted", "1 when the consumer stopped itself and needs somebody", ["consumer"])
 LAG = gauge("regulars_consumer_lag_records", "Records not yet processed", ["consumer", "topic", "partition"])
+REPEATS = Counter(
+    "regulars_log_repeats_total", "Records that the relay sent to Kafka again, and that were dropped", ["topic"]
+)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -23,6 +23,7 @@ from regulars.demo.mailbox import Mailbox
 from regulars.demo.report import print_next, print_recovery_mail, print_rows
 from regulars.demo.screen import Screen
 from regulars.demo.stage import Stage
+from regulars.local_kafka import LocalKafka, Unavailable
 from regulars.shop.delivery import deliveries
 from regulars.shop.knowledge import Knowledge, shared_phones
 from regulars.shop.messages import Postbox
@@ -32,20 +33,30 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 PEOPLE_IN_90_DAYS = 480
 
 
-def main(*, seed: int, days: int, keep: bool, data_dir: Path | None = None, people: int | None = None) -> int:
+def main(
+    *,
+    seed: int,
+    days: int,
+    keep: bool,
+    data_dir: Path | None = None,
+    people: int | None = None,
+    on_kafka: bool = False,
+) -> int:
     """Runs the demo; 0 when everything is as the shop says, else 1.
 
     `keep`, or KEEP=1 in the environment: leaves the platform running until Ctrl-C. `data_dir`: a temporary one when
-    left out. `people`: how many there are; by default in proportion to `days`.
+    left out. `people`: how many there are; by default in proportion to `days`. `on_kafka`: through a new Kafka of the
+    demo's own, since a log that holds another run's events is none of this one's.
     """
     keep = keep or os.environ.get("KEEP", "") not in {"", "0"}
     folder = data_dir or Path(tempfile.mkdtemp(prefix="regulars-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return asyncio.run(
-            _run(folder, seed=seed, days=days, keep=keep, people=people or PEOPLE_IN_90_DAYS * days // 90)
-        )
-    except (Broken, Unexpected) as error:
+        with ExitStack() as stack:
+            kafka = stack.enter_context(LocalKafka(folder / "kafka")).servers() if on_kafka else None
+            people = people or PEOPLE_IN_90_DAYS * days // 90
+            return asyncio.run(_run(folder, seed=seed, days=days, keep=keep, people=people, kafka=kafka))
+    except (Broken, Unexpected, Unavailable) as error:
         print(f"regulars demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -55,7 +66,7 @@ def main(*, seed: int, days: int, keep: bool, data_dir: Path | None = None, peop
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(folder: Path, *, seed: int, days: int, keep: bool, people: int) -> int:
+async def _run(folder: Path, *, seed: int, days: int, keep: bool, people: int, kafka: str | None) -> int:
     console = Console()
     began = monotonic()
     world = make_world(seed=seed, start=START, days=days, how_many=people)
@@ -69,7 +80,7 @@ async def _run(folder: Path, *, seed: int, days: int, keep: bool, people: int) -
     clock = DrivenClock.create(folder / "clock", START)
     async with AsyncExitStack() as stack:
         mailbox = await stack.enter_async_context(Mailbox(clock))
-        engine = await stack.enter_async_context(Engine(folder, folder / "clock", mailbox.port))
+        engine = await stack.enter_async_context(Engine(folder, folder / "clock", mailbox.port, kafka))
         client = await stack.enter_async_context(Client(engine.address, engine.key))
         stage = Stage(client, engine, {store.name: store for store in world.stores})
         await stage.register()

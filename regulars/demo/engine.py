@@ -21,7 +21,8 @@ class Broken(Exception):
 class Engine:
     """Started on entering, drained on leaving."""
 
-    def __init__(self, data_dir: Path, clock_path: Path, smtp_port: int) -> None:
+    def __init__(self, data_dir: Path, clock_path: Path, smtp_port: int, kafka: str | None = None) -> None:
+        """`kafka`: addresses of one to run on."""
         self.address = ""
         self.key = secrets.token_urlsafe(24)
         self.log_path = data_dir / "regulars.log"
@@ -37,6 +38,8 @@ class Engine:
             "REGULARS_LOG_LEVEL": "warning",
             # An hour of the shop lasts less than a tenth of a second: look at its clock more often than at a real one.
             "REGULARS_TIMERS_SECONDS": "0.02",
+            "REGULARS_LOG": "kafka" if kafka else "postgres",
+            "REGULARS_KAFKA_SERVERS": kafka or "",
         }
         self._process: asyncio.subprocess.Process | None = None
         self._ended: asyncio.Task[int] | None = None

@@ -8,7 +8,7 @@ from libs.common.contracts.topics import CUSTOMERS, MESSAGES
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.log.base import Log
-from libs.common.log.postgres import PostgresLog
+from libs.common.log.choice import shared_log
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
 from services.messaging.handlers import on_customers
@@ -81,7 +81,7 @@ def lease(settings: MessagingSettings) -> float:
 async def run(settings: MessagingSettings, stop: asyncio.Event) -> None:
     """Works until `stop` is set."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
-    log = PostgresLog(database)
+    log = shared_log(settings, database, CONSUMER)
     try:
         await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
     finally:

@@ -6,7 +6,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import CUSTOMERS, MESSAGES
 from libs.common.db import Database
 from libs.common.log.base import Log
-from libs.common.log.postgres import PostgresLog
+from libs.common.log.choice import shared_log
 from libs.common.worker import Consumer, Periodic, Worker
 from services.metrics.handlers import on_facts
 from services.metrics.settings import CONSUMER, SCHEMA, MetricsSettings
@@ -27,7 +27,7 @@ def worker(settings: MetricsSettings, database: Database, clock: Clock, log: Log
 async def run(settings: MetricsSettings, stop: asyncio.Event) -> None:
     """Works until `stop` is set."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
-    log = PostgresLog(database)
+    log = shared_log(settings, database, CONSUMER)
     try:
         await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
     finally:

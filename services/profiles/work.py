@@ -7,7 +7,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, MESSAGES
 from libs.common.db import Database
 from libs.common.log.base import Log
-from libs.common.log.postgres import PostgresLog
+from libs.common.log.choice import shared_log
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Worker
 from services.profiles.handlers import Rules, handle
@@ -41,7 +41,7 @@ def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Lo
 async def run(settings: ProfilesSettings, stop: asyncio.Event) -> None:
     """Works until `stop` is set."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
-    log = PostgresLog(database)
+    log = shared_log(settings, database, CONSUMER)
     try:
         await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
     finally:

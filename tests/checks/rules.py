@@ -10,13 +10,11 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("libs", "services", "regulars")
 LONGEST_MODULE = 400
 NAMELESS = {"utils", "util", "helpers", "helper", "manager", "managers", "misc"}
-NOT_OURS = {"var", "__pycache__"}
-"""Besides folders whose name begins with a dot: what tools and runs leave in a checkout."""
+NOT_OURS = {"var", "__pycache__", ".git"}
+"""Besides folders whose name begins with a dot: what tools and runs leave behind; in a worktree `.git` is a file."""
 
 # A Protocol that waits for its second implementation, and why it may.
-ONE_IMPLEMENTATION: dict[str, str] = {
-    "Log": "PostgreSQL's runs here; Kafka's is the other, for containers",
-}
+ONE_IMPLEMENTATION: dict[str, str] = {}
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|home|root|Users)/\w")
 
 
@@ -104,9 +102,11 @@ def machine_paths() -> Iterator[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
+        if path.name in NOT_OURS:
+            continue
         if path.is_file():
             yield path
-        elif not path.name.startswith(".") and path.name not in NOT_OURS:
+        elif not path.name.startswith("."):
             yield from _files(path)
 
 

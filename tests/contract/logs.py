@@ -1,16 +1,23 @@
 """What a log must be given to stand the contract suite: a way to write to it, and a reader of what was written."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, JOURNAL, Topic
 from libs.common.db import Database, Tx
 from libs.common.ids import new_id
 from libs.common.log import schema
 from libs.common.log.base import Event, Log, Position
+from libs.common.log.kafka import KafkaLog
+from libs.common.log.kafka_client import Kafka
+from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog
+from libs.common.relay import Publisher, relay_worker
+from tests.waiting import eventually
 
 
 class Written:
@@ -20,24 +27,37 @@ class Written:
         self.database = database
         self.log = log
 
+    async def ends(self, topic: Topic) -> dict[Position, int]:
+        """Where each partition ends, once all that was written has come to where it is read."""
+        written = await PostgresLog(self.database).end_offsets(topic.name)
+        await eventually(lambda: self._has_come(topic, written))
+        return {(topic.name, partition): end for partition, end in written.items()}
+
+    async def _has_come(self, topic: Topic, written: Mapping[int, int]) -> bool:
+        return await self.log.end_offsets(topic.name) == written
+
     async def drain(self, topic: Topic, positions: dict[Position, int] | None = None) -> list[Any]:
         """Everything in the topic from the positions on, read a little at a time."""
         at = positions or {(topic.name, partition): 0 for partition in range(topic.partitions)}
+        ends = await self.ends(topic)
         records: list[Any] = []
-        while True:
-            some = await self.log.read(at, 64, 0)
+        while any(at[place] < end for place, end in ends.items()):
+            some = await self.log.read(at, 64, 1)
+            # Before the end something must come, unless retention has dropped it.
             if not some:
                 return records
             for record in some:
                 at[record.topic, record.partition] = record.offset + 1
             records += some
+        return records
 
 
 async def create(database: Database) -> None:
     """The tables of two producers and a consumer, in the schema that owns them."""
     async with database.transaction() as tx:
-        await _within(tx, "ingest", [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen()])
-        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *schema.create_consumer_tables()])
+        consuming = schema.create_consumer_tables()
+        await _within(tx, "ingest", [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *consuming])
+        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *consuming])
 
 
 async def _within(tx: Tx, name: str, statements: list[str]) -> None:
@@ -57,6 +77,30 @@ async def postgres_log(url: str) -> AsyncIterator[Written]:
     yield Written(database, log)
     await log.close()
     await database.close()
+
+
+@asynccontextmanager
+async def kafka_log(url: str, kafka: Kafka) -> AsyncIterator[Written]:
+    """The same, read from Kafka: relays ship what ingest and profiles write."""
+    async with AsyncExitStack() as opened, postgres_log(url) as written:
+        await make_topics(kafka)
+        publisher = Publisher(kafka)
+        opened.push_async_callback(publisher.close)
+        relays = []
+        for name in ("ingest", "profiles"):
+            database = Database(url, schema=name, pool_size=3)
+            opened.push_async_callback(database.close)
+            own = PostgresLog(database)
+            opened.push_async_callback(own.close)
+            relays.append(relay_worker(database, own, SystemClock(), publisher))
+        stop = asyncio.Event()
+        group = await opened.enter_async_context(asyncio.TaskGroup())
+        opened.callback(stop.set)
+        for relay in relays:
+            group.create_task(relay.run(stop))
+        log = KafkaLog(kafka, kafka.group("tests", "reader"))
+        opened.push_async_callback(log.close)
+        yield Written(written.database, log)
 
 
 def event(key: str, data: bytes = b"{}", tenant: str = "default") -> Event:

@@ -5,13 +5,14 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import pytest
 import pytest_asyncio
 
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log.postgres import append, append_unique, partition_of
 from libs.common.log.schema import keep_log
-from tests.contract.logs import Written, event, postgres_log
+from tests.contract.logs import Written, event, kafka_log, postgres_log
 
 
 class _Undone(Exception):
@@ -23,8 +24,19 @@ def _raise_if(*, undo: bool) -> None:
         raise _Undone
 
 
-@pytest_asyncio.fixture(params=["postgres"])
-async def written(empty_database_url: str) -> AsyncIterator[Written]:
+@pytest_asyncio.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def written(request: pytest.FixtureRequest, empty_database_url: str) -> AsyncIterator[Written]:
+    if request.param == "postgres":
+        async with postgres_log(empty_database_url) as log:
+            yield log
+    else:
+        async with kafka_log(empty_database_url, request.getfixturevalue("kafka")) as log:
+            yield log
+
+
+@pytest_asyncio.fixture
+async def in_postgres(empty_database_url: str) -> AsyncIterator[Written]:
+    """For what only the writer's side has: digests, and tables that retention drops."""
     async with postgres_log(empty_database_url) as log:
         yield log
 
@@ -56,22 +68,19 @@ async def test_eight_writers_leave_no_gap_and_no_reader_sees_one(written: Writte
     async def follow() -> list[str]:
         at = {("commerce", partition): 0 for partition in range(COMMERCE.partitions)}
         seen: list[str] = []
-        while True:
-            finished = done.is_set()
-            records = await written.log.read(at, 50, 0.05)
-            for record in records:
+        while not done.is_set() or at != await written.ends(COMMERCE):
+            for record in await written.log.read(at, 50, 0.05):
                 assert record.offset == at[record.topic, record.partition], "a gap, or a record behind the reader"
                 at[record.topic, record.partition] += 1
                 seen.append(record.id)
-            if finished and not records:
-                return seen
+        return seen
 
     following = asyncio.create_task(follow())
     await asyncio.gather(*(write(writer) for writer in range(8)))
     done.set()
     seen = await following
     assert sorted(seen) == sorted(kept)
-    assert sum((await written.log.end_offsets("commerce")).values()) == len(kept)
+    assert sum((await written.ends(COMMERCE)).values()) == len(kept)
 
 
 async def test_a_key_keeps_its_order_within_and_across_appends(written: Written) -> None:
@@ -120,29 +129,29 @@ async def test_a_waiting_reader_is_woken_by_the_commit(written: Written) -> None
     assert [record.key for record in reading.result()][:1] == ["a"]
 
 
-async def test_each_digest_is_appended_once_whoever_sends_it(written: Written) -> None:
+async def test_each_digest_is_appended_once_whoever_sends_it(in_postgres: Written) -> None:
     """Within one append, across appends, across connections at once, and per tenant."""
     digests = [bytes([n % 20]) * 16 for n in range(60)]
 
     async def send(tenant: str) -> int:
-        async with written.database.autocommit() as pg:
+        async with in_postgres.database.autocommit() as pg:
             return sum(await append_unique(pg, JOURNAL, [event(f"k{n}", tenant=tenant) for n in range(60)], digests))
 
     assert sum(await asyncio.gather(*(send("default") for _ in range(6)))) == 20
     assert await send("other") == 20
-    assert len(await written.drain(JOURNAL)) == 40
+    assert len(await in_postgres.drain(JOURNAL)) == 40
 
 
-async def test_retention_drops_whole_tables_and_keeps_offsets(written: Written) -> None:
+async def test_retention_drops_whole_tables_and_keeps_offsets(in_postgres: Written) -> None:
     now = SystemClock().now()
-    async with written.database.transaction() as tx:
+    async with in_postgres.database.transaction() as tx:
         await append(tx, COMMERCE, [event("before the tables were made")])
-    assert await keep_log(written.database, COMMERCE, now) == []
-    async with written.database.transaction() as tx:
+    assert await keep_log(in_postgres.database, COMMERCE, now) == []
+    async with in_postgres.database.transaction() as tx:
         await append(tx, COMMERCE, [event("after")])
-    assert len(await written.drain(COMMERCE)) == 2
+    assert len(await in_postgres.drain(COMMERCE)) == 2
 
-    dropped = await keep_log(written.database, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))
+    dropped = await keep_log(in_postgres.database, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))
     assert len(dropped) == 1
-    assert await written.drain(COMMERCE) == []
-    assert sum((await written.log.end_offsets("commerce")).values()) == 2
+    assert await in_postgres.drain(COMMERCE) == []
+    assert sum((await in_postgres.log.end_offsets("commerce")).values()) == 2

@@ -57,3 +57,11 @@ MESSAGES = Topic(
 )
 
 TOPICS: dict[str, Topic] = {topic.name: topic for topic in (JOURNAL, COMMERCE, CUSTOMERS, MESSAGES)}
+
+RELAYED = tuple(topic for topic in TOPICS.values() if topic != JOURNAL)
+"""What goes to Kafka where there is one. The journal is ingest's own and stays in PostgreSQL."""
+
+
+def relayed(producer: str) -> tuple[Topic, ...]:
+    """The topics that a service's relay ships to Kafka."""
+    return tuple(topic for topic in RELAYED if topic.producer == producer)

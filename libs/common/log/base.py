@@ -38,6 +38,10 @@ class Record(Event, frozen=True, kw_only=True):
     """Wall time at which the producer's database took it."""
 
 
+class Halted(Exception):
+    """Whoever reads must not go on by itself: the log does not hold what it should, or what was done was a mistake."""
+
+
 class Log(Protocol):
     """Reading. Writing is `libs.common.log.postgres.append`, in the writer's own transaction.
 
@@ -55,6 +59,10 @@ class Log(Protocol):
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """For each partition the offset that the next record will get."""
+        ...
+
+    async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
+        """Seconds of wall time since the record at each position was appended; without those that hold none."""
         ...
 
     async def close(self) -> None:

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from libs.common import access, problems
 from libs.common.auth import Access, set_admin_key
 from libs.common.clock import Clock
+from libs.common.contracts.topics import relayed
 from libs.common.db import Database
-from libs.common.log.postgres import PostgresLog
+from libs.common.log.base import Log
+from libs.common.log.choice import RELAY, Logs, shared_log
 from libs.common.problems import ProblemOut
 from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
@@ -116,6 +118,7 @@ def build_app(
     if services:
         keys = Access(services[0].database, clock, rate_limit=settings.rate_limit)
         middleware.append(Middleware(Idempotency, database=services[0].database, access=keys))
+    shared = shared_log(settings, services[0].database) if services else None
     app = _Api(
         title="Regulars",
         description=DESCRIPTION,
@@ -123,7 +126,7 @@ def build_app(
         webhooks=next((service.webhooks for service in services if service.webhooks is not None), None),
         routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms)],
         middleware=middleware,
-        lifespan=_lifespan(services, settings),
+        lifespan=_lifespan(services, settings, shared),
         responses=_PROBLEMS,
         # Their pages load scripts from elsewhere; /openapi.json is what tools read.
         docs_url=None,
@@ -133,21 +136,31 @@ def build_app(
     for service in services:
         setattr(app.state, service.name, service.state)
         app.include_router(service.router)
-    if services:
-        lines = {s.name: Line(s.database, PostgresLog(s.database), s.consumers, s.pending) for s in services}
+    if shared is not None:
+        lines = {s.name: _line(s, settings, shared) for s in services}
         app.include_router(pipeline_router(lines, clock))
         app.include_router(dead_letters_router({s.name: s.database for s in services if s.consumers}))
     return app
 
 
+def _line(service: Service, settings: CommonSettings, shared: Log) -> Line:
+    consumers = service.consumers
+    if settings.log == "kafka" and relayed(service.name):
+        # Nobody is through before the others can see what follows from it.
+        consumers = (*consumers, RELAY)
+    return Line(service.database, Logs.around(service.database, shared), consumers, service.pending)
+
+
 def _lifespan(
-    services: Sequence[Service], settings: CommonSettings
+    services: Sequence[Service], settings: CommonSettings, shared: Log | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:
             for service in services:
                 running.push_async_callback(service.database.close)
+            if shared is not None:
+                running.push_async_callback(shared.close)
             if services:
                 key = settings.admin_key
                 await set_admin_key(services[0].database, key.get_secret_value() if key else None)

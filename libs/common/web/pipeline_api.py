@@ -12,7 +12,7 @@ from libs.common import pipeline
 from libs.common.auth import Principal, require
 from libs.common.clock import Clock
 from libs.common.db import Database
-from libs.common.log.base import Log
+from libs.common.log.choice import Logs
 from libs.common.problems import not_found
 
 
@@ -21,7 +21,7 @@ class Line:
     """A service's part of the pipeline."""
 
     database: Database
-    log: Log
+    logs: Logs
     consumers: tuple[str, ...]
     pending: Callable[[datetime], Awaitable[Sequence[str]]] | None
 
@@ -75,7 +75,7 @@ def pipeline_router(lines: Mapping[str, Line], clock: Clock) -> APIRouter:
         if line is None:
             raise not_found("service")
         pending = list(await line.pending(clock.now())) if line.pending else []
-        standing = await pipeline.standing(line.database, line.log, line.consumers)
+        standing = await pipeline.standing(line.database, line.logs, line.consumers)
         if standing.replays:
             pending.append(f"{standing.replays} dead letters to replay")
         return PipelineOut.model_validate(

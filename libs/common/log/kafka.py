@@ -1,0 +1,212 @@
+"""The log in Kafka, as a consumer reads it. A position is the producer's number for an event, as in PostgreSQL.
+
+Kafka holds what the relay sent, which may be twice: after a crash, or by a relay that hung and came back. Here each
+number comes out once and in order, whatever lies between: lower than expected is a repeat and dropped; higher is a gap,
+which is handed on as it is and stops the consumer. Kafka's own offsets are found again from the numbers
+(`kafka_places`), so nothing but the position has to be kept, and a consumer may go from one log to the other.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from libs.common.clock import SystemClock, monotonic
+from libs.common.contracts.topics import TOPICS
+from libs.common.log.base import Position, Record
+from libs.common.log.kafka_client import Kafka, KafkaAway, bounded, close_consumer
+from libs.common.log.kafka_places import Places
+from libs.common.log.kafka_records import record_of
+from libs.common.log.kafka_topics import check_topics
+from libs.common.telemetry import get_logger
+from libs.common.worker_metrics import REPEATS
+
+STUCK_SECONDS = 4.0
+"""A client that brings nothing for so long, while there is something, is made anew."""
+TELL_SECONDS = 1.0
+"""Between two reports of the progress to Kafka."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether there is something that should have come."""
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where the client is in a partition: the next number, and the Kafka offset at which it is expected."""
+
+    seq: int
+    offset: int
+    since: tuple[int, int]
+    """Both, as they were at the last read: a batch that was rolled back is read again from there."""
+
+
+class KafkaLog:
+    """Reads for one consumer: a second one would pull it to and fro. Without a group it only answers questions."""
+
+    def __init__(self, kafka: Kafka, group: str | None = None) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._places = Places(kafka)
+        self._client: AIOKafkaConsumer | None = None
+        self._standing: dict[Position, _Standing] = {}
+        self._telling: asyncio.Task[None] | None = None
+        self._told: dict[TopicPartition, int] = {}
+        self._tell_at = 0.0
+        self._look_at = 0.0
+        self._behind_since: float | None = None
+
+    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+        """See `Log.read`. KafkaAway when Kafka does not answer, and when it holds something and does not bring it."""
+        client = await self._connected({topic for topic, _ in positions})
+        await self._stand(client, positions)
+        self._tell(client)
+        deadline = monotonic() + wait
+        while True:
+            left = max(0.0, deadline - monotonic())
+            async with bounded(left + 5):
+                records = self._taken(await self._fetched(client, left, max_records))
+            if records:
+                self._behind_since = None
+                return records
+            if monotonic() >= deadline:
+                break
+        await self._watch()
+        return []
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """See `Log.end_offsets`: what has come to Kafka, which the relay may be still behind."""
+        return await self._places.ends(topic, range(TOPICS[topic].partitions))
+
+    async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
+        """See `Log.ages`."""
+        places = {self._place(position): position for position in positions}
+        at = await self._places.locate({place: positions[position] for place, position in places.items()})
+        now = SystemClock().now().timestamp()
+        records = await self._places.records(at)
+        return {places[place]: now - record.timestamp / 1000 for place, record in records.items()}
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        await self._drop()
+        await self._places.close()
+
+    def _place(self, position: Position) -> TopicPartition:
+        topic, partition = position
+        return TopicPartition(self._kafka.topic(topic), partition)
+
+    async def _connected(self, topics: set[str]) -> AIOKafkaConsumer:
+        if self._client is None:
+            await check_topics(self._kafka, [TOPICS[topic] for topic in sorted(topics)])
+            client = AIOKafkaConsumer(
+                **self._kafka.options, group_id=self._group, enable_auto_commit=False, auto_offset_reset="none"
+            )
+            try:
+                async with bounded():
+                    await client.start()
+            except BaseException:
+                await close_consumer(client)
+                raise
+            self._client = client
+        return self._client
+
+    async def _drop(self) -> None:
+        client, self._client = self._client, None
+        self._standing.clear()
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.wait({self._telling})
+        if client is not None:
+            await close_consumer(client)
+
+    async def _stand(self, client: AIOKafkaConsumer, positions: Mapping[Position, int]) -> None:
+        """Sees to it that the client goes on at exactly these positions."""
+        places = {position: self._place(position) for position in positions}
+        lost = {}
+        for position, seq in positions.items():
+            stands = self._standing.get(position)
+            if stands is not None and stands.seq != seq:
+                stands.seq, stands.offset = stands.since
+                client.seek(places[position], stands.offset)
+            if stands is None or stands.seq != seq:
+                lost[places[position]] = seq
+        found = await self._places.locate(lost) if lost else {}
+        if client.assignment() != set(places.values()):
+            client.assign(list(places.values()))
+            self._standing = {position: each for position, each in self._standing.items() if position in positions}
+            for position, each in self._standing.items():
+                client.seek(places[position], each.offset)
+        for position, seq in positions.items():
+            place = places[position]
+            if place in found:
+                self._standing[position] = _Standing(seq, found[place], (seq, found[place]))
+                client.seek(place, found[place])
+            stands = self._standing[position]
+            stands.since = (stands.seq, stands.offset)
+
+    async def _fetched(
+        self, client: AIOKafkaConsumer, wait: float, max_records: int
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        try:
+            batches: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await client.getmany(
+                timeout_ms=int(wait * 1000), max_records=max_records
+            )
+        except OffsetOutOfRangeError as error:
+            # Cut short, or made anew: the next read looks where things are now.
+            places = set(error.args[0])
+            self._standing = {p: each for p, each in self._standing.items() if self._place(p) not in places}
+            raise
+        return batches
+
+    def _taken(self, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[Record]:
+        records: list[Record] = []
+        for place, received in batches.items():
+            topic = place.topic.removeprefix(self._kafka.prefix)
+            stands = self._standing[topic, place.partition]
+            for each in received:
+                record = record_of(topic, each)
+                stands.offset = each.offset + 1
+                if record.offset < stands.seq:
+                    REPEATS.labels(topic).inc()
+                else:
+                    records.append(record)
+                    stands.seq = record.offset + 1
+        return records
+
+    async def _watch(self) -> None:
+        """Raises KafkaAway when there is something that should have come long since."""
+        now = monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        bounds = await self._places.bounds([self._place(position) for position in self._standing])
+        behind = [p for p, each in self._standing.items() if bounds[self._place(p)][1] > each.offset]
+        if not behind:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since > STUCK_SECONDS:
+            self._behind_since = None
+            await self._drop()
+            raise KafkaAway(f"Kafka holds more of {behind} and did not bring it in {STUCK_SECONDS:g} s")
+
+    def _tell(self, client: AIOKafkaConsumer) -> None:
+        """Now and then: commits to Kafka how far the consumer has come. Nobody here reads it; lag tools do."""
+        now = monotonic()
+        done = {self._place(position): each.offset for position, each in self._standing.items()}
+        if self._group is None or now < self._tell_at or done == self._told:
+            return
+        if self._telling is None or self._telling.done():
+            self._tell_at = now + TELL_SECONDS
+            self._telling = asyncio.create_task(self._commit(client, done))
+
+    async def _commit(self, client: AIOKafkaConsumer, done: dict[TopicPartition, int]) -> None:
+        try:
+            async with bounded():
+                await client.commit(done)
+            self._told = done
+        except KafkaAway as error:
+            log.debug("progress not told to Kafka", group=self._group, error=str(error))
