@@ -68,8 +68,9 @@ class Publisher:
         producer = await self._started()
         grouped = groupby(batch.records, key=lambda record: (record.topic, record.partition))
         records = {place: list(group) for place, group in grouped}
-        for place in records.keys() - self._compared:
-            await self._compare(batch, place, records[place][0].offset)
+        for place in records:
+            if place not in self._compared:
+                await self._compare(batch, place, records[place][0].offset)
         async with bounded():
             shipping = [self._ship(producer, place, group) for place, group in records.items()]
             # All of them, whatever happens to one: none is left working behind our back.

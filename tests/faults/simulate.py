@@ -41,7 +41,7 @@ def _bugs() -> int:
     missed = 0
     for bug in BUGS:
         found = next((told for seed in range(SEEDS_A_BUG) if (told := simulate(seed, bug)).wrong), None)
-        print(f"{bug.__name__}: {f'seed {found.seed}: {found.wrong[0]}' if found else 'not found'}", flush=True)
+        print(f"{bug.name}: {f'seed {found.seed}: {found.wrong[0]}' if found else 'not found'}", flush=True)
         missed += found is None
     return 1 if missed else 0
 

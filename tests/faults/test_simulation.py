@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from tests.faults.simulation.bugs import BUGS
-from tests.faults.simulation.positions import SimulatedPositions
+from tests.faults.simulation.bugs import BUGS, Bug
 from tests.faults.simulation.scenario import simulate
 
 SEEDS = 60
@@ -20,8 +19,8 @@ def test_every_event_has_its_effect_once_and_in_order(tens: int) -> None:
         assert told.counts["events"] > 0
 
 
-@pytest.mark.parametrize("bug", BUGS)
-def test_bugs_put_in_on_purpose_are_found(bug: type[SimulatedPositions]) -> None:
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bugs_put_in_on_purpose_are_found(bug: Bug) -> None:
     assert any(simulate(seed, bug).wrong for seed in range(SEEDS))
 
 

@@ -61,7 +61,7 @@ class Places:
         async with self._looking, bounded():
             bounds = await self._bounds(wanted)
             at = {place: first for place, (first, _) in bounds.items()}
-            open_ = {place for place, (first, end) in bounds.items() if first < end}
+            open_ = [place for place, (first, end) in bounds.items() if first < end]
             while open_:
                 seen = await self._look({place: at[place] for place in open_})
                 for place in list(open_):
@@ -72,7 +72,7 @@ class Places:
                     elif ahead > 0:
                         at[place] = min(at[place] + ahead, end)
                     if ahead <= 0 or at[place] == end:
-                        open_.discard(place)
+                        open_.remove(place)
             return at
 
     async def records(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, ConsumerRecord]:

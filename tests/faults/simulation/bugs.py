@@ -1,6 +1,7 @@
 """Bugs put in on purpose: a simulation that does not find them would prove nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from libs.common.contracts.topics import Topic
 from libs.common.log.base import Event, Position
@@ -55,4 +56,24 @@ class EventsApart(SimulatedPositions):
         del tx.writes[before:]
 
 
-BUGS: tuple[type[SimulatedPositions], ...] = (NoFence, EarlyPosition, LatePosition, EventsApart)
+@dataclass(frozen=True)
+class Bug:
+    """What is wrong in a run."""
+
+    name: str
+    positions: type[SimulatedPositions] = SimulatedPositions
+    numbered: bool = True
+    """Whether the relay's records carry the number that they have in PostgreSQL."""
+    waits: bool = True
+    """Whether the relay waits for Kafka's acknowledgement."""
+
+
+NONE = Bug("none")
+BUGS = (
+    Bug("no fence", NoFence),
+    Bug("position before the effects", EarlyPosition),
+    Bug("position after the effects", LatePosition),
+    Bug("events beside the transaction", EventsApart),
+    Bug("relay without seq", numbered=False),
+    Bug("relay without acknowledgements", waits=False),
+)

@@ -5,6 +5,7 @@ be lost. Who is paused within a transaction is cut off after a while; who dies i
 """
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -40,7 +41,8 @@ class Actor:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.dead = False
+        self.sending: list[asyncio.Task[None]] = []
+        """What it has put on the way to Kafka."""
         self._goes = asyncio.Event()
         self._goes.set()
 
@@ -176,11 +178,30 @@ class Session:
             raise Cut("session")
 
 
+_LOG = re.compile(r"SELECT id FROM log_(\w+) WHERE partition = \$1 AND \"offset\" = \$2")
+
+
+class _Raw:
+    """The one statement that the relay asks by itself."""
+
+    def __init__(self, tx: "SimulatedTx") -> None:
+        self._tx = tx
+
+    async def fetchval(self, sql: str, partition: int, offset: int) -> str | None:
+        """Id of the record at a place of the log."""
+        await self._tx.statement()
+        asked = _LOG.fullmatch(sql)
+        assert asked is not None, sql
+        log = self._tx.database.state.logs[asked[1], partition]
+        return log[offset].id if 0 <= offset < len(log) else None
+
+
 class SimulatedTx:
     """An open transaction: what it writes is seen by nobody until it commits."""
 
     def __init__(self, database: "SimulatedDatabase") -> None:
         self.database = database
+        self.pg = _Raw(self)
         self.after_commit: list[Callable[[], None]] = []
         self.appended: set[str] = set()
         self.writes: list[Callable[[], None]] = []

@@ -13,15 +13,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
+from types import ModuleType
 
 import msgspec
 
-from libs.common import worker
+from libs.common import relay, worker
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, Topic
+from libs.common.log import kafka, kafka_places
 from libs.common.log.base import Event, Log, Record
+from libs.common.log.kafka import KafkaLog
+from libs.common.relay import Publisher, relay_worker
 from libs.common.worker import Batch, Consumer, Limits, Worker
+from tests.faults.simulation.bugs import NONE, Bug
 from tests.faults.simulation.clockwork import passes, run
 from tests.faults.simulation.database import Actor, Cut, Faults, Server, SimulatedDatabase
+from tests.faults.simulation.kafka import Cluster, SimulatedConsumer, SimulatedKafka, SimulatedProducer
 from tests.faults.simulation.positions import START, SimulatedLog, SimulatedPositions
 
 SERVICES: dict[str, tuple[Topic, Topic | None]] = {"profiles": (COMMERCE, CUSTOMERS), "metrics": (CUSTOMERS, None)}
@@ -58,12 +64,22 @@ class LoopClock:
 
 
 class Process:
-    """A worker process of one service: it can be killed, stopped, and asked to go."""
+    """A worker process: it can be killed, stopped, and asked to go."""
 
-    def __init__(self, world: "World", service: str, name: str) -> None:
-        self.service = service
+    def __init__(self, world: "World", kind: str, name: str) -> None:
+        """`kind`: a service, or `relay` and whose."""
         self.actor = Actor(name)
-        self._database = SimulatedDatabase(world.server, service, self.actor)
+        self._world = world
+        working = self._relay(kind.split()[1]) if kind.startswith("relay") else self._worker(kind)
+        self._stop = asyncio.Event()
+        self.task = asyncio.create_task(working.run(self._stop))
+
+    def _relay(self, service: str) -> Worker:
+        database = SimulatedDatabase(self._world.server, service, self.actor)
+        publisher = Publisher(self._world.kafka(self.actor))
+        return relay_worker(database, SimulatedLog(database), LoopClock(), publisher)  # type: ignore[arg-type]
+
+    def _worker(self, service: str) -> Worker:
         reads, emits = SERVICES[service]
 
         async def handle(batch: Batch) -> None:
@@ -71,16 +87,14 @@ class Process:
             for record in batch.records:
                 note(batch, record, service, emits)
 
-        consumer = Consumer(service, (reads,), handle, batch_size=world.dice.choice([1, 3, 20, 500]))
-        working = Worker(
-            self._database,  # type: ignore[arg-type]
-            world.log(self.actor, reads),
+        consumer = Consumer(service, (reads,), handle, batch_size=self._world.dice.choice([1, 3, 20, 500]))
+        return Worker(
+            SimulatedDatabase(self._world.server, service, self.actor),  # type: ignore[arg-type]
+            self._world.log(self.actor, service, reads),
             LoopClock(),
             consumers=[consumer],
             limits=LIMITS,
         )
-        self._stop = asyncio.Event()
-        self.task = asyncio.create_task(working.run(self._stop))
 
     @property
     def lives(self) -> bool:
@@ -90,7 +104,11 @@ class Process:
     def kill(self) -> None:
         """SIGKILL."""
         self.task.cancel()
-        self._database.server.forget(self.actor)
+        for sending in self.actor.sending:
+            # What has left the machine arrives.
+            if self._world.dice.random() < 0.5:
+                sending.cancel()
+        self._world.server.forget(self.actor)
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
@@ -110,32 +128,40 @@ def note(batch: Batch, record: Record, service: str, emits: Topic | None) -> Non
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, bug: Bug) -> None:
         self.dice = Random(seed)
         rough = self.dice.choice([0.0, 0.002, 0.02])
-        self.server = Server(
-            self.dice, Faults(lost_before=rough, lost_after=self.dice.choice([0.0, 0.02, 0.1]), slow=0.01)
-        )
+        faults = Faults(lost_before=rough, lost_after=self.dice.choice([0.0, 0.02, 0.1]), slow=0.01)
+        self.server = Server(self.dice, faults)
+        self.cluster = Cluster(self.dice, faults, numbered=bug.numbered, waits=bug.waits)
+        self.through_kafka = bool(seed % 2)
+        self.kinds = [*SERVICES, *(["relay ingest", "relay profiles"] if self.through_kafka else [])]
         self.told = Told(seed)
         self.processes: list[Process] = []
         self.sent: dict[str, list[str]] = defaultdict(list)
         """Key -> what was written under it, in order."""
         self._started = 0
 
-    def log(self, actor: Actor, topic: Topic) -> Log:
+    def log(self, actor: Actor, service: str, topic: Topic) -> Log:
         """Through which a process reads the topic."""
+        if self.through_kafka:
+            return KafkaLog(self.kafka(actor), service)
         return SimulatedLog(SimulatedDatabase(self.server, topic.producer, actor))
 
-    def start(self, service: str) -> None:
-        """One more process of the service."""
+    def kafka(self, actor: Actor) -> SimulatedKafka:
+        """A process' way to Kafka."""
+        return SimulatedKafka(servers=(), cluster=self.cluster, actor=actor)
+
+    def start(self, kind: str) -> None:
+        """One more process of the kind."""
         self._started += 1
-        self.processes.append(Process(self, service, f"{service} {self._started}"))
+        self.processes.append(Process(self, kind, f"{kind} {self._started}"))
 
     async def run(self) -> Told:
         """The storm, the calm, and the account."""
-        for service in SERVICES:
+        for kind in self.kinds:
             for _ in range(self.dice.choice([1, 1, 2, 3])):
-                self.start(service)
+                self.start(kind)
         writing = [asyncio.create_task(self._write(f"w{n}", self.dice.randrange(5, 40))) for n in range(2)]
         await self._storm()
         self._calm()
@@ -179,12 +205,15 @@ class World:
         while loop.time() < STORM_SECONDS:
             await passes(self.dice.expovariate(0.7))
             living = [process for process in self.processes if process.lives]
-            what = self.dice.choice(["kill", "kill", "pause", "pause", "stop", "start", "restart"])
+            what = self.dice.choice(["kill", "kill", "pause", "pause", "stop", "start", "restart", "kafka away"])
             self.told.counts[what] += 1
             if what == "restart":
                 self.server.restart()
+            elif what == "kafka away":
+                self.cluster.up.clear()
+                loop.call_later(self.dice.choice([0.2, 3, 9]), self.cluster.up.set)
             elif what == "start" or not living:
-                self.start(self.dice.choice(list(SERVICES)))
+                self.start(self.dice.choice(self.kinds))
             elif what == "kill":
                 self.dice.choice(living).kill()
             elif what == "stop":
@@ -196,11 +225,12 @@ class World:
                 loop.call_later(self.dice.choice([0.05, 0.5, 5, 12, 25]), actor.resume)
 
     def _calm(self) -> None:
-        self.server.faults = Faults()
+        self.server.faults = self.cluster.faults = Faults()
+        self.cluster.up.set()
         for process in self.processes:
             process.actor.resume()
-        for service in SERVICES:
-            self.start(service)
+        for kind in self.kinds:
+            self.start(kind)
 
     async def _until_through(self) -> None:
         loop = asyncio.get_running_loop()
@@ -216,12 +246,14 @@ class World:
         for service, (topic, _) in SERVICES.items():
             rows = self.server.schemas[service].positions
             logs = self.server.schemas[topic.producer].logs
-            left[service] = sum(len(logs[place]) - row.next_offset for (_, place), row in rows.items())
+            left[service] = sum(
+                len(logs[place]) - row.next_offset for (name, place), row in rows.items() if name == service
+            )
         return left
 
     def _through(self) -> bool:
-        rows = all(self.server.schemas[service].positions for service in SERVICES)
-        return rows and not any(self._left().values())
+        begun = all(self.server.schemas[service].workers[service] for service in SERVICES)
+        return begun and not any(self._left().values())
 
     def _account(self) -> None:
         counts, wrong = self.told.counts, self.told.wrong
@@ -249,26 +281,40 @@ def _difference(sent: Sequence[str], seen: Sequence[str]) -> str:
     return f"lost {lost}, twice {doubled}" if lost or doubled else f"out of order: {seen}"
 
 
+async def _topics_are_there(*_: object) -> None:
+    """Topics are made and checked against a real Kafka elsewhere."""
+
+
 @contextmanager
 def _simulated(positions: SimulatedPositions) -> Iterator[None]:
-    """The loop on the simulated database: its SQL and its stopwatch are replaced, nothing else."""
-    replaced = {"positions": positions, "postgres": positions, "monotonic": lambda: asyncio.get_running_loop().time()}
-    kept = {name: getattr(worker, name) for name in replaced}
+    """The loop's SQL, its stopwatch and its Kafka clients are replaced by what is simulated, and nothing else."""
+    replaced: list[tuple[ModuleType, str, object]] = [
+        (worker, "positions", positions),
+        (worker, "postgres", positions),
+        (worker, "monotonic", lambda: asyncio.get_running_loop().time()),
+        (kafka, "monotonic", lambda: asyncio.get_running_loop().time()),
+        (kafka, "AIOKafkaConsumer", SimulatedConsumer),
+        (kafka, "check_topics", _topics_are_there),
+        (kafka_places, "AIOKafkaConsumer", SimulatedConsumer),
+        (relay, "AIOKafkaProducer", SimulatedProducer),
+        (relay, "make_topics", _topics_are_there),
+    ]
+    kept = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
-        for name, value in replaced.items():
-            setattr(worker, name, value)
+        for module, name, value in replaced:
+            setattr(module, name, value)
         yield
     finally:
-        for name, value in kept.items():
-            setattr(worker, name, value)
+        for module, name, value in kept:
+            setattr(module, name, value)
 
 
-def simulate(seed: int, positions: type[SimulatedPositions] = SimulatedPositions) -> Told:
-    """Runs one seed; `positions` may be one with a bug."""
+def simulate(seed: int, bug: Bug = NONE) -> Told:
+    """Runs one seed, at will with a bug put in. Odd ones read through Kafka."""
     random.seed(seed)
 
     async def main() -> Told:
-        return await World(seed).run()
+        return await World(seed, bug).run()
 
-    with _simulated(positions()):
+    with _simulated(bug.positions()):
         return run(main(), Random(f"order {seed}"))

@@ -1,0 +1,225 @@
+"""A Kafka for simulations: what the relay and the readers use of aiokafka, in memory and on virtual time.
+
+Batches are on their way for a while, arrive whole and in order, or not at all; an answer may be lost; the cluster may
+be away. A sender that is killed or stopped may still be heard afterwards.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from libs.common.log.kafka_client import Kafka
+from libs.common.log.kafka_records import SEQ
+from tests.faults.simulation.clockwork import passes
+from tests.faults.simulation.database import Actor, Faults
+
+LONGEST_BATCH = 20
+"""Records: small, so that a relay's turn is many batches."""
+
+
+class Cluster:
+    """All brokers as one."""
+
+    def __init__(self, dice: Random, faults: Faults, *, numbered: bool = True, waits: bool = True) -> None:
+        """`numbered`, `waits`: False puts a bug in: records without the relay's number, acknowledged unsent."""
+        self.dice = dice
+        self.faults = faults
+        self.numbered = numbered
+        self.waits = waits
+        self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.news = asyncio.Event()
+        self.up = asyncio.Event()
+        self.up.set()
+
+    async def reach(self, actor: Actor) -> None:
+        """The way there; no answer while it is away."""
+        await actor.goes()
+        await passes(self.dice.uniform(0.0005, 0.005))
+        await self.up.wait()
+        await actor.goes()
+
+    def take(self, place: TopicPartition, batch: "Builder") -> None:
+        """A batch arrives."""
+        log = self.logs[place]
+        for key, value, headers, timestamp in batch.records:
+            offset = len(log)
+            if not self.numbered:
+                headers = [(name, b"%d" % offset if name == SEQ else told) for name, told in headers]  # noqa: PLW2901
+            log.append(
+                ConsumerRecord(
+                    place.topic, place.partition, offset, timestamp, 0, key, value, None, 0, 0, tuple(headers)
+                )
+            )
+        self.news.set()
+        self.news.clear()
+
+
+@dataclass(frozen=True)
+class SimulatedKafka(Kafka):
+    """A process' way to the cluster."""
+
+    cluster: Cluster | None = None
+    actor: Actor | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the clients below are made with."""
+        return {"cluster": self.cluster, "actor": self.actor}
+
+
+class Builder:
+    """A batch to be sent."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes, Sequence[tuple[str, bytes]], int]] = []
+
+    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> object:
+        """As aiokafka's: None when it is full."""
+        if len(self.records) == LONGEST_BATCH:
+            return None
+        self.records.append((key, value, headers, timestamp))
+        return self
+
+
+class _Closed:
+    """What clients hold, and let go of."""
+
+    async def close(self) -> None:
+        """As aiokafka's."""
+
+
+class SimulatedProducer:
+    """As `AIOKafkaProducer`, as far as the relay uses it."""
+
+    def __init__(self, *, cluster: Cluster, actor: Actor, **_: object) -> None:
+        self._cluster = cluster
+        self._actor = actor
+        self._sender = self.client = _Closed()
+        self._last: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """As aiokafka's."""
+        await self._cluster.reach(self._actor)
+
+    async def stop(self) -> None:
+        """As aiokafka's: waits for what is on its way."""
+        if self._last is not None:
+            await asyncio.wait({self._last})
+
+    def create_batch(self) -> Builder:
+        """As aiokafka's."""
+        return Builder()
+
+    async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> "asyncio.Future[Any]":
+        """As aiokafka's: a future of the acknowledgement."""
+        await self._actor.goes()
+        acknowledged: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._cluster.waits:
+            acknowledged.set_result(None)
+        sending = self._send(batch, TopicPartition(topic, partition), acknowledged, self._last)
+        self._last = asyncio.create_task(sending)
+        self._actor.sending.append(self._last)
+        return acknowledged
+
+    async def _send(
+        self,
+        batch: Builder,
+        place: TopicPartition,
+        acknowledged: "asyncio.Future[Any]",
+        before: "asyncio.Task[None] | None",
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        dice, faults = self._cluster.dice, self._cluster.faults
+        await self._cluster.reach(self._actor)
+        if dice.random() < faults.slow:
+            await passes(dice.uniform(0.5, 8))
+            await self._actor.goes()
+        failed = dice.random()
+        if failed >= faults.lost_before:
+            self._cluster.take(place, batch)
+        if acknowledged.done():
+            return
+        if failed < faults.lost_before + faults.lost_after:
+            acknowledged.set_exception(KafkaTimeoutError())
+        else:
+            acknowledged.set_result(None)
+
+
+class SimulatedConsumer:
+    """As `AIOKafkaConsumer` with `assign` and `seek`, and no reset of its own."""
+
+    def __init__(self, *, cluster: Cluster, actor: Actor, **_: object) -> None:
+        self._cluster = cluster
+        self._actor = actor
+        self._at: dict[TopicPartition, int] = {}
+        self._fetcher = self._client = _Closed()
+
+    async def start(self) -> None:
+        """As aiokafka's."""
+        await self._cluster.reach(self._actor)
+
+    async def stop(self) -> None:
+        """As aiokafka's."""
+
+    def assign(self, places: Sequence[TopicPartition]) -> None:
+        """As aiokafka's."""
+        self._at = {place: self._at.get(place, 0) for place in places}
+
+    def assignment(self) -> set[TopicPartition]:
+        """As aiokafka's."""
+        return set(self._at)
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        """As aiokafka's."""
+        self._at[place] = offset
+
+    async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """As aiokafka's."""
+        await self._cluster.reach(self._actor)
+        return dict.fromkeys(places, 0)
+
+    async def end_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """As aiokafka's."""
+        await self._cluster.reach(self._actor)
+        return {place: len(self._cluster.logs[place]) for place in places}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """As aiokafka's: for lag tools."""
+        del offsets
+        await self._cluster.reach(self._actor)
+
+    async def getmany(
+        self, *places: TopicPartition, timeout_ms: int = 0, max_records: int = 500
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """As aiokafka's."""
+        await self._cluster.reach(self._actor)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        wanted = list(places) or sorted(self._at)
+        while True:
+            if beyond := {p: self._at[p] for p in wanted if self._at[p] > len(self._cluster.logs[p])}:
+                raise OffsetOutOfRangeError(beyond)
+            # As in aiokafka nothing is awaited once records are taken: who is cancelled has lost none.
+            if (found := self._there(wanted, max_records)) or loop.time() >= deadline:
+                return found
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._cluster.news.wait()
+            await self._actor.goes()
+
+    def _there(self, places: Sequence[TopicPartition], max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        for place in places:
+            left = max_records - sum(len(records) for records in found.values())
+            if records := self._cluster.logs[place][self._at[place] : self._at[place] + left]:
+                found[place] = records
+                self._at[place] += len(records)
+        return found
