@@ -1,7 +1,7 @@
 """What a log must be given to stand the contract suite: a way to write to it, and a reader of what was written."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -23,9 +23,11 @@ from tests.waiting import eventually
 class Written:
     """A log that the suite may write to. Each further kind of log brings one of these."""
 
-    def __init__(self, database: Database, log: Log) -> None:
+    def __init__(self, database: Database, log: Log, reader: Callable[[], Log] | None = None) -> None:
+        """`reader`: makes a log for one more worker, where each needs one of its own."""
         self.database = database
         self.log = log
+        self.reader = reader or (lambda: log)
 
     async def ends(self, topic: Topic) -> dict[Position, int]:
         """Where each partition ends, once all that was written has come to where it is read."""
@@ -98,9 +100,13 @@ async def kafka_log(url: str, kafka: Kafka) -> AsyncIterator[Written]:
         opened.callback(stop.set)
         for relay in relays:
             group.create_task(relay.run(stop))
-        log = KafkaLog(kafka, kafka.group("tests", "reader"))
-        opened.push_async_callback(log.close)
-        yield Written(written.database, log)
+
+        def reader() -> Log:
+            log = KafkaLog(kafka, kafka.group("tests", "reader"))
+            opened.push_async_callback(log.close)
+            return log
+
+        yield Written(written.database, reader(), reader)
 
 
 def event(key: str, data: bytes = b"{}", tenant: str = "default") -> Event:

@@ -68,7 +68,7 @@ class KafkaLog:
         while True:
             left = max(0.0, deadline - monotonic())
             async with bounded(left + 5):
-                records = self._taken(await self._fetched(client, left, max_records))
+                records = self._taken(client, await self._fetched(client, left, max_records))
             if records:
                 self._behind_since = None
                 return records
@@ -161,13 +161,19 @@ class KafkaLog:
             raise
         return batches
 
-    def _taken(self, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[Record]:
+    def _taken(
+        self, client: AIOKafkaConsumer, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+    ) -> list[Record]:
         records: list[Record] = []
         for place, received in batches.items():
             topic = place.topic.removeprefix(self._kafka.prefix)
             stands = self._standing[topic, place.partition]
             for each in received:
                 record = record_of(topic, each)
+                if record.offset > stands.seq > stands.since[0]:
+                    # What came before the gap is good: the gap begins the next read.
+                    client.seek(place, each.offset)
+                    break
                 stands.offset = each.offset + 1
                 if record.offset < stands.seq:
                     REPEATS.labels(topic).inc()

@@ -15,9 +15,9 @@ from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
 from libs.common.db import Database, is_transient
 from libs.common.log.base import Record
-from libs.common.log.postgres import append
+from libs.common.log.postgres import PostgresLog, append
 from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
-from tests.contract.logs import Written, event, postgres_log
+from tests.contract.logs import Written, event, kafka_log, postgres_log
 from tests.waiting import eventually
 
 Handle = Callable[[Batch], Awaitable[None]]
@@ -36,7 +36,7 @@ class Bench:
 
     def worker(self, handle: Handle | None = None, *, batch_size: int = 500, limits: Limits | None = None) -> Worker:
         consumer = Consumer("profiles", (COMMERCE,), handle or self.note, batch_size)
-        return Worker(self.database, self.written.log, SystemClock(), consumers=[consumer], limits=limits)
+        return Worker(self.database, self.written.reader(), SystemClock(), consumers=[consumer], limits=limits)
 
     async def note(self, batch: Batch) -> None:
         for record in batch.records:
@@ -61,19 +61,26 @@ class Bench:
             return await pg.fetch("SELECT * FROM dead_letters ORDER BY topic, partition, record_offset")
 
     async def drained(self) -> bool:
-        ends = await self.written.log.end_offsets("commerce")
+        ends = await PostgresLog(self.written.database).end_offsets("commerce")
         async with self.database.autocommit() as pg:
-            rows = await pg.fetch("SELECT partition, next_offset FROM positions")
+            rows = await pg.fetch("SELECT partition, next_offset FROM positions WHERE consumer = 'profiles'")
         return {row["partition"]: row["next_offset"] for row in rows} == ends
 
     async def owners(self) -> Counter[str | None]:
         async with self.database.autocommit() as pg:
-            return Counter(row["owner"] for row in await pg.fetch("SELECT owner FROM positions"))
+            return Counter(
+                row["owner"] for row in await pg.fetch("SELECT owner FROM positions WHERE consumer = 'profiles'")
+            )
 
 
-@pytest_asyncio.fixture
-async def bench(empty_database_url: str) -> AsyncIterator[Bench]:
-    async with postgres_log(empty_database_url) as written:
+@pytest_asyncio.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def bench(request: pytest.FixtureRequest, empty_database_url: str) -> AsyncIterator[Bench]:
+    opened = (
+        postgres_log(empty_database_url)
+        if request.param == "postgres"
+        else kafka_log(empty_database_url, request.getfixturevalue("kafka"))
+    )
+    async with opened as written:
         database = Database(empty_database_url, schema="profiles", pool_size=8)
         async with database.autocommit() as pg:
             await pg.execute("CREATE TABLE effects (id text NOT NULL)")
@@ -261,6 +268,7 @@ async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
     assert await bench.dead() == []
 
 
+@pytest.mark.parametrize("bench", ["postgres"], indirect=True)
 async def test_a_missing_record_stops_the_consumer(bench: Bench) -> None:
     await bench.write(*[b"{}"] * 20)
     async with bench.written.database.autocommit() as pg:
