@@ -10,7 +10,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.web import Service, build_app
-from regulars.parts import database
+from regulars.parts import database, settings_told
 from regulars.serving import Server, server_config
 from regulars.supervisor import Link
 from services.ingest.main import service as ingest
@@ -57,7 +57,8 @@ def main() -> None:
     descriptor, listener = (int(number) for number in sys.argv[1:])
     link = Link(descriptor)
     link.receive_environment()
-    uvloop.run(serve(link, socket.socket(fileno=listener)))
+    with settings_told():
+        uvloop.run(serve(link, socket.socket(fileno=listener)))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def check_config() -> None:
     """Says what is wrong with the settings of this environment, by name."""
     from pydantic import ValidationError
 
-    from libs.common.settings import PREFIX
+    from libs.common.settings import faults_of
     from regulars.parts import settings_classes
 
     wrong: dict[str, str] = {}
@@ -179,9 +179,7 @@ def check_config() -> None:
         try:
             settings()
         except ValidationError as error:
-            for problem in error.errors(include_input=False, include_url=False):
-                name = "_".join(str(part) for part in problem["loc"]).upper()
-                wrong[f"{PREFIX}{name}"] = problem["msg"]
+            wrong |= faults_of(error)
     for setting, reason in wrong.items():
         print(f"{setting}: {reason}")
     if wrong:

@@ -9,7 +9,10 @@ app = typer.Typer(help="Events that could not be processed.", no_args_is_help=Tr
 Service = Annotated[str, typer.Argument(help="ingest, profiles, metrics or messaging.")]
 Address = Annotated[str, typer.Option("--url", envvar="REGULARS_URL", help="Where the API answers.")]
 Key = Annotated[
-    str, typer.Option("--key", envvar="REGULARS_ADMIN_KEY", help="An API key.", show_default=False, prompt=False)
+    str,
+    typer.Option(
+        "--key", envvar=["REGULARS_KEY", "REGULARS_ADMIN_KEY"], help="An API key.", show_default=False, prompt=False
+    ),
 ]
 Reason = Annotated[str | None, typer.Option(help="Beginning of the reason.")]
 Since = Annotated[str | None, typer.Option(help="Failed at this time or later (RFC 3339).")]

@@ -1,10 +1,20 @@
 """The four services, in the order in which a webhook meets them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
+from pydantic import ValidationError
+
 from libs.common.db import Database
-from libs.common.settings import CommonSettings
+from libs.common.settings import CommonSettings, faults_of
+from libs.common.telemetry import get_logger
 from regulars.schemas import SERVICES
+
+WRONG_SETTINGS = 78
+"""Exit code: EX_CONFIG of sysexits.h."""
+
+log = get_logger(__name__)
 
 
 def settings_class(service: str) -> type[CommonSettings]:
@@ -18,6 +28,19 @@ def settings_class(service: str) -> type[CommonSettings]:
 def settings_classes() -> list[type[CommonSettings]]:
     """Of all four."""
     return [settings_class(service) for service in SERVICES]
+
+
+@contextmanager
+def settings_told() -> Iterator[None]:
+    """Ends the process with a line for each wrong setting, and not with a traceback."""
+    try:
+        yield
+    except ValidationError as error:
+        if not error.title.endswith("Settings"):
+            raise
+        for name, fault in faults_of(error).items():
+            log.critical("wrong setting", setting=name, fault=fault)
+        raise SystemExit(WRONG_SETTINGS) from None
 
 
 def database(service: str) -> Database:

@@ -12,6 +12,7 @@ from libs.common.log.base import Halted
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
+from regulars.parts import settings_told
 from regulars.schemas import SERVICES, trees
 
 log = get_logger(__name__)
@@ -70,7 +71,9 @@ async def prepare(settings: CommonSettings) -> None:
 
 def main() -> None:
     """`python -m regulars.prepare`: with the settings of the environment."""
-    settings = CommonSettings()
+    configure_logging("info")
+    with settings_told():
+        settings = CommonSettings()
     configure_logging(settings.log_level)
     asyncio.run(prepare(settings))
 

@@ -20,7 +20,7 @@ from time import monotonic
 
 from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.telemetry import configure_logging, get_logger
-from regulars.schemas import is_prepared
+from regulars.schemas import Unusable, is_prepared
 from regulars.supervisor import Child, Failed
 
 BIND_SECONDS = 10.0
@@ -50,9 +50,13 @@ async def run(options: Options) -> int:
     """Runs everything until SIGTERM or SIGINT; the exit code."""
     configure_logging(os.environ.get("REGULARS_LOG_LEVEL") or "info")
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    options.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        _clear_metrics(options.data_dir)
+    except OSError as error:
+        log.critical("the data folder cannot be used", folder=str(options.data_dir), reason=str(error))
+        return 1
     try:
         listener = await _listen(options.host, options.port, stop)
     except OSError as error:
@@ -68,7 +72,6 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
     address = f"http://{options.host}:{listener.getsockname()[1]}"
     postgres = None if options.database_url else EmbeddedPostgres(options.data_dir)
     environment: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-    _clear_metrics(options.data_dir)
     code = 0
     try:
         async with asyncio.TaskGroup() as group:
@@ -78,7 +81,7 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
             url = await _started(postgres) if postgres else options.database_url or ""
             variables = _variables(options, url, address)
             # Kafka's topics are looked at each time.
-            if options.log == "kafka" or not await is_prepared(url, key_given=_key_given()):
+            if options.log == "kafka" or not await _is_prepared(url):
                 await _prepare(variables)
             environment.set_result(variables)
             beside = [group.create_task(_announce(children, address, stop))]
@@ -99,8 +102,15 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
 
 async def _started(postgres: EmbeddedPostgres) -> str:
     try:
-        return await postgres.start()
-    except RuntimeError as error:
+        return await postgres.start(alone=True)
+    except (RuntimeError, OSError) as error:
+        raise Failed(str(error)) from error
+
+
+async def _is_prepared(url: str) -> bool:
+    try:
+        return await is_prepared(url, key_given=_key_given())
+    except Unusable as error:
         raise Failed(str(error)) from error
 
 
@@ -148,7 +158,7 @@ def _clear_metrics(data_dir: Path) -> None:
     """The folder by which `/metrics` of one process speaks for all; it must be known before they start."""
     folder = data_dir / "metrics"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 

@@ -12,6 +12,8 @@ from libs.common.revisions import VERSION_TABLE, heads
 
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 """In the order in which a webhook meets them."""
+OLDEST_POSTGRES = 17
+"""It brought `transaction_timeout`, which ends who hangs in the midst of a statement."""
 
 
 def trees(services: Sequence[str] = SERVICES) -> list[tuple[str, Path]]:
@@ -19,9 +21,26 @@ def trees(services: Sequence[str] = SERVICES) -> list[tuple[str, Path]]:
     return [(access.SCHEMA, access.MIGRATIONS), *((service, _folder(service) / "migrations") for service in services)]
 
 
+class Unusable(Exception):
+    """The database cannot be used, and why."""
+
+
+async def connect(url: str) -> "asyncpg.Connection[Any]":
+    """A connection to a database that this code can use. Unusable otherwise, before anything was written."""
+    try:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(url)
+    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unusable(f"the database cannot be reached: {type(error).__name__}: {error}") from error
+    version = connection.get_server_version()
+    if version.major < OLDEST_POSTGRES:
+        await connection.close()
+        raise Unusable(f"needs PostgreSQL {OLDEST_POSTGRES} or newer, and this is {version.major}.{version.minor}")
+    return connection
+
+
 async def is_prepared(url: str, *, key_given: bool) -> bool:
     """Whether every schema is at its newest revision, and there is a key or one is given from outside."""
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(url)
+    connection = await connect(url)
     try:
         for schema, tree in trees():
             table = f"{schema}.{VERSION_TABLE}"

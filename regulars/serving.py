@@ -1,19 +1,30 @@
 """uvicorn, as every HTTP role runs it."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from msgspec import json
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from regulars.garbage import settle
 
 HEAD_SECONDS = 10.0
 """How long a sender may take to the end of its headers, from connecting or from a further request's first byte."""
+WHOLE_SECONDS = 30.0
+"""How long a sender may take from the end of its headers to the end of its body. Routes have shorter limits, and answer
+when they are over; this is for whoever goes on sending all the same."""
+HEAD_BYTES = 64 * 1024
+"""Headers, and trailers; what comes in one piece with its end may be a little more."""
+BODY_FACTOR = 8
+"""Chunks of a single byte take six bytes each."""
+_OFFER = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
 DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
 
@@ -46,14 +57,23 @@ class Corked:
     def _flush(self) -> None:
         if self._kept:
             kept, self._kept = self._kept, []
-            self._transport.write(b"".join(kept))
+            # The client may have hung up meanwhile.
+            if not self._transport.is_closing():
+                self._transport.write(b"".join(kept))
 
 
 class Impatient(HttpToolsProtocol):
-    """Closes a connection whose sender does not come to the end of its headers: uvicorn would wait for ever."""
+    """uvicorn's protocol with bounds: on how long a request may take to arrive, and on how much of it is not body.
+
+    It also keeps to HTTP/1.1: a request that offers an upgrade is an ordinary one with a header too many.
+    """
 
     _in_head = True
+    _arriving = False
+    """A request has begun and is not there as a whole."""
     _late: asyncio.TimerHandle | None = None
+    _received = _bodied = 0
+    """Bytes of the request that is arriving, and of its body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Headers are due from now on."""
@@ -66,27 +86,75 @@ class Impatient(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Starts waiting only where a request's headers did not come in one piece, as they nearly always do."""
+        """Watches only over a request that did not come in one piece, as nearly all do."""
+        if (self._in_head or not self._arriving) and b"pgrade" in data:
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _OFFER.sub(rb"\1x-offered-upgrade:", head) + end + rest
         super().data_received(data)
-        if not self._in_head:
-            self._in_time()
-        elif self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        if self._arriving or self._in_head:
+            self._received += len(data)
+            if self._received > HEAD_BYTES + BODY_FACTOR * self._bodied:
+                self._refuse_head()
+            elif self._late is None:
+                seconds = HEAD_SECONDS if self._in_head else WHOLE_SECONDS
+                self._late = self.loop.call_later(seconds, self.transport.close)
 
     def on_message_begin(self) -> None:
         """The parser's: a request begins."""
-        self._in_head = True
+        self._in_head = self._arriving = True
+        self._received = self._bodied = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The parser's: the headers are there."""
         self._in_head = False
+        self._in_time()
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            # An offer that came in two pieces, or a tunnel. What follows would be read as another request.
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """The parser's: some of the body is there."""
+        self._bodied += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The parser's: the request is there as a whole."""
+        self._arriving = False
+        self._in_time()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP."""
+        self._end(_problem(400, "bad_request", msg))
+
+    def _refuse_head(self) -> None:
+        self._end(_problem(431, "headers_too_large", "The request's headers are larger than this server takes."))
+
+    def _end(self, answer: bytes) -> None:
+        # Never before another request's answer, or into the midst of it.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(answer)
+        self.transport.close()
 
     def _in_time(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def _problem(status: int, code: str, detail: str) -> bytes:
+    """An answer to what never becomes a request."""
+    phrase = HTTPStatus(status).phrase
+    document = {"type": "about:blank", "title": phrase, "status": status, "code": code, "detail": detail}
+    body = json.encode(document)
+    head = (
+        f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class Server(uvicorn.Server):

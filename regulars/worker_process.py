@@ -17,7 +17,7 @@ from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.worker import Worker
 from regulars.garbage import settle
-from regulars.parts import database
+from regulars.parts import database, settings_told
 from regulars.relaying import relays
 from regulars.supervisor import Link
 from services.ingest.settings import IngestSettings
@@ -91,7 +91,8 @@ def main() -> None:
     os.nice(NICE)
     link = Link(int(sys.argv[1]))
     link.receive_environment()
-    uvloop.run(work(link))
+    with settings_told():
+        uvloop.run(work(link))
 
 
 if __name__ == "__main__":

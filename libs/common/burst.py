@@ -1,6 +1,6 @@
 """Telling a bad deploy from a sender's garbage: when dead letters come in a burst, is it us?"""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 Outcome = tuple[str, bool]
@@ -22,12 +22,13 @@ class Burst:
 
     def is_ours(self, more: Sequence[Outcome]) -> bool:
         """Whether these outcomes, on top of the last ones, are a burst that stops the consumer."""
-        dead = [tenant for tenant, is_dead in (*self._last, *more) if is_dead]
-        if len(dead) <= self._limit:
+        dead = Counter(tenant for tenant, is_dead in (*self._last, *more) if is_dead)
+        if dead.total() <= self._limit:
             return False
-        blamed = set(dead)
+        # A stray dead letter of another tenant does not make it everybody's.
+        blamed = {tenant for tenant, n in dead.items() if n > self._limit // 10}
         passing = self._served | {tenant for tenant, is_dead in more if not is_dead}
-        return len(blamed) > 1 or not passing - blamed
+        return len(blamed) != 1 or not passing - blamed
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """What was committed."""

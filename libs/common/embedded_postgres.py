@@ -30,6 +30,8 @@ USER = DATABASE = "regulars"
 START_SECONDS = 120.0
 """Recovery of a killed server may take this long."""
 STOP_SECONDS = 30.0
+LEAVING_SECONDS = 10.0
+"""A former run that is stopping, or a short command, is waited for so long."""
 LOG_BYTES = 16 * 1024 * 1024
 
 _ON_ITS_WAY_OUT = (
@@ -93,11 +95,19 @@ class EmbeddedPostgres:
         """Stops."""
         await self.stop()
 
-    async def start(self) -> str:
-        """Starts or adopts the server; `postgresql://…` of its database. RuntimeError with the server's own words."""
+    async def start(self, *, alone: bool = False) -> str:
+        """Starts or adopts the server; `postgresql://…` of its database. RuntimeError with the server's own words.
+
+        `alone`: RuntimeError also when another launcher has the server and does not leave it soon.
+        """
         began = monotonic()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = _lock(self._folder / "postgres.lock")
+        while alone and self._owner is None:
+            if monotonic() - began > LEAVING_SECONDS:
+                raise RuntimeError(f"something runs on {self._folder} already")
+            await asyncio.sleep(_POLL_SECONDS)
+            self._owner = _lock(self._folder / "postgres.lock")
         try:
             url = await self._reach(began)
         except BaseException:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -110,6 +111,15 @@ class CommonSettings(BaseSettings):
     public_url: Annotated[
         str, Field(description="Address under which shops and customers reach this installation.")
     ] = "http://127.0.0.1:8080"
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("not an address that begins with http:// or https:// and names a host")
+        return url
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe log line that is written.")
     ] = "info"
@@ -176,6 +186,14 @@ class CommonSettings(BaseSettings):
         """Arguments, then the environment, then files."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, SettingsFiles(settings_cls)
+
+
+def faults_of(error: ValidationError) -> dict[str, str]:
+    """What is wrong with the settings: by the name of the variable, without its value."""
+    return {
+        f"{PREFIX}{'_'.join(str(part) for part in fault['loc'])}".upper(): fault["msg"]
+        for fault in error.errors(include_input=False, include_url=False)
+    }
 
 
 def settings_table(classes: Sequence[type[CommonSettings]]) -> str:

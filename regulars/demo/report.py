@@ -44,7 +44,7 @@ def print_recovery_mail(console: Console, captured: Sequence[Captured]) -> None:
     parsed = mail.parsed
     body = parsed.get_body(("plain",))
     console.rule("a recovery mail, as it came")
-    for name in ("From", "To", "Date", "Subject", "List-Unsubscribe-Post"):
+    for name in ("From", "To", "Date", "Subject", "List-Unsubscribe", "List-Unsubscribe-Post"):
         console.print(Text(f"{name}: {parsed[name]}"), soft_wrap=True)
     console.print()
     console.print(Text(body.get_content().strip() if body is not None else ""), soft_wrap=True)

@@ -22,6 +22,7 @@ from libs.common.contracts.commerce import Identifiers
 from libs.common.money import known_currency
 from services.ingest import events
 from services.ingest.archive import Found, OutcomeName
+from services.ingest.printed import FIRST_YEAR, LAST_YEAR
 from services.ingest.registration import MAX_SECRETS, domain_of, timezones
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store
@@ -202,6 +203,8 @@ class EventIn(BaseModel):
     @field_validator("time")
     @classmethod
     def _utc(cls, time: datetime | None) -> datetime | None:
+        if time is not None and not FIRST_YEAR < time.year < LAST_YEAR:
+            raise PydanticCustomError("time", "The year is out of range.")
         return time.astimezone(UTC) if time is not None else None
 
     @field_validator("profile")

@@ -20,8 +20,8 @@ Scalar = str | int | float | bool | None
 
 LONGEST_ID = 255
 MOST_PIECES = 10**8
-LARGEST_AMOUNT = 10**18
-"""In minor units: what fits into a bigint."""
+LARGEST_AMOUNT = 10**15
+"""In minor units. Thousands of them, such as an order's refunds, add up to what still fits into a bigint."""
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.contracts.commerce import Line, OrderObserved
-from services.ingest.outcome import Arrival, Observation, Observations, Outcome
+from services.ingest.outcome import Arrival, Observation, Observations, Outcome, Unreadable
 from services.ingest.printed import (
     Scalar,
     bounded,
@@ -33,7 +33,7 @@ from services.ingest.shopify_parts import (
     MoneySet,
     TaxLine,
     flag,
-    header,
+    is_test,
     line,
     line_discount,
     person,
@@ -113,6 +113,8 @@ def order(arrival: Arrival) -> Outcome:
     tax_inside = body.taxes_included is True
     customer = body.customer if isinstance(body.customer, Customer) else Customer()
     created_at = instant(body.created_at, "created_at")
+    if created_at is None and body.line_items is None and body.total_line_items_price is None:
+        raise Unreadable("an order without a date, lines and amounts")
     lines = [line(item, currency, tax_inside=tax_inside) for item in body.line_items or ()]
     amounts = _amounts(body, lines, currency, tax_inside=tax_inside)
     observed = OrderObserved(
@@ -126,7 +128,7 @@ def order(arrival: Arrival) -> Outcome:
         discounts=amounts.discounts,
         shipping=amounts.shipping,
         taxes=amounts.taxes,
-        test=body.test is True or header(arrival, "test") == "true",
+        test=body.test is True or is_test(arrival),
         cancelled_at=instant(body.cancelled_at, "cancelled_at"),
         fulfilled_at=_fulfilled_at(body, updated_at),
         refunds=[refund_of(refund, currency, tax_inside=tax_inside) for refund in body.refunds or ()],
@@ -166,9 +168,9 @@ def _amounts(body: _Order, lines: list[Line], currency: str, *, tax_inside: bool
     return _Amounts(
         gross=bounded(gross, "line_items.price")
         + shop_money(body.original_total_additional_fees_set, currency, "additional fees"),
-        discounts=discounts,
-        shipping=shipping,
-        taxes=taxes + shop_money(body.original_total_duties_set, currency, "duties"),
+        discounts=bounded(discounts, "total_discounts"),
+        shipping=bounded(shipping, "shipping_lines.price"),
+        taxes=bounded(taxes + shop_money(body.original_total_duties_set, currency, "duties"), "total_tax"),
     )
 
 

@@ -84,6 +84,11 @@ def header(arrival: Arrival, name: str) -> str | None:
     return text(arrival.headers.get(f"x-shopify-{name}") or arrival.headers.get(f"shopify-{name}"))
 
 
+def is_test(arrival: Arrival) -> bool:
+    """Whether it is a test notification: what it tells of has not happened."""
+    return (header(arrival, "test") or "").lower() == "true"
+
+
 def sent_at(arrival: Arrival) -> datetime:
     """When Shopify says it happened, else when we got it: the date of what prints none itself."""
     return instant(header(arrival, "triggered-at"), "Triggered-At header") or arrival.received_at

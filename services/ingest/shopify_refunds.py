@@ -5,7 +5,7 @@ from msgspec import Struct
 
 from libs.common.contracts.commerce import Refund, RefundObserved
 from services.ingest.outcome import Arrival, Observation, Observations, Outcome
-from services.ingest.printed import Scalar, currency_code, decoded, identifier, instant, minor, required, text
+from services.ingest.printed import Scalar, bounded, currency_code, decoded, identifier, instant, minor, required, text
 from services.ingest.shopify_parts import LineItem, MoneySet, sent_at, shop_money, total_of
 
 
@@ -85,9 +85,12 @@ def refund_of(body: RefundBody, currency: str, *, tax_inside: bool) -> Refund:
     return Refund(
         source_id=required(identifier(body.id), "refund id"),
         at=instant(body.processed_at, "refund processed_at") or instant(body.created_at, "refund created_at"),
-        returns=returns + shop_money(body.total_additional_fees_set, currency, "total_additional_fees_set"),
-        shipping=shipping,
-        taxes=taxes,
+        returns=bounded(
+            returns + shop_money(body.total_additional_fees_set, currency, "total_additional_fees_set"),
+            "refund_line_items.subtotal",
+        ),
+        shipping=bounded(shipping, "refund_shipping_lines.subtotal_amount_set"),
+        taxes=bounded(taxes, "refund_line_items.total_tax"),
         reason=text(body.note),
     )
 

@@ -63,6 +63,9 @@ class Tally:
             except BaseException:
                 self._counts.update(counts)
                 raise
+            for (tenant, key, result), n in counts.items():
+                if result != DUPLICATE:
+                    log.warning("webhooks refused", tenant=tenant, store=key, reason=result, requests=n)
 
     async def _run(self) -> None:
         stopping = False

@@ -165,12 +165,16 @@ def _basket(basket: Basket, shop: Shop) -> dict[str, Any]:
         for line in _LINES.decode(basket.lines)
         if line.quantity > 0
     ]
+    rest = basket.total - sum(line.total for line in _LINES.decode(basket.lines) if line.quantity > 0)
     return {
         "url": web_address(basket.recovery_url) or _shop_address(shop, "cart"),
         "lines": lines[:SHOWN],
         "first_line": lines[0]["title"] if lines else None,
         "more_lines": len(lines) - 1,
         "more_lines_not_shown": max(0, len(lines) - SHOWN),
+        # What the shop adds and takes off, or the sum would look wrong.
+        "rest": price(rest, basket.currency) if rest and lines else None,
+        "rest_name": "Shipping and taxes" if rest > 0 else "Discounts",
         "total": price(basket.total, basket.currency),
     }
 

@@ -251,5 +251,8 @@ def _seen(look: Look, flow: Flow, message: Message) -> Situation | None:
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:
+    away = [outcome for outcome in outcomes if outcome.reason == "provider_away"]
+    if away:
+        log.warning("the mail relay does not take mail", messages=len(away), answer=away[0].response)
     for outcome in outcomes:
         OUTCOMES.labels(outcome.message.flow, outcome.state, outcome.reason or "").inc()

@@ -83,6 +83,7 @@ class _Connection:
 
     async def _open(self) -> SMTP:
         if self._smtp is None or not self._smtp.is_connected:
+            self._smtp = None  # or a refusal of us would look like one of this mail
             relay = self._relay
             smtp = SMTP(
                 hostname=relay.host,

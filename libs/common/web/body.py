@@ -30,7 +30,8 @@ class WholeBody:
             await respond(problem)(scope, receive, send)
             return
         except TimeoutError:
-            await respond(Problem(408, "request_timeout", "The body did not come in time."))(scope, receive, send)
+            late = Problem(408, "request_timeout", "The body did not come in time.", headers={"connection": "close"})
+            await respond(late)(scope, receive, send)
             return
         except ClientDisconnect:
             return

@@ -5,6 +5,7 @@ Pure ASGI, and not around webhooks: their route is measured in microseconds and 
 
 import re
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.clock import monotonic
 from libs.common.ids import new_id
-from libs.common.problems import from_error, respond
+from libs.common.problems import FieldError, Problem, from_error, json_pointer, respond
 from libs.common.telemetry import continue_trace, get_logger, request_context
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
@@ -33,6 +34,21 @@ SECONDS = Histogram(
 )
 
 log = get_logger(__name__)
+
+
+def _unreadable(scope: Scope) -> Problem | None:
+    """A NUL in an address: no text that we keep has one, so nothing can be found by it."""
+    if "\0" in scope["path"]:
+        return Problem(404, "not_found", "There is nothing at this address.")
+    if b"%00" in scope["query_string"]:
+        named = [name for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if "\0" in name + value]
+        return Problem(422, "invalid", "The request is not valid.", [_nul_in(name) for name in named])
+    return None
+
+
+def _nul_in(name: str) -> FieldError:
+    name = name.replace("\0", "")
+    return FieldError(json_pointer([name]), "A text cannot hold a NUL character.", name)
 
 
 class RequestContext:
@@ -68,7 +84,10 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            if problem := _unreadable(scope):
+                await respond(problem)(scope, receive, send_with_headers)
+            else:
+                await self._app(scope, receive, send_with_headers)
         except Exception as error:
             if status:
                 # Half an answer is out: only a broken connection can tell the caller.

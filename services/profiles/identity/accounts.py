@@ -21,9 +21,10 @@ from services.profiles.identity import identifiers
 from services.profiles.identity.identifiers import Junk
 
 STRONG: Literal[0] = 0
-"""What makes two accounts one person by itself: a registered customer's own e-mail, a guest's own e-mail."""
+"""What makes two accounts one person by itself: a registered customer's verified e-mail, a guest's own e-mail."""
 WEAK: Literal[1] = 1
-"""What is shared, lent and mistyped too: phones, devices (tokens), the e-mail on a registered customer's order."""
+"""What is shared, lent, mistyped or merely claimed: phones, devices (tokens), an e-mail that nobody verified, and the
+one on a registered customer's order."""
 
 
 class Claim(NamedTuple):
@@ -73,7 +74,9 @@ def claim(observed: Observed, junk: Junk) -> Claim | None:
             cart = Named(observed.store, observed.customer_id, cart_token=observed.source_id)
             return _claim(cart, junk, by_token=True)
         case CustomerObserved():
-            return _claim(_named(observed.store, observed.source_id, observed.person), junk, own_email=STRONG)
+            # Anybody may register under anybody's address.
+            tier = STRONG if observed.email_verified else WEAK
+            return _claim(_named(observed.store, observed.source_id, observed.person), junk, own_email=tier)
         case ConsentObserved() | ActivityObserved():
             who = observed.identifiers
             named = Named(

@@ -1,25 +1,37 @@
 """Senders who do not come to the point are hung up on; the others are not."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from regulars import serving
 
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: regulars.test\r\n\r\n"
 
 
+def _echo() -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/echo")
+    async def echo(request: Request) -> Response:
+        return Response(await request.body())
+
+    return app
+
+
 @pytest_asyncio.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "WHOLE_SECONDS", 0.4)
     monkeypatch.setattr(serving, "settle", lambda: None)
     listener = socket.create_server(("127.0.0.1", 0))
     started = asyncio.Event()
-    server = serving.Server(serving.server_config(FastAPI()), started.set)
+    server = serving.Server(serving.server_config(_echo()), started.set)
     serve = asyncio.create_task(server.serve([listener]))
     await started.wait()
     yield listener.getsockname()[1]
@@ -60,3 +72,69 @@ async def test_a_connection_that_is_kept_is_not_late(port: int) -> None:
             pass
     writer.close()
     late_writer.close()
+
+
+async def _answers(port: int, *parts: bytes) -> bytes:
+    """What comes back for these packets until the server hangs up, or answers no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+    answer = b""
+    async with asyncio.timeout(10):
+        while not answer.endswith(b"whole body") and (some := await reader.read(65536)):
+            answer += some
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("cut", [None, 40, 95])
+async def test_an_offered_upgrade_is_passed_over(port: int, cut: int | None) -> None:
+    """Java's client offers HTTP/2 with every request. Its body must not be lost, nor be read as a request."""
+    request = (
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAE\r\nContent-Length: 14\r\n\r\nthe whole body"
+    )
+    answer = await _answers(port, request) if cut is None else await _answers(port, request[:cut], request[cut:])
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert answer.endswith(b"the whole body")
+
+
+async def test_an_upgrade_that_cannot_be_passed_over_ends_the_connection(port: int) -> None:
+    """Offered in a second request of one packet: what follows it is never answered as if it were a request."""
+    hidden = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nhidden"
+    second = (
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
+        % len(hidden)
+    )
+    answer = await _answers(port, REQUEST + second, hidden)
+    assert not answer.endswith(b"hidden") or answer.count(b"HTTP/1.1 200") == 2
+
+
+async def test_headers_without_end_are_refused(port: int) -> None:
+    line = b"X-Filler: " + b"x" * 8000 + b"\r\n"
+    answer = await _answers(port, b"POST /echo HTTP/1.1\r\nHost: x\r\n", *[line] * 9)
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"application/problem+json" in answer
+
+
+async def test_trailers_without_end_are_hung_up_on(port: int) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    with contextlib.suppress(ConnectionError):
+        assert b"200" not in await _answers(port, head, *[b"X-Filler: " + b"x" * 8000 + b"\r\n"] * 100)
+
+
+async def test_a_body_that_trickles_past_its_answer_is_hung_up_on(port: int) -> None:
+    """The route has answered; the sender goes on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 404")
+    writer.close()
+
+
+async def test_what_is_no_http_is_told_so(port: int) -> None:
+    answer = await _answers(port, b"hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"application/problem+json" in answer
