@@ -151,7 +151,8 @@ def web_address(url: str | None) -> str | None:
 
 
 def _home(shop: Shop) -> dict[str, Any]:
-    return {"url": _shop_address(shop, ""), "lines": [], "more_lines_not_shown": 0, "total": None}
+    nothing = dict.fromkeys(("rest", "rest_name", "total"))
+    return {"url": _shop_address(shop, ""), "lines": [], "more_lines_not_shown": 0, **nothing}
 
 
 def _basket(basket: Basket, shop: Shop) -> dict[str, Any]:

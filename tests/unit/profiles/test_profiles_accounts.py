@@ -63,9 +63,14 @@ MAIL, PHONE = "email:ada@example.com", "phone:+4915112345601"
             id="cart of a registered customer",
         ),
         pytest.param(
-            CustomerObserved(**ENVELOPE, person=ADA),
+            CustomerObserved(**ENVELOPE, person=ADA, email_verified=True),
             Claim("s", "customer:s:7", ((MAIL, STRONG), (PHONE, WEAK))),
             id="customer record",
+        ),
+        pytest.param(
+            CustomerObserved(**ENVELOPE, person=ADA),
+            Claim("s", "customer:s:7", ((MAIL, WEAK), (PHONE, WEAK))),
+            id="customer record with an address that nobody verified",
         ),
         pytest.param(
             ActivityObserved(**ENVELOPE, activity="product.viewed", identifiers=Identifiers(email="Ada@example.com")),
