@@ -137,7 +137,7 @@ async def _prepare(variables: Mapping[str, str]) -> None:
         sys.executable, "-m", "regulars.prepare", env={**os.environ, **variables}
     )
     if code := await process.wait():
-        raise Failed(f"the database could not be prepared (code {code})")
+        raise Failed(f"what must be there before anything runs could not be prepared (code {code})")
 
 
 def _key_given() -> bool:

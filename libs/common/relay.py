@@ -132,14 +132,14 @@ class Publisher:
         topic, partition = place
         there = TopicPartition(self._kafka.topic(topic), partition)
         first, end = (await self._places.bounds([there]))[there]
-        if first == end > 0:
-            # Retention has taken all of it, which says nothing.
+        if first == end:
+            # New, made anew, or emptied by retention. Whoever needs what is not there any more will halt.
             self._compared.add(place)
             return
         at = await self._places.locate({there: position - 1}) if position else {there: end - 1}
         record = (await self._places.records(at)).get(there)
         if record is None and position:
-            raise Halted(f"{there.topic}[{partition}] does not hold what was sent up to {position}: it was cut short")
+            raise Halted(f"{there.topic}[{partition}] has lost what was sent up to {position}")
         if record is not None:
             known = await batch.tx.pg.fetchval(
                 f'SELECT id FROM log_{topic} WHERE partition = $1 AND "offset" = $2', partition, seq_of(record)

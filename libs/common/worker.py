@@ -42,8 +42,8 @@ class Limits:
     """A worker that hangs longer than this loses its partitions."""
     patience: float = 1.0
     """Longest wait for a record before the loop looks around (replays, surplus, stop)."""
-    backoff: float = 5.0
-    """Longest pause between tries while the database is away."""
+    backoff: float = 2.0
+    """Longest pause between tries while the database or Kafka is away."""
     burst: int = 500
     """More dead letters than this among the last `burst_of` records stop the consumer: better late than a day dead."""
     burst_of: int = 1000

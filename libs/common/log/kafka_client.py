@@ -1,6 +1,7 @@
 """How Kafka is reached: names, limits, and what its faults mean to us."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -20,6 +21,10 @@ BATCH_BYTES = 256 * 1024
 """What the relay sends to a partition at a time."""
 LARGEST_EVENT = 16 * 1024 * 1024
 """Bytes. A webhook of 5 MiB becomes an event of not much more."""
+
+
+# At each of its tries it would say that nobody is there, hundreds of times a second. Our own lines say so too.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class KafkaAway(ConnectionError):
@@ -108,7 +113,9 @@ async def ended(stopping: Coroutine[Any, Any, None], seconds: float = CLOSE_SECO
 async def close_consumer(client: AIOKafkaConsumer) -> None:
     """Stops a consumer whole."""
     await ended(client.stop())
-    # With a group its stop ends in a CancelledError before it comes to these.
+    # With a group, its stop ends in a CancelledError before it comes to these.
+    if (refreshing := getattr(client._coordinator, "_stop_commit_offsets_refresh_task", None)) is not None:  # noqa: SLF001
+        await ended(refreshing())
     if client._fetcher is not None:  # noqa: SLF001
         await ended(client._fetcher.close())  # noqa: SLF001
     await ended(client._client.close())  # noqa: SLF001

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from aiokafka.structs import TopicPartition
 
 from libs.common import pipeline
 from libs.common.batch import Batch
-from libs.common.clock import SystemClock
+from libs.common.clock import SystemClock, monotonic
 from libs.common.contracts.topics import COMMERCE, MESSAGES, PARTITIONS
 from libs.common.db import Database
 from libs.common.log.base import Halted, Position, Record
@@ -171,7 +172,7 @@ async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(grou
     async with working(relay, ground.consumer()):
         await eventually(ground.relayed)
         await ground.write(range(20, 25))
-        await eventually(lambda: _reached(ground, 25))
+        await eventually(partial(_reached, ground, 25))
     assert ground.got == numbers(25)
     place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
     assert (await ground.log._places.bounds([place]))[place] == (0, 65), "all of it was there three times"
@@ -187,7 +188,7 @@ async def _reached(ground: Ground, number: int) -> bool:
 async def test_a_zombie_relay_that_sends_again_is_not_heard(ground: Ground) -> None:
     await ground.send([*range(6), 3, 4, 5, *range(6, 9), 0, 1, 2, *range(9, 12)])
     async with working(ground.consumer()):
-        await eventually(lambda: _reached(ground, 12))
+        await eventually(partial(_reached, ground, 12))
     assert ground.got == numbers(12)
     assert (await ground.log.end_offsets("commerce"))[PARTITION] == 12
 
@@ -228,19 +229,42 @@ async def test_a_topic_cut_short_by_retention_stops_who_had_not_read_it(ground: 
     assert ground.got == []
 
 
-async def test_a_topic_that_was_deleted_stops_the_relay(ground: Ground) -> None:
+async def test_a_topic_that_was_deleted_stops_who_is_behind_and_is_repaired_as_the_manual_says(ground: Ground) -> None:
     await ground.write(range(10))
     async with working(ground.relay()):
         await eventually(ground.relayed)
-    async with administrator(ground.kafka) as admin:
-        await admin.delete_topics([ground.kafka.topic("commerce")])
-    await eventually(lambda: _made_again(ground))
+        await _delete(ground)
+        await ground.write(range(10, 12))
+        await eventually(ground.relayed)
+    worker = ground.consumer()
+    async with working(worker):
+        assert "goes on at 10, not at 0: records are missing" in await problem(worker)
+    await _delete(ground)
+    async with ground.ingest.autocommit() as pg:
+        await pg.execute("UPDATE positions SET next_offset = 0 WHERE consumer = 'relay' AND topic = 'commerce'")
+    async with working(ground.relay(), ground.consumer()):
+        await eventually(partial(_reached, ground, 12))
+    assert ground.got == numbers(12)
+
+
+async def test_a_topic_that_lost_its_end_stops_the_relay(ground: Ground) -> None:
+    await ground.write(range(10))
+    async with working(ground.relay()):
+        await eventually(ground.relayed)
+    await _delete(ground)
+    await ground.send(range(4))
     await ground.write(range(10, 12))
+    await ground.publisher.close()
     ground.publisher = Publisher(ground.kafka)
     relay = ground.relay()
     async with working(relay):
-        assert "was cut short" in await problem(relay)
-    await ground.publisher.close()
+        assert "has lost what was sent up to 10" in await problem(relay)
+
+
+async def _delete(ground: Ground) -> None:
+    async with administrator(ground.kafka) as admin:
+        await admin.delete_topics([ground.kafka.topic("commerce")])
+    await eventually(partial(_made_again, ground))
 
 
 async def _made_again(ground: Ground) -> bool:
@@ -261,7 +285,7 @@ async def test_a_topic_with_another_database_s_events_is_not_written_to(ground: 
 async def test_a_topic_with_other_partitions_is_refused(ground: Ground) -> None:
     async with administrator(ground.kafka) as admin:
         await admin.create_partitions({ground.kafka.topic("messages"): NewPartitions(total_count=9)})
-    await eventually(lambda: _has(ground, "messages", 9))
+    await eventually(partial(_has, ground, "messages", 9))
     with pytest.raises(Halted, match="has 9 partitions in Kafka, not 8"):
         await make_topics(ground.kafka)
 
@@ -289,7 +313,7 @@ async def test_nothing_is_drained_before_the_others_can_see_it(ground: Ground) -
 async def test_lag_tools_see_the_progress(ground: Ground) -> None:
     await ground.send([*range(5), 3, 4, 5])
     async with working(ground.consumer()), administrator(ground.kafka) as admin:
-        await eventually(lambda: _reached(ground, 6))
+        await eventually(partial(_reached, ground, 6))
         place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
 
         async def told() -> bool:
@@ -309,6 +333,48 @@ async def test_a_client_that_brings_nothing_is_made_anew(ground: Ground) -> None
     with pytest.raises(KafkaAway, match="did not bring it"):
         await ground.read_nothing(PLACE)
     assert await ground.read(3, 5) == [b"3", b"4"]
+
+
+async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> None:
+    """A position is the producer's number, in both."""
+    at = 0
+    async with working(ground.relay()):
+        for log in (ground.own, ground.log, ground.own, ground.log):
+            await ground.write(range(at, at + 5))
+            await eventually(ground.relayed)
+            reader = ground.consumer()
+            reader._log = log
+            at += 5
+            async with working(reader):
+                await eventually(partial(_reached, ground, at))
+    assert ground.got == numbers(20)
+
+
+async def test_an_added_worker_has_its_fair_share_within_ten_seconds(ground: Ground) -> None:
+    other = KafkaLog(ground.kafka, ground.kafka.group("profiles", "profiles"))
+    first, second = (
+        Worker(ground.profiles, log, SystemClock(), consumers=[Consumer("profiles", (COMMERCE,), _ignore)])
+        for log in (ground.log, other)
+    )
+    async with working(first):
+        await eventually(partial(_shares, ground, [8]))
+        began = monotonic()
+        async with working(second):
+            await eventually(partial(_shares, ground, [4, 4]))
+            assert monotonic() - began < 10
+    await other.close()
+
+
+async def _ignore(_: Batch) -> None:
+    pass
+
+
+async def _shares(ground: Ground, expected: list[int]) -> bool:
+    async with ground.profiles.autocommit() as pg:
+        rows = await pg.fetch(
+            "SELECT count(*) FROM positions WHERE consumer = 'profiles' AND owner > '' GROUP BY owner"
+        )
+    return [row["count"] for row in rows] == expected
 
 
 async def test_the_example_reads_our_topics(ground: Ground) -> None:

@@ -1,0 +1,143 @@
+"""Kafka behind TLS and a password: what the settings name is what the clients do."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import ValidationError
+
+from libs.common.clock import SystemClock
+from libs.common.log.kafka_client import Kafka, KafkaAway
+from libs.common.log.kafka_topics import make_topics
+from libs.common.settings import CommonSettings
+from regulars.local_kafka import LocalKafka, why_not
+from tests.contract.logs import event, kafka_log
+
+pytestmark = pytest.mark.kafka
+
+LISTENERS = ("SASL_PLAINTEXT", "SASL_SSL", "SSL")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of its own authority for 127.0.0.1, and the same with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kafka of the tests")])
+    now = SystemClock().now()
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=12))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    shown = made.public_bytes(Encoding.PEM)
+    public, private = folder / "ca.pem", folder / "kafka.pem"
+    public.write_bytes(shown)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + shown)
+    return public, private
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKafka, Path]]:
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("secured")
+    public, private = certificate(folder)
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    login = f'{module} username="node" password="node" user_regulars="open sesame";'
+    properties = {
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": login,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(private),
+    }
+    with LocalKafka(folder / "kafka", secured=LISTENERS, properties=properties) as kafka:
+        yield kafka, public
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> CommonSettings:
+    for name in CommonSettings.model_fields:
+        monkeypatch.delenv(f"REGULARS_{name}".upper(), raising=False)
+    for name, value in {"log": "kafka", **values}.items():
+        monkeypatch.setenv(f"REGULARS_{name}".upper(), value)
+    return CommonSettings()
+
+
+@pytest.mark.parametrize("security", LISTENERS)
+async def test_events_pass(
+    security: str,
+    secured: tuple[LocalKafka, Path],
+    empty_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from libs.common.contracts.topics import COMMERCE
+    from libs.common.log.postgres import append
+
+    cluster, ca = secured
+    values = {
+        "kafka_servers": cluster.servers(security),
+        "kafka_security": security,
+        "kafka_prefix": f"{security.lower()}.",
+    }
+    if security.endswith("SSL"):
+        values["kafka_ca_file"] = str(ca)
+    if security.startswith("SASL"):
+        (tmp_path / "password").write_text("open sesame\n")
+        values |= {"kafka_username": "regulars", "kafka_password_file": str(tmp_path / "password")}
+    kafka = Kafka.from_settings(settings(monkeypatch, **values))
+    async with kafka_log(empty_database_url, kafka) as written:
+        async with written.database.transaction() as tx:
+            await append(tx, COMMERCE, [event("a"), event("b")])
+        assert {record.key for record in await written.drain(COMMERCE)} == {"a", "b"}
+
+
+@pytest.mark.parametrize("missing", ["password", "authority"])
+async def test_without_the_right_secret_nothing_passes(missing: str, secured: tuple[LocalKafka, Path]) -> None:
+    cluster, ca = secured
+    kafka = Kafka(
+        servers=(cluster.servers("SASL_SSL"),),
+        security="SASL_SSL",
+        username="regulars",
+        password="open sesame" if missing != "password" else "open",
+        ca_file=ca if missing != "authority" else None,
+    )
+    with pytest.raises(KafkaAway):
+        await make_topics(kafka)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({}, "kafka_servers"),
+        ({"kafka_servers": "somewhere"}, "kafka_servers"),
+        ({"kafka_security": "SASL_SSL", "kafka_username": "me"}, "kafka_password"),
+        ({"kafka_username": "me"}, "kafka_username"),
+        ({"kafka_ca_file": __file__}, "kafka_ca_file"),
+        ({"kafka_security": "SSL", "kafka_ca_file": "nowhere"}, "kafka_ca_file"),
+        ({"kafka_servers": "k:1,127.0.0.1:1", "kafka_security": "SASL_PLAINTEXT"}, "kafka_sasl_mechanism"),
+        ({"kafka_prefix": "a b"}, "kafka_prefix"),
+        ({"kafka_replication": "0"}, "kafka_replication"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(
+    wrong: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = wrong if named == "kafka_servers" else {"kafka_servers": "127.0.0.1:9092", **wrong}
+    with pytest.raises(ValidationError) as caught:
+        settings(monkeypatch, **given)
+    assert (named,) in {error["loc"] for error in caught.value.errors()}
+    with monkeypatch.context() as here:
+        settings(here, kafka_servers="k:9092,[::1]:9093", kafka_security="SSL")
