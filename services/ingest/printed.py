@@ -155,7 +155,7 @@ def decimal(value: Scalar, name: str) -> Decimal:
 def bounded(value: int, name: str) -> int:
     """An amount in minor units that was multiplied or summed up; `Unreadable` when no column holds it."""
     if abs(value) > LARGEST_AMOUNT:
-        raise Unreadable(f"{name}: amount beyond 10^18 minor units")
+        raise Unreadable(f"{name}: amount beyond 10^15 minor units")
     return value
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPHeloError, SMTPResponseException
 from msgspec import Struct
 
 from services.messaging.mail import Letter
@@ -101,6 +101,10 @@ class _Connection:
     async def _refused(self, error: SMTPResponseException) -> Answer:
         """A plain no, before the mail or after it: 5yz for good, 4yz for now. Anything else is no answer."""
         code, response = error.code, _told(error)
+        if isinstance(error, SMTPHeloError | SMTPAuthenticationError):
+            # The relay's refusal of us, not of this mail.
+            await self._drop()
+            return Answer(delivery="deferred", response=response)
         connected = self._smtp is not None and self._smtp.is_connected
         if connected and self._smtp is not None:
             try:

@@ -39,6 +39,8 @@ class Inbox:
     mails: list[EmailMessage] = field(default_factory=list)
     to: list[str] = field(default_factory=list)
     connections: int = 0
+    at_hello: str | None = None
+    """Answer to EHLO and HELO: the server wants none of us."""
     at_recipient: str | None = None
     """Answer to RCPT, instead of 250."""
     at_data: str | None = None
@@ -61,7 +63,17 @@ class Inbox:
         self.connections += 1
         self.open_connections.append(cast("asyncio.Transport", server.transport))
         session.host_name = hostname
-        return responses
+        return [self.at_hello] if self.at_hello else responses
+
+    async def handle_HELO(  # noqa: N802
+        self,
+        server: SMTP,  # noqa: ARG002
+        session: Session,
+        envelope: Envelope,  # noqa: ARG002
+        hostname: str,
+    ) -> str:
+        session.host_name = hostname
+        return self.at_hello or "250 here"
 
     async def handle_RCPT(  # noqa: N802
         self,

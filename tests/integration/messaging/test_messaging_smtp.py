@@ -137,6 +137,21 @@ async def test_an_idle_connection_that_was_closed(world: World) -> None:
     assert world.inbox.to == ["person0@example.com", "grace@example.com"]
 
 
+async def test_a_relay_that_wants_none_of_us_loses_no_mail(world: World) -> None:
+    """It took mail a minute ago; now it is in maintenance, or our password has changed."""
+    await abandon(world)
+    await world.settle()
+    for transport in world.inbox.open_connections:
+        transport.close()
+    world.inbox.at_hello = "554 no service today"
+    await world.hear(*known("a2", "p2", "grace@example.com", START), checkout("t2", "a2", DUE))
+    await world.until(DUE + timedelta(minutes=45))
+    assert ("cart_abandonment", 1, "planned", "provider_away") in await world.states()
+    world.inbox.at_hello = None
+    await world.later(minutes=5)
+    assert world.inbox.to == ["person0@example.com", "grace@example.com"]
+
+
 @pytest.mark.parametrize(
     ("where", "answer", "state", "reason"),
     [

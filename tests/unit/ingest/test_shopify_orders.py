@@ -96,6 +96,7 @@ def test_old_payloads_without_totals_fall_back_to_their_lines() -> None:
         ({"test": True}, {}),
         ({}, {"x-shopify-test": "true"}),
         ({}, {"shopify-test": "true"}),
+        ({}, {"x-shopify-test": "TRUE"}),
     ],
 )
 def test_test_orders_are_marked_by_payload_or_either_header(changes: dict[str, Any], headers: dict[str, str]) -> None:
@@ -232,6 +233,23 @@ def test_odd_addresses_and_customers_are_no_reason_to_lose_an_order(field: str, 
 def test_what_cannot_be_understood_says_which_field(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unreadable, match=re.escape(reason)):
         order(**changes)
+
+
+def test_an_order_that_says_nothing_is_none() -> None:
+    with pytest.raises(Unreadable, match="without a date, lines and amounts"):
+        outcome("shopify", "orders/create", {"id": 9})
+
+
+def test_sums_are_bounded_like_what_they_are_made_of() -> None:
+    parcels = [{"price": "9000000000000.00"}] * 2000
+    with pytest.raises(Unreadable, match=re.escape("shipping_lines.price: amount beyond 10^15")):
+        order(shipping_lines=parcels)
+
+
+@pytest.mark.parametrize("topic", ["checkouts/create", "customers/create", "carts/create", "products/create"])
+def test_a_test_notification_tells_no_news(topic: str) -> None:
+    found = outcome("shopify", topic, {"id": 1, "token": "t"}, headers={"x-shopify-test": "true"})
+    assert found == Ignored("a test notification")
 
 
 def test_money_as_number_and_with_more_decimals() -> None:
