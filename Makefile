@@ -17,7 +17,7 @@ CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 .PHONY: help setup demo run test check format lock docs bench
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## bootstrap .venv: everything of requirements.lock, and .venv/bin/regulars
 	@sh deploy/setup.sh
@@ -38,9 +38,15 @@ format: setup ## let ruff put the code into its form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+PIN := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --python-version 3.11 --quiet
+
 lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+	$(PIN) --group dev --extra embedded --upgrade --output-file requirements.lock
+	$(MAKE) image-lock
+
+image-lock: setup ## of requirements.lock, the pins that the container image installs (after a merge)
+	$(PIN) --constraint requirements.lock --output-file deploy/requirements.lock
 
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/regulars docs

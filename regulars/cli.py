@@ -78,10 +78,12 @@ def demo(
 def serve(
     service: ServiceName,
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="REGULARS_LISTEN_HOST, 127.0.0.1")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="REGULARS_LISTEN_PORT, 8080")] = None,
 ) -> None:
-    """Runs one service's HTTP role."""
+    """Runs one service's HTTP role. Ends with code 0 on SIGTERM, drained."""
     from regulars.roles import serve_one
 
     serve_one(service.value, host, port)
@@ -89,7 +91,7 @@ def serve(
 
 @app.command()
 def work(service: ServiceName) -> None:
-    """Runs one service's worker role."""
+    """Runs one service's worker role; tells how it is where REGULARS_LISTEN_PORT says. Ends on SIGTERM, drained."""
     from regulars.roles import work_one
 
     work_one(service.value)
