@@ -14,7 +14,7 @@ BIN := .venv/bin
 CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format lock docs bench
+.PHONY: help setup demo run test check format lock image-lock docs bench secrets
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,3 +53,6 @@ docs: setup ## write the generated pages of docs/ anew
 
 bench: setup ## webhooks per second and what the workers do (BENCH_ARGS=)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+secrets: ## write .env and secrets/ for docker compose, once
+	@sh deploy/secrets.sh .

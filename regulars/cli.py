@@ -67,11 +67,16 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same shop, day and message.")] = 1,
     days: Annotated[int, typer.Option(min=1, help="Simulated days.")] = 90,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end.")] = False,
+    at: Annotated[str | None, typer.Option(help="Address of an installation on the clock REGULARS_CLOCK_PATH.")] = None,
+    mail_port: Annotated[int, typer.Option(min=1, max=65535, help="Where that one sends its mail to.")] = 1025,
 ) -> None:
     """Runs everything against a simulated shop and compares with the shop's own truth."""
+    from libs.common.settings import CommonSettings
     from regulars.demo import main as run_demo
+    from regulars.demo.elsewhere import Elsewhere
 
-    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep))
+    elsewhere = Elsewhere.from_settings(CommonSettings(), at, mail_port) if at else None
+    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep, at=elsewhere))
 
 
 @app.command()
