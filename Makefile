@@ -8,13 +8,14 @@ DAYS ?= 90
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+COMPOSE_ARGS ?=
 
 BIN := .venv/bin
 # Caches go where nobody else's checkout is written to.
 CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format lock image-lock docs bench secrets
+.PHONY: help setup demo run test check format lock image-lock docs bench secrets compose-test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,3 +57,6 @@ bench: setup ## webhooks per second and what the workers do (BENCH_ARGS=)
 
 secrets: ## write .env and secrets/ for docker compose, once
 	@sh deploy/secrets.sh .
+
+compose-test: setup ## the image and docker-compose.yml on this machine's Docker: containers killed, nothing lost (COMPOSE_ARGS=)
+	$(BIN)/python -m tests.containers $(COMPOSE_ARGS)

@@ -36,9 +36,8 @@ make() {
   case $2 in
     python) cp "${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}" "$folder/ca.crt" ;;
     kafka) (cd "$folder" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs -DincludeScope=runtime) ;;
-    mailpit) ;;
   esac
-  DOCKER_BUILDKIT=0 docker build --quiet --network host --build-arg DEBIAN="$debian" --build-arg BASE="${base:-}" \
+  DOCKER_BUILDKIT=0 docker build --quiet --network host --build-arg DEBIAN="$debian" \
     --tag "$1" "$folder" >"$work/$2.log" 2>&1 || { cat "$work/$2.log" >&2; exit 1; }
 }
 
