@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,14 +21,12 @@ from time import monotonic
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
 from tests.containers.docker import BUILDING, IMAGE, Skipped, Stack, engine, run
-from tests.faults.kill import START, Report, drain, judge, judge_mails, reached, register
+from tests.faults.kill import SERVICES, START, Report, drain, judge, judge_mails, reached, register
 from tests.faults.traffic import Sender, abandoned, orders
 from tests.waiting import eventually, until
 
 VICTIMS = ("ingest-api", "ingest-worker", "profiles-worker", "metrics-worker", "messaging-worker", "relay", "postgres")
-ROLES = [
-    f"{service}-{role}" for service in ("ingest", "profiles", "metrics", "messaging") for role in ("api", "worker")
-]
+ROLES = [f"{service}-{role}" for service in SERVICES for role in ("api", "worker")]
 WORKERS = 3
 
 
@@ -158,9 +155,7 @@ def main() -> int:
     try:
         with engine(asked.work):
             with timed("base images"):
-                subprocess.run(
-                    ["sh", "deploy/compose-test/base-images.sh", asked.work, "docker-compose.yml"], check=True
-                )
+                run("sh", "deploy/compose-test/base-images.sh", str(asked.work), "docker-compose.yml", seconds=1800)
             with timed("image built"):
                 network = ["--network", "host"]
                 run("docker", "build", *network, "-f", "deploy/Dockerfile", "-t", IMAGE, ".", environment=BUILDING)
@@ -169,7 +164,6 @@ def main() -> int:
             print(f"image: {size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it beside the base", flush=True)
             fine = True
             with tempfile.TemporaryDirectory(prefix="regulars-killing-") as folder:
-                Path(folder).chmod(0o755)
                 killed = killing(Path(folder), webhooks=asked.webhooks, kills=asked.kills, seed=asked.seed)
                 fine &= asyncio.run(killed)
             with tempfile.TemporaryDirectory(prefix="regulars-demo-") as folder:
