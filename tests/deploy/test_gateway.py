@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.settings import CommonSettings
-from services.ingest.main import router as ingest
+from services.ingest.api import router as ingest
 from services.ingest.settings import IngestSettings
-from services.messaging.main import router as messaging
-from services.metrics.main import router as metrics
-from services.profiles.main import router as profiles
+from services.messaging.api import router as messaging
+from services.metrics.api import router as metrics
+from services.profiles.api import router as profiles
 
 ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "deploy/gateway/nginx.conf").read_text(encoding="utf-8")
