@@ -130,8 +130,7 @@ def _owners(stack: Stack) -> list[int] | None:
 
 def demo(folder: Path, days: int) -> bool:
     """The simulated shop in a container of its own; whether everything is equal."""
-    overlay = {"services": {"demo": {"environment": {"TERM": "dumb"}}}}
-    stack = Stack(folder, free_port(), files=["deploy/compose.demo.yml"], overlay=overlay)
+    stack = Stack(folder, free_port(), files=["deploy/compose.demo.yml"], overlay={}, days=days)
     try:
         with timed(f"the demo's shop of {days} days"):
             stack.compose("up", "--detach", "--no-build", *stack.services)

@@ -78,21 +78,22 @@ def compose() -> list[str]:
 class Stack:
     """docker-compose.yml as it stands, with secrets, port and settings of its own."""
 
-    def __init__(self, folder: Path, port: int, *, files: Sequence[str] = (), overlay: Mapping[str, Any]) -> None:
-        """`files` beside docker-compose.yml; `overlay` is merged over all of them."""
+    def __init__(
+        self, folder: Path, port: int, *, files: Sequence[str] = (), overlay: Mapping[str, Any], days: int = 0
+    ) -> None:
+        """`files` beside docker-compose.yml; `overlay` is merged over all of them. `days`: of the demo."""
         run("sh", "deploy/secrets.sh", str(folder))
         self.address = f"http://127.0.0.1:{port}"
         self.key = (folder / "secrets" / "admin_key").read_text()
         secrets = {file.name: {"file": str(file)} for file in (folder / "secrets").iterdir()}
         merged = folder / "overlay.json"
         merged.write_text(json.dumps({**overlay, "secrets": secrets}))
-        on_kafka = works("docker", "run", "--rm", IMAGE, "relay", "--help")
+        self.log = "kafka" if works("docker", "run", "--rm", IMAGE, "relay", "--help") else "postgres"
         environment = folder / "environment"
         environment.write_text(
             f"REGULARS_IMAGE={IMAGE}\nREGULARS_PUBLIC_URL={self.address}\nGATEWAY_PORT={port}\n"
-            f"REGULARS_LOG={'kafka' if on_kafka else 'postgres'}\nCOMPOSE_PROFILES={'kafka' if on_kafka else ''}\n"
+            f"DAYS={days}\nREGULARS_LOG={self.log}\nCOMPOSE_PROFILES={self.log}\n"
         )
-        self.log = "kafka" if on_kafka else "postgres"
         chosen = [word for file in ("docker-compose.yml", *files, str(merged)) for word in ("--file", file)]
         self._compose = [*compose(), "--project-name", PROJECT, "--env-file", str(environment), *chosen]
         described = json.loads(self.compose("config", "--format", "json"))["services"]
