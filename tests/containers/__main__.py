@@ -123,7 +123,8 @@ def _owners(stack: Stack) -> list[int] | None:
         told = client.get("/v1/pipeline/profiles").raise_for_status().json()
     owned: dict[str, int] = {}
     for consumer in told["consumers"]:
-        for partition in consumer["partitions"]:
+        # The relay is a consumer too, elsewhere.
+        for partition in consumer["partitions"] if consumer["consumer"] == "profiles" else ():
             owned[partition["owner"]] = owned.get(partition["owner"], 0) + 1
     return sorted(owned.values()) if len(owned) == WORKERS and None not in owned else None
 
