@@ -10,16 +10,17 @@ NODES ?= 1
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+COMPOSE_ARGS ?=
 
 BIN := .venv/bin
 # Caches go where nobody else's checkout is written to.
 CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run kafka kafka-stop test check format lock docs bench
+.PHONY: help setup demo run kafka kafka-stop test check format lock image-lock docs bench secrets compose-test
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## bootstrap .venv: everything of requirements.lock, and .venv/bin/regulars
 	@sh deploy/setup.sh
@@ -46,12 +47,24 @@ format: setup ## let ruff put the code into its form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+PIN := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --python-version 3.11 --quiet
+
 lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+	$(PIN) --group dev --extra embedded --upgrade --output-file requirements.lock
+	$(MAKE) image-lock
+
+image-lock: setup ## of requirements.lock, the pins that the container image installs (after a merge)
+	$(PIN) --constraint requirements.lock --output-file deploy/requirements.lock
 
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/regulars docs
 
 bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay and Kafka)
 	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka) $(BENCH_ARGS)
+
+secrets: ## write .env and secrets/ for docker compose, once
+	@sh deploy/secrets.sh .
+
+compose-test: setup ## the image and docker-compose.yml on this machine's Docker: containers killed, nothing lost (COMPOSE_ARGS=)
+	$(BIN)/python -m tests.containers $(COMPOSE_ARGS)

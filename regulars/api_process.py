@@ -11,7 +11,7 @@ from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.web import Service, build_app
 from regulars.parts import database, settings_told
-from regulars.serving import Server, server_config
+from regulars.serving import Server, serve_until, server_config
 from regulars.supervisor import Link
 from services.ingest.main import service as ingest
 from services.ingest.settings import IngestSettings
@@ -34,11 +34,7 @@ async def serve(link: Link, listener: socket.socket) -> None:
     clock = clock_from(settings.clock_path)
     app = build_app(all_services(clock), settings=settings, clock=clock)
     server = Server(server_config(app), link.ready)
-    serving = asyncio.create_task(server.serve([listener]))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    await serving
+    await serve_until(stop, server, [listener])
     log.info("drained")
 
 

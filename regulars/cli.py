@@ -78,21 +78,28 @@ def demo(
     days: Annotated[int, typer.Option(min=1, help="Simulated days.")] = 90,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end.")] = False,
     log: Annotated[LogName, typer.Option(help="kafka: on a Kafka of its own, from Maven.")] = LogName.postgres,
+    at: Annotated[str | None, typer.Option(help="Address of an installation on the clock REGULARS_CLOCK_PATH.")] = None,
+    mail_port: Annotated[int, typer.Option(min=1, max=65535, help="Where that one sends its mail to.")] = 1025,
 ) -> None:
     """Runs everything against a simulated shop and compares with the shop's own truth."""
+    from libs.common.settings import CommonSettings
     from regulars.demo import main as run_demo
+    from regulars.demo.elsewhere import Elsewhere
 
-    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep, on_kafka=log is LogName.kafka))
+    elsewhere = Elsewhere.from_settings(CommonSettings(), at, mail_port) if at else None
+    raise typer.Exit(run_demo(seed=seed, days=days, keep=keep, on_kafka=log is LogName.kafka, at=elsewhere))
 
 
 @app.command()
 def serve(
     service: ServiceName,
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="REGULARS_LISTEN_HOST, 127.0.0.1")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="REGULARS_LISTEN_PORT, 8080")] = None,
 ) -> None:
-    """Runs one service's HTTP role."""
+    """Runs one service's HTTP role. Ends with code 0 on SIGTERM, drained."""
     from regulars.roles import serve_one
 
     serve_one(service.value, host, port)
@@ -100,7 +107,7 @@ def serve(
 
 @app.command()
 def work(service: ServiceName) -> None:
-    """Runs one service's worker role."""
+    """Runs one service's worker role; tells how it is where REGULARS_LISTEN_PORT says. Ends on SIGTERM, drained."""
     from regulars.roles import work_one
 
     work_one(service.value)

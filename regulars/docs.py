@@ -1,11 +1,11 @@
-"""The generated pages of `docs/`: contracts, AsyncAPI, settings. They are committed; `--check` says where they lag."""
+"""The generated pages of `docs/`: contracts, AsyncAPI, OpenAPI, settings. Committed; `--check` says where they lag."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from libs.common.settings import settings_table
-from regulars import contracts
+from regulars import contracts, openapi
 from regulars.parts import settings_classes
 
 
@@ -13,6 +13,7 @@ def pages() -> dict[str, str]:
     """Path below `docs/` -> what it should hold."""
     documents = {f"contracts/{topic}.json": schema for topic, schema in contracts.schemas().items()}
     documents["asyncapi.json"] = contracts.asyncapi()
+    documents["openapi.json"] = openapi.document()
     texts = {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in documents.items()}
     texts["settings.md"] = settings_table(settings_classes())
     return texts

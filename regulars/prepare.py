@@ -20,12 +20,19 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def database_at(database_url: str | None, data_dir: Path) -> AsyncIterator[str]:
-    """The given database, or the embedded one: adopted when it runs, else started for as long as needed."""
-    if database_url is not None:
-        yield database_url
+    """The given database, or that of the settings, or the embedded one: adopted, else started for as long as needed."""
+    url = database_url or _named()
+    if url is not None:
+        yield url
     else:
         async with EmbeddedPostgres(data_dir) as url:
             yield url
+
+
+def _named() -> str | None:
+    """The database that a setting or its file names; None when there is only the default."""
+    settings = CommonSettings()
+    return settings.database_url if "database_url" in settings.model_fields_set else None
 
 
 async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:

@@ -2,39 +2,63 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 
-import uvicorn
 import uvloop
 
 from libs.common.clock import clock_from
 from libs.common.settings import CommonSettings
-from libs.common.telemetry import configure_logging
+from libs.common.telemetry import configure_logging, get_logger
+from libs.common.web import build_app
+from libs.common.worker import Worker
+from regulars.garbage import settle
 from regulars.parts import settings_class
 from regulars.prepare import topics_fit
 from regulars.relaying import relays
-from regulars.serving import server_config
+from regulars.serving import Server, serve_until, server_config
+
+API_PORT = 8080
+NEVER_STARTED = 3
+"""Exit code of a server that could not even begin."""
+
+log = get_logger(__name__)
 
 
-def serve_one(service: str, host: str, port: int) -> None:
-    """The service's HTTP role, until SIGTERM."""
+def serve_one(service: str, host: str | None, port: int | None) -> None:
+    """The service's HTTP role, until SIGTERM; then what is under way is answered first."""
     settings = settings_class(service)()
     configure_logging(settings.log_level)
-    app = import_module(f"services.{service}.main").create_app(settings)
-    config = server_config(app)
-    config.host, config.port = host, port
-    uvicorn.Server(config).run()
+
+    async def serving() -> None:
+        app = import_module(f"services.{service}.main").create_app(settings)
+        config = server_config(app, host or settings.listen_host, port or settings.listen_port or API_PORT)
+        server = Server(config, lambda: log.info("serving", service=service, port=config.port))
+        await serve_until(stopped(), server)
+        if not server.started:
+            raise SystemExit(NEVER_STARTED)
+        log.info("drained")
+
+    uvloop.run(serving())
 
 
 def work_one(service: str) -> None:
-    """The service's worker role, until SIGTERM."""
+    """The service's worker role, until SIGTERM; then the batches under way are finished first."""
     settings = settings_class(service)()
     configure_logging(settings.log_level)
 
     async def working() -> None:
         await topics_fit(settings)
-        await import_module(f"services.{service}.work").run(settings, _stopped())
+        workers: list[Worker] = []
+
+        def begun(worker: Worker) -> None:
+            workers.append(worker)
+            settle()
+
+        async with answering(settings, workers):
+            await import_module(f"services.{service}.work").run(settings, stopped(), begun)
+        log.info("drained")
 
     uvloop.run(working())
 
@@ -48,14 +72,48 @@ def relay(services: Sequence[str]) -> None:
 
     async def relaying() -> None:
         await topics_fit(settings)
-        stop = _stopped()
-        async with relays(settings, clock_from(settings.clock_path), services) as workers:
+        stop = stopped()
+        async with relays(settings, clock_from(settings.clock_path), services) as workers, answering(settings, workers):
             await asyncio.gather(*(worker.run(stop) for worker in workers))
+        log.info("drained")
 
     uvloop.run(relaying())
 
 
-def _stopped() -> asyncio.Event:
+@asynccontextmanager
+async def answering(settings: CommonSettings, workers: Sequence[Worker]) -> AsyncIterator[None]:
+    """Meanwhile `/livez`, `/readyz` and `/metrics` of a process that works, if the settings name a port for it.
+
+    `workers` may still be empty: not ready.
+    """
+    if settings.listen_port is None:
+        yield
+        return
+
+    async def check() -> Sequence[str]:
+        return problems(workers)
+
+    app = build_app([], settings=settings, clock=clock_from(settings.clock_path), checks=[check])
+    stop = asyncio.Event()
+    server = Server(server_config(app, settings.listen_host, settings.listen_port), lambda: None)
+    serving = asyncio.create_task(serve_until(stop, server))
+    try:
+        yield
+    finally:
+        stop.set()
+        await serving
+
+
+def problems(workers: Sequence[Worker]) -> list[str]:
+    """Why a process with these workers is not ready."""
+    if not workers:
+        return ["the worker is starting"]
+    if not all(worker.joined.is_set() for worker in workers):
+        return ["a worker has not yet asked for its partitions"]
+    return [problem for worker in workers for problem in worker.problems()]
+
+
+def stopped() -> asyncio.Event:
     """Set by SIGTERM and SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

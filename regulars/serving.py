@@ -177,10 +177,25 @@ class Server(uvicorn.Server):
             self._tell()
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
-    """How every HTTP role serves: logs are the app's own, and an answer under way is finished."""
+async def serve_until(stop: asyncio.Event, server: Server, sockets: list[socket.socket] | None = None) -> None:
+    """Serves until `stop` is set, or until the server gives up by itself; what is under way is answered first."""
+    serving = asyncio.create_task(server.serve(sockets))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    server.should_exit = True
+    await serving
+
+
+def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
+    """How every HTTP role serves: logs are the app's own, and an answer under way is finished.
+
+    `host` and `port` are for a server that is not given its sockets.
+    """
     return uvicorn.Config(
         app,
+        host=host,
+        port=port,
         loop="uvloop",
         http=Impatient,
         lifespan="on",

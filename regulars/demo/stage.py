@@ -9,6 +9,7 @@ from email.message import Message
 from typing import Any
 from urllib.parse import urlsplit
 
+from regulars.demo.elsewhere import Elsewhere
 from regulars.demo.engine import Engine
 from regulars.demo.http import Answer, Client, Unexpected
 from regulars.shop.delivery import EVENTS, Delivery, request
@@ -35,7 +36,7 @@ class Stage:
     """Both stores, connected."""
 
     client: Client
-    engine: Engine
+    engine: Engine | Elsewhere
     stores: dict[StoreName, StoreSpec]
     keys: dict[StoreName, str] = field(default_factory=dict)
     """Store -> its key in the API."""

@@ -1,6 +1,7 @@
 """Ingest's worker role: the normaliser, and the upkeep of the log."""
 
 import asyncio
+from collections.abc import Callable
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, JOURNAL
@@ -20,12 +21,14 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     return Worker(database, log, clock, consumers=[normalise], periodics=[log_upkeep(database, JOURNAL, COMMERCE)])
 
 
-async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
-    """Works until `stop` is set."""
+async def run(settings: IngestSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:
+    """Works until `stop` is set. `begun` gets to know the worker, to tell others how it is."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
     log = PostgresLog(database)
     try:
-        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+        working = worker(settings, database, clock_from(settings.clock_path), log)
+        begun(working)
+        await working.run(stop)
     finally:
         await log.close()
         await database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import CUSTOMERS, MESSAGES
@@ -78,12 +79,14 @@ def lease(settings: MessagingSettings) -> float:
     return 60 + turns * COMMANDS * settings.smtp_timeout
 
 
-async def run(settings: MessagingSettings, stop: asyncio.Event) -> None:
-    """Works until `stop` is set."""
+async def run(settings: MessagingSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:
+    """Works until `stop` is set. `begun` gets to know the worker, to tell others how it is."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
     log = shared_log(settings, database, CONSUMER)
     try:
-        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+        working = worker(settings, database, clock_from(settings.clock_path), log)
+        begun(working)
+        await working.run(stop)
     finally:
         await log.close()
         await database.close()

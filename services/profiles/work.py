@@ -1,6 +1,7 @@
 """Profiles' worker role."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from libs.common.clock import Clock, clock_from
@@ -38,12 +39,14 @@ def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Lo
     return Worker(database, log, clock, consumers=[consumer], periodics=[log_upkeep(database, CUSTOMERS)])
 
 
-async def run(settings: ProfilesSettings, stop: asyncio.Event) -> None:
-    """Works until `stop` is set."""
+async def run(settings: ProfilesSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:
+    """Works until `stop` is set. `begun` gets to know the worker, to tell others how it is."""
     database = Database(settings.database_url, schema=SCHEMA, pool_size=settings.pool_size)
     log = shared_log(settings, database, CONSUMER)
     try:
-        await worker(settings, database, clock_from(settings.clock_path), log).run(stop)
+        working = worker(settings, database, clock_from(settings.clock_path), log)
+        begun(working)
+        await working.run(stop)
     finally:
         await log.close()
         await database.close()

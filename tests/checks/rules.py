@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,9 +113,29 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def addresses_in_the_lock() -> Iterator[str]:
     """The lock pins versions and hashes; where they are downloaded from is each machine's affair."""
-    for number, line in enumerate((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines(), 1):
-        if "://" in line or line.lstrip().startswith(("--index", "--extra", "--find", "-i ", "-f ")):
-            yield f"requirements.lock:{number}: {line.strip()}"
+    for lock in ("requirements.lock", "deploy/requirements.lock"):
+        for number, line in enumerate((ROOT / lock).read_text(encoding="utf-8").splitlines(), 1):
+            if "://" in line or line.lstrip().startswith(("--index", "--extra", "--find", "-i ", "-f ")):
+                yield f"{lock}:{number}: {line.strip()}"
+
+
+def image_beside_the_lock() -> Iterator[str]:
+    """The image is built of what is tested: its pins are those of requirements.lock and hold what the product needs."""
+    pinned, shipped = (_pins(ROOT / lock) for lock in ("requirements.lock", "deploy/requirements.lock"))
+    for name, pin in shipped.items():
+        if pinned.get(name) != pin:
+            yield f"deploy/requirements.lock: {name} is pinned otherwise in requirements.lock: make image-lock"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for dependency in project["dependencies"]:
+        name = re.split(r"[^A-Za-z0-9._-]", dependency, maxsplit=1)[0].lower()
+        if name not in shipped:
+            yield f"deploy/requirements.lock: {name} is missing: make image-lock"
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    """Name -> version, condition and hashes."""
+    blocks = re.split(r"\n(?=[a-z0-9])", lock.read_text(encoding="utf-8").strip())
+    return {block.partition("==")[0]: block for block in blocks}
 
 
 RULES = (
@@ -125,6 +146,7 @@ RULES = (
     second_loops,
     machine_paths,
     addresses_in_the_lock,
+    image_beside_the_lock,
 )
 
 

@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import httpx
 
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
@@ -30,6 +32,13 @@ VICTIMS: dict[Victim, int] = {"api": 4, "worker": 6, "postgres": 4, "supervisor"
 """Whom to kill, and how often in proportion."""
 DRAIN_SECONDS = 300.0
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
+
+
+class Reachable(Protocol):
+    """An installation whose API can be asked: in processes, or in containers."""
+
+    def client(self) -> httpx.Client:
+        """With a key to everything."""
 
 
 @dataclass(slots=True)
@@ -87,7 +96,7 @@ async def kill_run(folder: Path, *, kills: int, webhooks: int, seed: int) -> Rep
         run = Running(folder / "data", environment=environment)
         await asyncio.to_thread(run.start)
         try:
-            key = await asyncio.to_thread(_register, run)
+            key = await asyncio.to_thread(register, run)
             sender = Sender(lambda: f"{run.address}/webhooks/shopify/{key}")
             deliveries = [*bought, *left]
             dice.shuffle(deliveries)
@@ -102,8 +111,8 @@ async def kill_run(folder: Path, *, kills: int, webhooks: int, seed: int) -> Rep
                 await eventually(partial(reached, mailbox.letters, mark), 600)
                 await asyncio.to_thread(_kill, run, _victim(dice), report)
             await asyncio.to_thread(drain, run, but=("being sent",))
-            await asyncio.to_thread(_judge, run, key, sender, report)
-            await asyncio.to_thread(_judge_mails, run, mailbox, report)
+            await asyncio.to_thread(judge, run, key, sender, report)
+            await asyncio.to_thread(judge_mails, run, mailbox, report)
             if code := await asyncio.to_thread(run.stop):
                 report.wrong.append(f"ended with code {code}")
         except BaseException:
@@ -112,7 +121,8 @@ async def kill_run(folder: Path, *, kills: int, webhooks: int, seed: int) -> Rep
     return report
 
 
-def _register(run: Running) -> str:
+def register(run: Reachable) -> str:
+    """Registers the store that signs; its key."""
     with run.client() as client:
         key: str = client.post("/v1/stores", json=store()).raise_for_status().json()["store_key"]
         return key
@@ -139,7 +149,7 @@ def _kill(run: Running, victim: Victim, report: Report) -> None:
         run.signal(victim, signal.SIGKILL)
 
 
-def drain(run: Running, but: Sequence[str] = (), limit: float = DRAIN_SECONDS) -> None:
+def drain(run: Reachable, but: Sequence[str] = (), limit: float = DRAIN_SECONDS) -> None:
     """Waits until every service says that it is through. `but`: endings of what may be pending all the same."""
 
     def drained() -> bool:
@@ -163,7 +173,7 @@ def _through(standing: dict[str, Any], but: Sequence[str]) -> bool:
     return level and all(any(words.endswith(ending) for ending in but) for words in standing["pending"])
 
 
-def pages(run: Running, path: str, **parameters: str) -> list[dict[str, Any]]:
+def pages(run: Reachable, path: str, **parameters: str) -> list[dict[str, Any]]:
     """Every entry of a list."""
     found: list[dict[str, Any]] = []
     with run.client() as client:
@@ -176,7 +186,8 @@ def pages(run: Running, path: str, **parameters: str) -> list[dict[str, Any]]:
             cursor = {"cursor": page["next"]}
 
 
-def _judge(run: Running, key: str, sender: Sender, report: Report) -> None:
+def judge(run: Reachable, key: str, sender: Sender, report: Report) -> None:
+    """What was acknowledged against what is there."""
     report.acknowledged, report.unavailable, report.broken = len(sender.acknowledged), sender.unavailable, sender.broken
     report.wrong += sender.other
     ledger = pages(run, "/v1/orders", store=key)
@@ -211,7 +222,8 @@ def _judge(run: Running, key: str, sender: Sender, report: Report) -> None:
         report.wrong.append(f"deliveries: {counts}, though {len(sender.acknowledged)} were acknowledged")
 
 
-def _judge_mails(run: Running, mailbox: Mailbox, report: Report) -> None:
+def judge_mails(run: Reachable, mailbox: Mailbox, report: Report) -> None:
+    """What should have been sent against what came."""
     received = Counter(letter.recipient for letter in mailbox.letters)
     report.mails = received.total()
     report.doubled += [f"{times} mails to one recipient" for times in received.values() if times > 1]
