@@ -57,6 +57,10 @@ class Log(Protocol):
         """For each partition the offset that the next record will get."""
         ...
 
+    async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
+        """Seconds of wall time since the record at each position was appended; without those that hold none."""
+        ...
+
     async def close(self) -> None:
         """Lets go of connections."""
         ...

@@ -143,9 +143,27 @@ class PostgresLog:
             )
         return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
+        """See `Log.ages`; by the clock of the database that dated them."""
+        ages: dict[Position, float] = {}
+        async with self._database.autocommit() as pg:
+            for topic in sorted({topic for topic, _ in positions}):
+                mine = [(partition, offset) for (name, partition), offset in positions.items() if name == topic]
+                rows = await pg.fetch(_ages_sql(topic), [p for p, _ in mine], [o for _, o in mine])
+                ages |= {(topic, row["partition"]): row["age"] for row in rows}
+        return ages
+
     async def close(self) -> None:
         """Stops listening."""
         await self._bell.close()
+
+
+def _ages_sql(topic: str) -> str:
+    return f"""
+        SELECT p.partition, extract(epoch FROM clock_timestamp() - l.appended_at)::float8 AS age
+        FROM unnest($1::int[], $2::bigint[]) AS p(partition, "offset")
+        JOIN {TOPICS[topic].producer}.log_{topic} l USING (partition, "offset")
+        """
 
 
 def _read_sql(topic: str) -> str:
