@@ -146,24 +146,27 @@ def create_key(
 @config.command("check")
 def check_config() -> None:
     """Says what is wrong with the settings of this environment, by name."""
-    from pydantic import ValidationError
+    from regulars.wrong_settings import wrong_settings
 
-    from libs.common.settings import PREFIX
-    from regulars.parts import settings_classes
-
-    wrong: dict[str, str] = {}
-    for settings in settings_classes():
-        try:
-            settings()
-        except ValidationError as error:
-            for problem in error.errors(include_input=False, include_url=False):
-                name = "_".join(str(part) for part in problem["loc"]).upper()
-                wrong[f"{PREFIX}{name}"] = problem["msg"]
+    wrong = wrong_settings()
     for setting, reason in wrong.items():
         print(f"{setting}: {reason}")
     if wrong:
         raise typer.Exit(1)
     print("settings are in order")
+
+
+@app.command()
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Looks at everything, changes nothing, and says what to do next. Ends with code 1 when something has failed."""
+    from regulars.doctor.report import report
+
+    raise typer.Exit(report(database_url, data_dir.absolute(), as_json=as_json))
 
 
 @app.command()
