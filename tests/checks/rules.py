@@ -105,7 +105,9 @@ def machine_paths() -> Iterator[str]:
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.is_file():
-            yield path
+            # In a worktree `.git` is a file, which says where the repository lies.
+            if path.name != ".git":
+                yield path
         elif not path.name.startswith(".") and path.name not in NOT_OURS:
             yield from _files(path)
 
