@@ -31,7 +31,7 @@ run: setup ## everything on embedded PostgreSQL (PORT= DATA_DIR=)
 test: setup ## all tests, with PostgreSQL of their own (TESTS= PYTEST_ARGS=)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
-check: setup ## format, lint, types, import contracts, size gate, generated docs
+check: setup ## format, lint, types, import contracts, size gate, generated docs, alerts, Helm chart
 	@sh tests/checks/run.sh $(CACHE)
 
 format: setup ## let ruff put the code into its form
@@ -41,6 +41,8 @@ format: setup ## let ruff put the code into its form
 lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile --group chart --constraint requirements.lock --universal --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --python-version 3.11 --upgrade --quiet --output-file requirements-chart.lock
 
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/regulars docs

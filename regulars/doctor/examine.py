@@ -33,6 +33,8 @@ async def examine(url: str | None, data_dir: Path, checks: tuple[Check, ...] = C
     """Every check's findings. `url`: None for the embedded database, which is looked for and not started."""
     settings = None if wrong_settings() else CommonSettings()
     found: list[Finding] = []
+    if url is None and settings is not None and os.environ.get("REGULARS_DATABASE_URL_FILE"):
+        url = settings.database_url
     at = url or _embedded(data_dir)
     reachable = None
     if at is None:

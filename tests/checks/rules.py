@@ -104,19 +104,19 @@ def machine_paths() -> Iterator[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.is_file():
-            # In a worktree `.git` is a file, which says where the repository lies.
-            if path.name != ".git":
-                yield path
+        # In a worktree `.git` is a file, and names the checkout that it belongs to.
+        if path.is_file() and path.name != ".git":
+            yield path
         elif not path.name.startswith(".") and path.name not in NOT_OURS:
             yield from _files(path)
 
 
 def addresses_in_the_lock() -> Iterator[str]:
     """The lock pins versions and hashes; where they are downloaded from is each machine's affair."""
-    for number, line in enumerate((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines(), 1):
-        if "://" in line or line.lstrip().startswith(("--index", "--extra", "--find", "-i ", "-f ")):
-            yield f"requirements.lock:{number}: {line.strip()}"
+    for lock in ("requirements.lock", "requirements-chart.lock"):
+        for number, line in enumerate((ROOT / lock).read_text(encoding="utf-8").splitlines(), 1):
+            if "://" in line or line.lstrip().startswith(("--index", "--extra", "--find", "-i ", "-f ")):
+                yield f"{lock}:{number}: {line.strip()}"
 
 
 RULES = (
