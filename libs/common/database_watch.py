@@ -40,7 +40,7 @@ _LOOK = """
     SELECT pg_database_size(current_database()) AS size,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
            current_setting('max_connections')::int AS connections_max,
-           coalesce((SELECT extract(epoch FROM now() - min(xact_start)) FROM pg_stat_activity
+           coalesce((SELECT extract(epoch FROM clock_timestamp() - min(xact_start)) FROM pg_stat_activity
                      WHERE datname = current_database() AND backend_type = 'client backend'
                        AND pid <> pg_backend_pid()), 0)::float8 AS oldest,
            (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead

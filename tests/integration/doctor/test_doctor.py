@@ -18,6 +18,7 @@ from libs.common.settings import CommonSettings
 from libs.common.worker import Worker
 from regulars.doctor import Finding, examine
 from regulars.doctor.report import report
+from regulars.standing import leases, positions
 from services.ingest.settings import IngestSettings
 from services.ingest.work import worker as ingest
 from services.messaging.settings import MessagingSettings
@@ -116,6 +117,18 @@ async def test_a_halted_consumer_and_its_reason(database_url: str, data_dir: Pat
         )
         findings = await examine(database_url, data_dir)
     assert "profiles is halted: commerce[3] goes on at 7, not at 5: records are missing" in of(findings, "workers")
+
+
+async def test_whose_each_partition_is(database_url: str, data_dir: Path) -> None:
+    async with all_working(database_url, data_dir):
+        held = await leases(database_url, ["profiles"])
+        read = await positions(database_url, ["profiles", "metrics"])
+    (line,) = held
+    assert " running: commerce[0] commerce[1]" in line
+    assert len(read) == 32
+    assert read[0].startswith("profiles commerce[0] 0 2")
+    (line,) = await leases(database_url, ["messaging"])
+    assert line.startswith("messaging nobody: customers[0] ")
 
 
 async def test_an_old_revision_a_new_one_and_none(database_url: str, data_dir: Path) -> None:
