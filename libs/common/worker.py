@@ -25,7 +25,8 @@ from libs.common.ids import new_id
 from libs.common.log import postgres
 from libs.common.log.base import Log, Position, Record
 from libs.common.telemetry import get_logger
-from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES, Places, measure
+from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES
+from libs.common.worker_progress import Places, measure
 
 __all__ = ["Batch", "Consumer", "Limits", "Periodic", "Reject", "Worker"]
 
@@ -127,10 +128,8 @@ class Worker:
         """Works until `stop` is set; then finishes the batches under way and gives the partitions back."""
         self._stop = stop
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(self._heartbeats()),
-                group.create_task(measure(self._log, self._places, self.limits.patience)),
-            ]
+            measuring = measure(self._log, self._places, self.limits.patience)
+            beside = [group.create_task(each) for each in (self._heartbeats(), measuring)]
             group.create_task(self._end_waiting())
             working = [group.create_task(self._consume(c)) for c in self._consuming]
             working += [group.create_task(self._repeat(p)) for p in self._periodics]
