@@ -40,7 +40,7 @@ kafka-stop: setup ## stops it
 test: setup ## all tests, with PostgreSQL of their own (TESTS= PYTEST_ARGS=)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
-check: setup ## format, lint, types, import contracts, size gate, generated docs
+check: setup ## format, lint, types, import contracts, size gate, generated docs, alerts, Helm chart
 	@sh tests/checks/run.sh $(CACHE)
 
 format: setup ## let ruff put the code into its form
@@ -52,6 +52,8 @@ PIN := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-e
 
 lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
 	$(PIN) --group dev --extra embedded --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile --group chart --constraint requirements.lock --universal --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --python-version 3.11 --upgrade --quiet --output-file requirements-chart.lock
 	$(MAKE) image-lock
 
 image-lock: setup ## of requirements.lock, the pins that the container image installs (after a merge)
@@ -67,4 +69,4 @@ secrets: ## write .env and secrets/ for docker compose, once
 	@sh deploy/secrets.sh .
 
 compose-test: setup ## the image and docker-compose.yml on this machine's Docker: containers killed, nothing lost (COMPOSE_ARGS=)
-	$(BIN)/python -m tests.containers $(COMPOSE_ARGS)
+	$(BIN)/python -m tests.e2e.containers $(COMPOSE_ARGS)

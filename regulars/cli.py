@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +21,10 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="Settings.", no_args_is_help=True)
+positions = typer.Typer(help="How far each consumer has read.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
+app.add_typer(positions, name="positions")
 app.add_typer(dead_letters, name="dead-letters")
 
 
@@ -48,6 +51,9 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option(envvar="REGULARS_DATABASE_URL", help="A PostgreSQL of your own instead.", show_default="embedded"),
 ]
+
+
+OnlyServices = Annotated[list[ServiceName] | None, typer.Option("--service", help="Only this one; may be given again.")]
 
 
 @app.command()
@@ -176,22 +182,67 @@ def create_key(
 @config.command("check")
 def check_config() -> None:
     """Says what is wrong with the settings of this environment, by name."""
-    from pydantic import ValidationError
+    from regulars.wrong_settings import wrong_settings
 
-    from libs.common.settings import faults_of
-    from regulars.parts import settings_classes
-
-    wrong: dict[str, str] = {}
-    for settings in settings_classes():
-        try:
-            settings()
-        except ValidationError as error:
-            wrong |= faults_of(error)
+    wrong = wrong_settings()
     for setting, reason in wrong.items():
         print(f"{setting}: {reason}")
     if wrong:
         raise typer.Exit(1)
     print("settings are in order")
+
+
+@app.command()
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Looks at everything, changes nothing, and says what to do next. Ends with code 1 when something has failed."""
+    from regulars.doctor.report import report
+
+    raise typer.Exit(report(database_url, data_dir.absolute(), as_json=as_json))
+
+
+@positions.command("show")
+def show_positions(
+    *, service: OnlyServices = None, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var")
+) -> None:
+    """One line a partition: consumer, topic[partition], offset of the next record, when it last moved."""
+    from regulars.standing import positions as standing
+
+    _tell(standing, service, database_url, data_dir)
+
+
+@app.command()
+def leases(*, service: OnlyServices = None, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var")) -> None:
+    """Whose each partition is: a line a worker with its state, then the partitions that nobody holds."""
+    from regulars.standing import leases as standing
+
+    _tell(standing, service, database_url, data_dir)
+
+
+def _tell(
+    standing: Callable[[str, Sequence[str]], Coroutine[Any, Any, list[str]]],
+    services: list[ServiceName] | None,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    from asyncpg import PostgresError
+
+    from libs.common.embedded_postgres import EmbeddedPostgres
+
+    at = url or EmbeddedPostgres(data_dir).running()
+    if at is None:
+        print(f"no embedded PostgreSQL runs in {data_dir}; name yours: --database-url", file=sys.stderr)
+        raise typer.Exit(1)
+    try:
+        lines = asyncio.run(standing(at, [name.value for name in services or ServiceName]))
+    except (OSError, PostgresError) as error:
+        print(f"the database does not tell ({type(error).__name__}): see regulars doctor", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print("\n".join(lines))
 
 
 @app.command()

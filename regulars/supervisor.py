@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from libs.common.telemetry import get_logger
+from libs.common.telemetry import forget_process, get_logger
 
 END = b"\n"
 READY = b"ready\n"
@@ -94,7 +94,10 @@ class Child:
                 if not ended.done():
                     await self._drain(process, ended)
                 talking.cancel()
-            return await ended
+            code = await ended
+            # Or a consumer that halted in it would be shown as halted for ever.
+            forget_process(process.pid)
+            return code
 
     async def _talk(self, ours: socket.socket) -> None:
         environment = await asyncio.shield(self._environment)

@@ -102,6 +102,10 @@ class Keyring:
         """Whether the newest key sealed it: what a rotation has to seal again."""
         return sealed[1 : 1 + _ID_BYTES] == self._current
 
+    def knows(self, sealed: bytes) -> bool:
+        """Whether one of these keys sealed it."""
+        return sealed[1 : 1 + _ID_BYTES] in self._wrapping
+
     def sign_token(self, payload: Mapping[str, Any], *, purpose: str, expires: datetime) -> str:
         """A URL-safe token (JWT, HS256) that carries `payload` readably and cannot be altered or used elsewhere."""
         header = {"alg": "HS256", "kid": self._current.hex()}

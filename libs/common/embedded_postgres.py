@@ -129,6 +129,13 @@ class EmbeddedPostgres:
                 self._owner.close()
                 self._owner = None
 
+    def running(self) -> str | None:
+        """The address of the server that runs here, for who only looks: starts nothing. None when none is ready."""
+        server = Postmaster.read(self._cluster)
+        if server is None or not server.ready or not server.runs():
+            return None
+        return f"{self._address(server)}/{DATABASE}"
+
     async def watch(self) -> None:
         """Starts the server again, at the same port, whenever it ends without `stop`. Runs until cancelled."""
         while True:
@@ -250,8 +257,7 @@ class EmbeddedPostgres:
         raise RuntimeError(f"the database server did not start; {self._log_file} ends with: {_tail(self._log_file)}")
 
     async def _database_url(self, server: Postmaster) -> str:
-        password = self._password_file.read_text(encoding="ascii")
-        address = f"postgresql://{USER}:{password}@127.0.0.1:{server.port}"
+        address = self._address(server)
         connection = await asyncpg.connect(f"{address}/postgres")
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
@@ -259,6 +265,10 @@ class EmbeddedPostgres:
         finally:
             await connection.close()
         return f"{address}/{DATABASE}"
+
+    def _address(self, server: Postmaster) -> str:
+        password = self._password_file.read_text(encoding="ascii")
+        return f"postgresql://{USER}:{password}@127.0.0.1:{server.port}"
 
 
 class _Identity:

@@ -14,10 +14,20 @@ _QUOTED = re.compile(r'"([^"]+)"')
 @lru_cache
 def heads(script_location: str) -> tuple[str, ...]:
     """The newest revisions of a tree: those that no other one comes after."""
+    made, followed = _read(script_location)
+    return tuple(sorted(made - followed))
+
+
+def known(script_location: str) -> frozenset[str]:
+    """All revisions of a tree: one that is not among them is of a newer Regulars, or of another."""
+    return frozenset(_read(script_location)[0])
+
+
+def _read(script_location: str) -> tuple[set[str], set[str]]:
     made: set[str] = set()
     followed: set[str] = set()
     for path in Path(script_location, "versions").glob("*.py"):
         source = path.read_text(encoding="utf-8")
         made.update(_REVISION.findall(source))
         followed.update(_QUOTED.findall("".join(_DOWN_REVISION.findall(source))))
-    return tuple(sorted(made - followed))
+    return made, followed

@@ -17,7 +17,7 @@ from typing import Any, cast
 import structlog
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -141,6 +141,12 @@ def trace_id(traceparent: str) -> str:
 def gauge(name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
     """A gauge that several processes may share: the process that set it last, and lives, tells its value."""
     return Gauge(name, documentation, labels, multiprocess_mode="livemostrecent")
+
+
+def forget_process(pid: int) -> None:
+    """For who keeps processes, when one has ended: its gauges are shown no more, its counts stay."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def metrics_text() -> bytes:

@@ -25,7 +25,8 @@ from libs.common.ids import new_id
 from libs.common.log import postgres
 from libs.common.log.base import Halted, Log, Position, Record
 from libs.common.telemetry import get_logger
-from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, LAG, RECORDS, RETRIES
+from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES
+from libs.common.worker_progress import Places, measure
 
 __all__ = ["Batch", "Consumer", "Limits", "Periodic", "Reject", "Worker"]
 
@@ -80,6 +81,7 @@ class _Consuming:
     burst: Burst
     owned: dict[Position, int] = field(default_factory=dict)
     surplus: list[Position] = field(default_factory=list)
+    shown: set[Position] = field(default_factory=set)
     state: str = "running"
     reason: str | None = None
 
@@ -122,12 +124,14 @@ class Worker:
         """Works until `stop` is set; then finishes the batches under way and gives the partitions back."""
         self._stop = stop
         async with asyncio.TaskGroup() as group:
-            beat = group.create_task(self._heartbeats())
+            measuring = measure(self._log, self._places, self.limits.patience)
+            beside = [group.create_task(each) for each in (self._heartbeats(), measuring)]
             group.create_task(self._end_waiting())
             working = [group.create_task(self._consume(c)) for c in self._consuming]
             working += [group.create_task(self._repeat(p)) for p in self._periodics]
             await asyncio.gather(*working)
-            beat.cancel()
+            for task in beside:
+                task.cancel()
         await self._leave()
 
     async def _heartbeats(self) -> None:
@@ -204,7 +208,6 @@ class Worker:
                 if monotonic() - looked >= self.limits.patience:
                     looked = monotonic()
                     await self._replay(c)
-                    await self._measure(c)
                 failures = 0
                 if c.state == "retrying":
                     c.state, c.reason = "running", None
@@ -327,12 +330,8 @@ class Worker:
         HALTED.labels(c.consumer.name).set(1)
         log.error("consumer halted", consumer=c.consumer.name, worker=self.name, reason=reason)
 
-    async def _measure(self, c: _Consuming) -> None:
-        for topic in c.consumer.topics:
-            ends = await self._log.end_offsets(topic.name)
-            for (name, partition), offset in c.owned.items():
-                if name == topic.name:
-                    LAG.labels(c.consumer.name, name, str(partition)).set(ends.get(partition, offset) - offset)
+    def _places(self) -> list[Places]:
+        return [(c.consumer.name, c.consumer.topics, dict(c.owned), c.shown) for c in self._consuming]
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """What the consumer loop tells Prometheus. Labels are bounded: consumers, topics and partitions."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from libs.common.telemetry import gauge
 
@@ -22,7 +22,19 @@ FENCED = Counter(
 )
 DEAD = Counter("regulars_consumer_dead_letters_total", "Records that became dead letters", ["consumer"])
 RETRIES = Counter("regulars_consumer_retries_total", "Pauses because of a transient fault", ["consumer"])
-HALTED = gauge("regulars_consumer_halted", "1 when the consumer stopped itself and needs somebody", ["consumer"])
+# Of several processes the worst one speaks: that another worker is well does not help who waits for this one.
+HALTED = Gauge(
+    "regulars_consumer_halted",
+    "1 when the consumer stopped itself and needs somebody",
+    ["consumer"],
+    multiprocess_mode="livemax",
+)
+OLDEST = Gauge(
+    "regulars_consumer_oldest_unprocessed_seconds",
+    "Age of the oldest record that waits for the consumer; 0 when none does",
+    ["consumer", "topic"],
+    multiprocess_mode="livemax",
+)
 LAG = gauge("regulars_consumer_lag_records", "Records not yet processed", ["consumer", "topic", "partition"])
 REPEATS = Counter(
     "regulars_log_repeats_total", "Records that the relay sent to Kafka again, and that were dropped", ["topic"]

@@ -15,7 +15,13 @@ REFUSED = Metric("regulars_ingest_refused_total", "Webhooks that were refused.",
 DUPLICATES = Metric("regulars_ingest_duplicates_total", "Webhooks that had come before.")
 
 DUPLICATE = "duplicate"
+REASONS = ("bad_signature", "gone", "journal", "overloaded", "slow", "too_large", "unknown_store")
+"""Why requests are refused. `journal` and `overloaded` are our fault (503), the others are the sender's."""
 FLUSH_SECONDS = 1.0
+
+for _reason in REASONS:
+    # Shown as 0 from the start: an alert cannot see the first increment of a series that was not there.
+    REFUSED.labels(_reason)
 
 log = get_logger(__name__)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, JOURNAL
+from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.postgres import PostgresLog
@@ -18,7 +19,8 @@ from services.ingest.settings import SCHEMA, IngestSettings
 def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
     """What turns deliveries into observations."""
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
-    return Worker(database, log, clock, consumers=[normalise], periodics=[log_upkeep(database, JOURNAL, COMMERCE)])
+    periodics = [log_upkeep(database, JOURNAL, COMMERCE), database_watch(database)]
+    return Worker(database, log, clock, consumers=[normalise], periodics=periodics)
 
 
 async def run(settings: IngestSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:

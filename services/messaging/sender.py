@@ -28,6 +28,7 @@ from services.messaging.store import timers as timer_store
 from services.messaging.store.looks import Subject
 
 OUTCOMES = Counter("regulars_messaging_messages_total", "Messages by what became of them.", ["flow", "state", "reason"])
+LAPSED = Counter("regulars_messaging_lapsed_total", "Messages whose sender died before it could tell.")
 TEMPLATE_ERRORS = Counter("regulars_messaging_template_errors_total", "Texts that could not be rendered.", ["flow"])
 
 PURPOSE = "unsubscribe"
@@ -97,6 +98,7 @@ class Sender:
         """Asks the gate about a batch and commits the answers. Returns how many it asked, and what is to leave."""
         async with self._database.transaction() as tx:
             if lapsed := await ledger_store.lapse(tx, now):
+                LAPSED.inc(lapsed)
                 log.error("messages without an answer", messages=lapsed)
             messages = await ledger_store.claim(tx, now, limit)
             if not messages:

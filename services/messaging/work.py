@@ -7,11 +7,13 @@ from collections.abc import Callable
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import CUSTOMERS, MESSAGES
 from libs.common.crypto import Keyring
+from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
+from services.messaging.backlog import BACKLOG_SECONDS, Backlog
 from services.messaging.handlers import on_customers
 from services.messaging.mail import Identity
 from services.messaging.sender import Sender
@@ -44,7 +46,9 @@ def worker(settings: MessagingSettings, database: Database, clock: Clock, log: L
         periodics=[
             Periodic("timers", settings.timers_seconds, timers.run),
             Periodic("sender", settings.timers_seconds, sender.run, planned),
+            Periodic("backlog", BACKLOG_SECONDS, Backlog(database).run),
             log_upkeep(database, MESSAGES),
+            database_watch(database),
         ],
     )
 

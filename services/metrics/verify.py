@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import Counter
+
 from libs.common.db import Database, Tx
 from libs.common.telemetry import gauge, get_logger
 from services.metrics import steps
@@ -18,6 +20,7 @@ DAYS_BACK = (0, 1, 7, 45, 200)
 DIFFERENCES = gauge(
     "regulars_metrics_differences", "Figures that the last recount of each scope found different from the fold."
 )
+RECOUNTS = Counter("regulars_metrics_recounts_total", "Scopes recounted from the facts by the watch.")
 
 log = get_logger(__name__)
 
@@ -113,4 +116,5 @@ class Watch:
                 for one in different:
                     log.error("figure differs from its facts", tenant=scope[0], **one._asdict())
         DIFFERENCES.set(sum(self._found.values()))
+        RECOUNTS.inc()
         return False

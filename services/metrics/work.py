@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import CUSTOMERS, MESSAGES
+from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
@@ -21,7 +22,7 @@ def worker(settings: MetricsSettings, database: Database, clock: Clock, log: Log
         log,
         clock,
         consumers=[Consumer(CONSUMER, (CUSTOMERS, MESSAGES), on_facts, settings.metrics_batch_size)],
-        periodics=[Periodic("verify", settings.metrics_verify_seconds, Watch(database).run)],
+        periodics=[Periodic("verify", settings.metrics_verify_seconds, Watch(database).run), database_watch(database)],
     )
 
 

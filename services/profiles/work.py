@@ -6,6 +6,7 @@ from functools import partial
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, MESSAGES
+from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
@@ -36,7 +37,8 @@ def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Lo
     """What turns observations into facts."""
     handler = partial(handle, rules=rules_of(settings))
     consumer = Consumer(CONSUMER, (COMMERCE, MESSAGES), handler, settings.profiles_batch_size)
-    return Worker(database, log, clock, consumers=[consumer], periodics=[log_upkeep(database, CUSTOMERS)])
+    periodics = [log_upkeep(database, CUSTOMERS), database_watch(database)]
+    return Worker(database, log, clock, consumers=[consumer], periodics=periodics)
 
 
 async def run(settings: ProfilesSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:

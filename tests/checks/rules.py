@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("libs", "services", "regulars")
 LONGEST_MODULE = 400
 NAMELESS = {"utils", "util", "helpers", "helper", "manager", "managers", "misc"}
+LOCKS = ("requirements.lock", "deploy/requirements.lock", "requirements-chart.lock")
 NOT_OURS = {"var", "__pycache__", ".git"}
 """Besides folders whose name begins with a dot: what tools and runs leave behind; in a worktree `.git` is a file."""
 
@@ -113,7 +114,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def addresses_in_the_lock() -> Iterator[str]:
     """The lock pins versions and hashes; where they are downloaded from is each machine's affair."""
-    for lock in ("requirements.lock", "deploy/requirements.lock"):
+    for lock in LOCKS:
         for number, line in enumerate((ROOT / lock).read_text(encoding="utf-8").splitlines(), 1):
             if "://" in line or line.lstrip().startswith(("--index", "--extra", "--find", "-i ", "-f ")):
                 yield f"{lock}:{number}: {line.strip()}"
@@ -121,7 +122,7 @@ def addresses_in_the_lock() -> Iterator[str]:
 
 def image_beside_the_lock() -> Iterator[str]:
     """The image is built of what is tested: its pins are those of requirements.lock and hold what the product needs."""
-    pinned, shipped = (_pins(ROOT / lock) for lock in ("requirements.lock", "deploy/requirements.lock"))
+    pinned, shipped = (_pins(ROOT / lock) for lock in LOCKS[:2])
     for name, pin in shipped.items():
         if pinned.get(name) != pin:
             yield f"deploy/requirements.lock: {name} is pinned otherwise in requirements.lock: make image-lock"

@@ -20,6 +20,8 @@ check types $bin/mypy
 check imports $bin/lint-imports --cache-dir "$1/imports"
 check rules $bin/python -m tests.checks.rules
 check docs $bin/regulars docs --check
+check alerts sh tests/checks/alerts.sh
+check chart sh tests/checks/chart.sh "$1"
 
 if [ -n "$failed" ]; then
   printf 'check: failed:%s\n' "$failed"

@@ -22,7 +22,7 @@ from libs.common.log.choice import RELAY, Logs, shared_log
 from libs.common.problems import ProblemOut
 from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
-from libs.common.web.context import RequestContext
+from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
@@ -83,7 +83,9 @@ class _Api(FastAPI):
             try:
                 await self._webhooks(scope, receive, send)
             except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
-                await problems.respond(problems.from_error(error))(scope, receive, send)
+                answer = problems.from_error(error)
+                REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
+                await problems.respond(answer)(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -29,3 +29,17 @@ async def pending(tx: Tx, now: datetime) -> Pending:
     )
     assert row is not None  # noqa: S101 - an aggregate always answers
     return Pending(**dict(row))
+
+
+async def overdue(tx: Tx, now: datetime) -> dict[str, tuple[int, datetime | None]]:
+    """How many timers and messages are due, and since when the oldest. What the gate holds back is not due."""
+    row = await tx.pg.fetchrow(
+        """
+        SELECT t.n AS timers, t.oldest AS oldest_timer, m.n AS messages, m.oldest AS oldest_message
+        FROM (SELECT count(*) AS n, min(due_at) AS oldest FROM timers WHERE due_at <= $1) t,
+             (SELECT count(*) AS n, min(due_at) AS oldest FROM messages WHERE state = 'planned' AND due_at <= $1) m
+        """,
+        now,
+    )
+    assert row is not None  # noqa: S101 - an aggregate always answers
+    return {"timers": (row["timers"], row["oldest_timer"]), "messages": (row["messages"], row["oldest_message"])}

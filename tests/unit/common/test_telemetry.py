@@ -130,5 +130,20 @@ def test_metrics_of_several_processes(tmp_path: Path) -> None:
     assert 'depth{q="a"} 7.0' in answers[1]
 
 
+def test_state_of_a_process_that_ended_is_forgotten_and_its_counts_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    show = (
+        "import os; from prometheus_client import Counter; from libs.common.worker_metrics import HALTED;"
+        "Counter('things_total', 'x').inc(); HALTED.labels('profiles').set(1); print(os.getpid())"
+    )
+    ended = subprocess.run([sys.executable, "-c", show], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert b'regulars_consumer_halted{consumer="profiles"} 1.0' in telemetry.metrics_text()
+    telemetry.forget_process(int(ended.stdout))
+    assert b"regulars_consumer_halted" not in telemetry.metrics_text()
+    assert b"things_total 1.0" in telemetry.metrics_text()
+
+
 def test_metrics_of_this_process() -> None:
     assert b"python_info" in telemetry.metrics_text()

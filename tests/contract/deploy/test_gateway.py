@@ -13,7 +13,7 @@ from services.messaging.api import router as messaging
 from services.metrics.api import router as metrics
 from services.profiles.api import router as profiles
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG = (ROOT / "deploy/gateway/nginx.conf").read_text(encoding="utf-8")
 LOCATION = re.compile(r"location (=)? ?(/\S*) \{([^{}]*)\}")
 BARE = {"/webhooks/{platform}/{store_key}": "ingest", "/u/{token}": "messaging"}

@@ -4,7 +4,7 @@ import subprocess
 from base64 import b64decode
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def make(folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from time import monotonic
 
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
-from tests.containers.docker import BUILDING, IMAGE, Skipped, Stack, engine, run
+from tests.e2e.containers.docker import BUILDING, IMAGE, Skipped, Stack, engine, run
 from tests.faults.kill import SERVICES, START, Report, drain, judge, judge_mails, reached, register
 from tests.faults.traffic import Sender, abandoned, orders
 from tests.waiting import eventually, until

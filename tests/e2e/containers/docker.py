@@ -15,7 +15,7 @@ import httpx
 
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROJECT = "regulars-compose-test"
 IMAGE = "regulars:compose-test"
 BUILDING = {**os.environ, "DOCKER_BUILDKIT": "0"}

@@ -1,0 +1,67 @@
+"""What lies on this machine: settings, the secret key, the disk."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from libs.common.crypto import KEY_FILE, Keyring
+from regulars.doctor.finding import Finding, Ground
+from regulars.wrong_settings import unknown_settings, wrong_settings
+
+LOW_SHARE, LOW_BYTES = 0.10, 2 * 1024**3
+EMPTY_SHARE, EMPTY_BYTES = 0.02, 256 * 1024**2
+
+
+async def settings(_: Ground) -> list[Finding]:
+    """Each wrong one by name."""
+    wrong = wrong_settings()
+    found = [
+        Finding("settings", "failed", f"{name}: {reason}", "set it as docs/settings.md says; `regulars config check`")
+        for name, reason in wrong.items()
+    ]
+    found += [
+        Finding("settings", "warning", f"{name} is read by nothing", "correct its name (docs/settings.md) or unset it")
+        for name in unknown_settings(os.environ)
+    ]
+    return found or [Finding("settings", "ok", "in order")]
+
+
+async def secret_key(ground: Ground) -> list[Finding]:
+    """Readable, whole, and nobody else's to read. Makes none."""
+    if ground.settings is None:
+        return [Finding("secret key", "warning", "not looked at: settings are wrong", "put the settings in order")]
+    path = ground.data_dir / KEY_FILE
+    given = ground.settings.secret_key is not None
+    if not given:
+        if not path.exists():
+            step = (
+                "without one of before, stores' secrets cannot be opened: put it back, or let `regulars run` make one"
+            )
+            return [Finding("secret key", "warning", "there is none yet; the first start makes it", step)]
+        if not os.access(path, os.R_OK):
+            return [Finding("secret key", "failed", f"{path} cannot be read", "run as its owner, or give it to us")]
+    try:
+        Keyring.from_settings(ground.settings.model_copy(update={"data_dir": ground.data_dir}))
+    except ValueError as error:
+        return [Finding("secret key", "failed", str(error), "put back the key that the stores were registered under")]
+    if not given and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return [Finding("secret key", "warning", f"{path} is open to others", f"chmod 600 {path}")]
+    return [Finding("secret key", "ok", "readable" + ("" if given else f": {path}"))]
+
+
+async def disk(ground: Ground) -> list[Finding]:
+    """Room in the data folder, which an embedded database needs for what it answers 200 to."""
+    folder = _existing(ground.data_dir)
+    total, _, free = shutil.disk_usage(folder)
+    told = f"{free / 1024**3:.1f} GiB free of {total / 1024**3:.1f} at {folder}"
+    step = "make room or a larger volume: with a full disk webhooks are answered 503"
+    if free < min(EMPTY_SHARE * total, EMPTY_BYTES):
+        return [Finding("disk", "failed", told, step)]
+    if free < min(LOW_SHARE * total, LOW_BYTES):
+        return [Finding("disk", "warning", told, step)]
+    return [Finding("disk", "ok", told)]
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())

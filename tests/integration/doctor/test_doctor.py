@@ -1,0 +1,199 @@
+"""`regulars doctor` on real databases: a healthy installation, and one for each thing that may be wrong with it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from libs.common.clock import SystemClock
+from libs.common.crypto import KEY_FILE, Keyring, new_key
+from libs.common.db import Database
+from libs.common.log.postgres import PostgresLog
+from libs.common.settings import CommonSettings
+from libs.common.worker import Worker
+from regulars.doctor import Finding, examine
+from regulars.doctor.report import report
+from regulars.standing import leases, positions
+from services.ingest.settings import IngestSettings
+from services.ingest.work import worker as ingest
+from services.messaging.settings import MessagingSettings
+from services.messaging.work import worker as messaging
+from services.metrics.settings import MetricsSettings
+from services.metrics.work import worker as metrics
+from services.profiles.settings import ProfilesSettings
+from services.profiles.work import worker as profiles
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    Keyring.from_settings(CommonSettings(data_dir=tmp_path))
+    return tmp_path
+
+
+@asynccontextmanager
+async def all_working(url: str, data_dir: Path) -> AsyncIterator[None]:
+    """The four workers, each with its partitions."""
+    databases = {
+        name: Database(url, schema=name, pool_size=2) for name in ("ingest", "profiles", "metrics", "messaging")
+    }
+    logs = {name: PostgresLog(database) for name, database in databases.items()}
+    clock = SystemClock()
+    working: list[Worker] = [
+        ingest(IngestSettings(), databases["ingest"], clock, logs["ingest"]),
+        profiles(ProfilesSettings(), databases["profiles"], clock, logs["profiles"]),
+        metrics(MetricsSettings(), databases["metrics"], clock, logs["metrics"]),
+        messaging(MessagingSettings(data_dir=data_dir), databases["messaging"], clock, logs["messaging"]),
+    ]
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for worker in working:
+            group.create_task(worker.run(stop))
+        try:
+            for worker in working:
+                await worker.joined.wait()
+            yield
+        finally:
+            stop.set()
+    for name, database in databases.items():
+        await logs[name].close()
+        await database.close()
+
+
+async def execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def of(findings: list[Finding], check: str, level: str = "failed") -> list[str]:
+    return [finding.detail for finding in findings if finding.check == check and finding.level == level]
+
+
+def amiss(findings: list[Finding]) -> list[Finding]:
+    # How full this machine's disk is is no affair of the product.
+    return [finding for finding in findings if finding.level != "ok" and finding.check != "disk"]
+
+
+async def test_healthy(database_url: str, data_dir: Path) -> None:
+    async with all_working(database_url, data_dir):
+        findings = await examine(database_url, data_dir)
+    assert amiss(findings) == []
+    subjects = {finding.check for finding in findings}
+    assert subjects >= {
+        "settings",
+        "secret key",
+        "database",
+        "clocks",
+        "schemas",
+        "workers",
+        "lag",
+        "messages",
+        "stores",
+    }
+
+
+async def test_nobody_works(database_url: str, data_dir: Path) -> None:
+    found = amiss(await examine(database_url, data_dir))
+    assert {finding.detail for finding in found} == {
+        f"nobody runs {consumer}" for consumer in ("normalise", "profiles", "metrics", "messaging")
+    }
+    assert "`regulars work ingest`" in found[0].next_step
+
+
+async def test_a_halted_consumer_and_its_reason(database_url: str, data_dir: Path) -> None:
+    async with all_working(database_url, data_dir):
+        await execute(
+            database_url,
+            "INSERT INTO profiles.workers VALUES ('profiles', 'another', now() + interval '1 h', 'halted',"
+            " 'commerce[3] goes on at 7, not at 5: records are missing')",
+        )
+        findings = await examine(database_url, data_dir)
+    assert "profiles is halted: commerce[3] goes on at 7, not at 5: records are missing" in of(findings, "workers")
+
+
+async def test_whose_each_partition_is(database_url: str, data_dir: Path) -> None:
+    async with all_working(database_url, data_dir):
+        held = await leases(database_url, ["profiles"])
+        read = await positions(database_url, ["profiles", "metrics"])
+    (line,) = held
+    assert " running: commerce[0] commerce[1]" in line
+    assert len(read) == 32
+    assert read[0].startswith("profiles commerce[0] 0 2")
+    (line,) = await leases(database_url, ["messaging"])
+    assert line.startswith("messaging nobody: customers[0] ")
+
+
+async def test_an_old_revision_a_new_one_and_none(database_url: str, data_dir: Path) -> None:
+    await execute(
+        database_url,
+        "DELETE FROM ingest.alembic_version",
+        "UPDATE metrics.alembic_version SET version_num = 'metrics_9999'",
+        "DROP TABLE profiles.alembic_version",
+    )
+    findings = await examine(database_url, data_dir)
+    steps = {f.detail.split()[0]: f.next_step for f in findings if f.check == "schemas" and f.level == "failed"}
+    assert steps.keys() == {"ingest", "metrics", "profiles"}
+    assert steps["ingest"] == steps["profiles"] == "`regulars migrate`"
+    assert "older" in steps["metrics"]
+
+
+async def test_before_the_first_migration(empty_database_url: str, data_dir: Path) -> None:
+    findings = await examine(empty_database_url, data_dir)
+    assert len(of(findings, "schemas")) == 5
+    assert {finding.check for finding in amiss(findings)} == {"schemas"}
+
+
+async def test_database_away(database_url: str, data_dir: Path) -> None:
+    away = make_url(database_url).set(port=1).render_as_string(hide_password=False)
+    findings = await examine(away, data_dir)
+    assert of(findings, "database") == ["does not answer: ConnectionRefusedError"]
+    assert {finding.check for finding in findings} == {"settings", "secret key", "disk", "database"}
+
+
+async def test_no_embedded_database_runs_and_none_is_started(tmp_path: Path) -> None:
+    findings = await examine(None, tmp_path)
+    assert len(of(findings, "database")) == 1
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+
+
+async def test_another_key_than_the_stores_were_sealed_with(database_url: str, data_dir: Path) -> None:
+    sealed = Keyring.from_settings(CommonSettings(data_dir=data_dir)).seal(b"of a shop", b"anything").hex()
+    await execute(
+        database_url,
+        "INSERT INTO ingest.stores (tenant, key, platform, domain, name, currency, timezone, consent, secrets, version,"
+        " created_at, updated_at) VALUES ('default', 'k', 'shopify', 'a.example', 'a', 'EUR', 'UTC', 'explicit',"
+        f" ARRAY['\\x{sealed}'::bytea], 1, now(), now())",
+    )
+    assert of(await examine(database_url, data_dir), "stores", "ok") == [
+        "1 registered, their secrets open with this key"
+    ]
+    (data_dir / KEY_FILE).write_text(new_key())
+    assert of(await examine(database_url, data_dir), "stores") == [
+        "1 of 1 stores have a secret that this key does not open"
+    ]
+
+
+async def test_wrong_and_unknown_settings_by_name(
+    database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGULARS_SMTP_PORT", "mail")
+    monkeypatch.setenv("REGULARS_SMPT_HOST", "mail.example")
+    findings = await examine(database_url, data_dir)
+    assert [detail.split(":")[0] for detail in of(findings, "settings")] == ["REGULARS_SMTP_PORT"]
+    assert of(findings, "settings", "warning") == ["REGULARS_SMPT_HOST is read by nothing"]
+
+
+def test_report_for_machines(database_url: str, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(database_url, data_dir, as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert all({*finding} == {"check", "level", "detail", "next_step"} for finding in told["findings"])
+    assert all(finding["next_step"] for finding in told["findings"] if finding["level"] != "ok")
