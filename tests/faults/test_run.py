@@ -186,5 +186,5 @@ def keys_create(run: Running, tenant: str) -> str:
 
 def test_a_wrong_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
     run = Running(tmp_path / "data", environment={"REGULARS_RATE_LIMIT": "many"})
-    with pytest.raises(RuntimeError, match="rate_limit"):
+    with pytest.raises(RuntimeError, match="REGULARS_RATE_LIMIT"):
         run.start()

@@ -36,10 +36,8 @@ SECONDS = Histogram(
 log = get_logger(__name__)
 
 
-def _unreadable(scope: Scope) -> Problem | None:
-    """A NUL in an address: no text that we keep has one, so nothing can be found by it."""
-    if "\0" in scope["path"]:
-        return Problem(404, "not_found", "There is nothing at this address.")
+def _nul(scope: Scope) -> Problem | None:
+    """A NUL in a query: no text that we keep has one, so nothing can be found by it."""
     if b"%00" in scope["query_string"]:
         named = [name for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if "\0" in name + value]
         return Problem(422, "invalid", "The request is not valid.", [_nul_in(name) for name in named])
@@ -84,7 +82,7 @@ class RequestContext:
             await send(message)
 
         try:
-            if problem := _unreadable(scope):
+            if problem := _nul(scope):
                 await respond(problem)(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)

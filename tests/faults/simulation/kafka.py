@@ -161,6 +161,7 @@ class SimulatedConsumer:
         self._actor = actor
         self._at: dict[TopicPartition, int] = {}
         self._fetcher = self._client = _Closed()
+        self._coordinator = None
 
     async def start(self) -> None:
         """As aiokafka's."""

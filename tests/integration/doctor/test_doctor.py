@@ -155,7 +155,7 @@ async def test_database_away(database_url: str, data_dir: Path) -> None:
     away = make_url(database_url).set(port=1).render_as_string(hide_password=False)
     findings = await examine(away, data_dir)
     assert of(findings, "database") == ["does not answer: ConnectionRefusedError"]
-    assert {finding.check for finding in findings} == {"settings", "secret key", "disk", "database"}
+    assert {finding.check for finding in findings} == {"settings", "secret key", "disk", "database", "kafka"}
 
 
 async def test_no_embedded_database_runs_and_none_is_started(tmp_path: Path) -> None:
