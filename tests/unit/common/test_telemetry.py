@@ -1,4 +1,3 @@
-import io
 import json
 import logging
 import os
@@ -16,25 +15,35 @@ from libs.common import telemetry
 ROOT = Path(__file__).parents[3]
 
 
+class Lines:
+    """What was written on stderr."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+        self._written = ""
+
+    def getvalue(self) -> str:
+        self._written += self._capture.readouterr().err
+        return self._written
+
+
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     telemetry.configure_logging("debug")
-    yield written
+    yield Lines(capsys)
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
 
 
-def _last(lines: io.StringIO) -> dict[str, Any]:
+def _last(lines: Lines) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(lines.getvalue().splitlines()[-1])
     return found
 
 
-def test_a_line_is_json_with_its_context(lines: io.StringIO) -> None:
+def test_a_line_is_json_with_its_context(lines: Lines) -> None:
     with telemetry.request_context("r-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01"), telemetry.log_context(tenant="t"):
         telemetry.get_logger("some.module").info("batch committed", records=5)
     line = _last(lines)
@@ -68,7 +77,7 @@ def test_a_line_is_json_with_its_context(lines: io.StringIO) -> None:
         {"detail": "postgresql://regulars:hunter2@127.0.0.1/x"},
     ],
 )
-def test_private_things_do_not_show(lines: io.StringIO, private: dict[str, Any]) -> None:
+def test_private_things_do_not_show(lines: Lines, private: dict[str, Any]) -> None:
     telemetry.get_logger("m").info("happened", **private)
     text = lines.getvalue()
     assert telemetry.REDACTED in text
@@ -76,7 +85,7 @@ def test_private_things_do_not_show(lines: io.StringIO, private: dict[str, Any])
         assert secret not in text
 
 
-def test_exceptions_are_redacted_too(lines: io.StringIO) -> None:
+def test_exceptions_are_redacted_too(lines: Lines) -> None:
     try:
         int("ada@example.com")
     except ValueError:
@@ -86,13 +95,13 @@ def test_exceptions_are_redacted_too(lines: io.StringIO) -> None:
     assert "ada@" not in line["exception"]
 
 
-def test_what_is_not_private_shows(lines: io.StringIO) -> None:
+def test_what_is_not_private_shows(lines: Lines) -> None:
     telemetry.get_logger("m").info("one", topic="commerce", state="running", records=3, lag=0.5, none=None, ok=True)
     line = _last(lines)
     assert (line["topic"], line["records"], line["lag"], line["none"], line["ok"]) == ("commerce", 3, 0.5, None, True)
 
 
-def test_libraries_log_the_same_way(lines: io.StringIO) -> None:
+def test_libraries_log_the_same_way(lines: Lines) -> None:
     logging.getLogger("uvicorn.error").warning("from %s", "ada@example.com")
     line = _last(lines)
     assert line["event"] == f"from {telemetry.REDACTED}"
