@@ -17,7 +17,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from libs.common.clock import SystemClock, monotonic
 from libs.common.contracts.topics import TOPICS
 from libs.common.log.base import Position, Record
-from libs.common.log.kafka_client import Kafka, KafkaAway, bounded, close_consumer
+from libs.common.log.kafka_client import Kafka, KafkaAway, bounded, close_consumer, start_consumer
 from libs.common.log.kafka_places import Places
 from libs.common.log.kafka_records import record_of
 from libs.common.log.kafka_topics import check_topics
@@ -104,12 +104,7 @@ class KafkaLog:
             client = AIOKafkaConsumer(
                 **self._kafka.options, group_id=self._group, enable_auto_commit=False, auto_offset_reset="none"
             )
-            try:
-                async with bounded():
-                    await client.start()
-            except BaseException:
-                await close_consumer(client)
-                raise
+            await start_consumer(client)
             self._client = client
         return self._client
 

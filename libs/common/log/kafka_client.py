@@ -110,6 +110,16 @@ async def ended(stopping: Coroutine[Any, Any, None], seconds: float = CLOSE_SECO
         task.exception()
 
 
+async def start_consumer(client: AIOKafkaConsumer) -> None:
+    """Connects it. KafkaAway when that cannot be, and nothing of it is left open."""
+    try:
+        async with bounded():
+            await client.start()
+    except BaseException:
+        await close_consumer(client)
+        raise
+
+
 async def close_consumer(client: AIOKafkaConsumer) -> None:
     """Stops a consumer whole."""
     await ended(client.stop())

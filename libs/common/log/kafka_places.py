@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from libs.common.log.kafka_client import BATCH_BYTES, Kafka, bounded, close_consumer
+from libs.common.log.kafka_client import BATCH_BYTES, Kafka, bounded, close_consumer, start_consumer
 from libs.common.log.kafka_records import SEQ
 
 Bounds = Mapping[TopicPartition, tuple[int, int]]
@@ -98,11 +98,7 @@ class Places:
                 # Only what is there is asked for, and an answer that waits would hold up the next question.
                 fetch_max_wait_ms=0,
             )
-            try:
-                await client.start()
-            except BaseException:
-                await close_consumer(client)
-                raise
+            await start_consumer(client)
             self._client = client
         return self._client
 
