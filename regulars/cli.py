@@ -140,6 +140,7 @@ def migrate(
     from libs.common.settings import CommonSettings
     from libs.common.telemetry import configure_logging
     from regulars.prepare import database_at, migrate_all, topics_fit
+    from regulars.schemas import Unusable
 
     configure_logging("info")
 
@@ -148,7 +149,11 @@ def migrate(
         async with database_at(database_url, data_dir) as url:
             await migrate_all(url, [name.value for name in service or ServiceName])
 
-    asyncio.run(migrating())
+    try:
+        asyncio.run(migrating())
+    except Unusable as error:
+        print(f"regulars migrate: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @keys.command("create")

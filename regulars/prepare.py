@@ -13,7 +13,7 @@ from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from regulars.parts import settings_told
-from regulars.schemas import SERVICES, trees
+from regulars.schemas import SERVICES, connect, trees
 
 log = get_logger(__name__)
 
@@ -36,7 +36,11 @@ def _named() -> str | None:
 
 
 async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:
-    """Brings the schemas of these services, and the one that all share, to their newest revision."""
+    """Brings the schemas of these services, and the one that all share, to their newest revision.
+
+    Unusable, before anything is written, when the database cannot be reached or is too old.
+    """
+    await (await connect(url)).close()
     for schema, tree in trees(services):
         await run_migrations(url, schema, tree)
 

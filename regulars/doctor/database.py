@@ -11,9 +11,8 @@ from libs.common.clock import SystemClock
 from libs.common.crypto import Keyring
 from libs.common.revisions import VERSION_TABLE, heads, known
 from regulars.doctor.finding import Finding, Ground, Level
-from regulars.schemas import trees
+from regulars.schemas import OLDEST_POSTGRES, trees
 
-OLDEST_VERSION = 170_000
 BUSY_SHARE = 0.85
 SKEW_WARNING = timedelta(seconds=1)
 SKEW_FAILED = timedelta(seconds=30)
@@ -38,7 +37,7 @@ async def server(ground: Ground) -> list[Finding]:
         clients = await pg.fetchval("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
     version, allowed = setting["server_version"], int(setting["max_connections"])
     found = []
-    if int(setting["server_version_num"]) < OLDEST_VERSION:
+    if int(setting["server_version_num"]) // 10_000 < OLDEST_POSTGRES:
         found.append(Finding("database", "failed", f"PostgreSQL {version} is too old", "upgrade it to 17 or newer"))
     for name in ("fsync", "synchronous_commit", "full_page_writes"):
         if setting[name] == "off":
