@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from regulars.dead_letters import app as dead_letters
+from regulars.keys import app as keys
+from regulars.options import DatabaseUrl, DataDir
 
 app = typer.Typer(
     name="regulars",
@@ -19,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 positions = typer.Typer(help="How far each consumer has read.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
@@ -42,15 +43,6 @@ class LogName(StrEnum):
 
     postgres = "postgres"
     kafka = "kafka"
-
-
-DataDir = Annotated[
-    Path, typer.Option(envvar="REGULARS_DATA_DIR", help="Folder of the embedded PostgreSQL and of generated keys.")
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(envvar="REGULARS_DATABASE_URL", help="A PostgreSQL of your own instead.", show_default="embedded"),
-]
 
 
 OnlyServices = Annotated[list[ServiceName] | None, typer.Option("--service", help="Only this one; may be given again.")]
@@ -154,34 +146,6 @@ def migrate(
     except Unusable as error:
         print(f"regulars migrate: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-
-
-@keys.command("create")
-def create_key(
-    *,
-    tenant: Annotated[str, typer.Option(help="Whose data the key opens.")] = "default",
-    scope: Annotated[list[str] | None, typer.Option(help="May be given again; `*` is every scope.")] = None,
-    name: Annotated[str, typer.Option(help="What it is for.")] = "created by regulars keys create",
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = Path("var"),
-) -> None:
-    """Makes an API key and prints it: nobody can see it again."""
-    from libs.common import access, auth
-    from libs.common.db import Database
-    from libs.common.telemetry import configure_logging
-    from regulars.prepare import database_at
-
-    configure_logging("warning")
-
-    async def creating() -> str:
-        async with database_at(database_url, data_dir) as url:
-            database = Database(url, schema=access.SCHEMA, pool_size=1)
-            try:
-                return await auth.create_key(database, tenant, scope or [auth.EVERYTHING], name)
-            finally:
-                await database.close()
-
-    print(asyncio.run(creating()))
 
 
 @config.command("check")

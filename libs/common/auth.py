@@ -27,6 +27,14 @@ from libs.common.problems import Problem
 DEFAULT_TENANT = Tenant("default")
 EVERYTHING = "*"
 """The scope that holds all others."""
+SCOPES = frozenset(
+    {
+        "stores:read", "stores:write", "deliveries:read", "events:write", "profiles:read", "metrics:read",
+        "messages:read", "flows:read", "flows:write", "suppressions:read", "suppressions:write",
+        "dead-letters:read", "dead-letters:write", "pipeline:read",
+    }
+)  # fmt: skip
+"""All that a route asks for."""
 CACHE_SECONDS = 30.0
 
 _ADMIN_ID = "admin"
@@ -119,6 +127,9 @@ class Access:
 
 def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the caller's Principal, if his key holds `scope`. Problem 401, 403 or 429 otherwise."""
+    if scope not in SCOPES:
+        # A key could never be made for it.
+        raise ValueError(f"not among SCOPES: {scope}")
 
     async def authorized(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
@@ -163,6 +174,32 @@ async def create_key(
             expires_at,
         )
     return key
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """What is known of a key: never its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def list_keys(database: Database, tenant: str) -> list[StoredKey]:
+    """All keys that the tenant ever had, oldest first."""
+    async with database.reading() as tx:
+        rows = await tx.pg.fetch(
+            """
+            SELECT id, tenant, name, scopes, created_at, expires_at, revoked_at FROM common.api_keys
+            WHERE tenant = $1 ORDER BY created_at, id
+            """,
+            tenant,
+        )
+    return [StoredKey(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
 
 
 async def revoke_key(database: Database, tenant: str, key_id: str) -> bool:

@@ -111,6 +111,28 @@ async def test_every_bad_parameter_is_named(api: Api) -> None:
                 assert_problem(answer, 422, f"{operation}?{parameter['name']}={bad}", f"/{parameter['name']}")
 
 
+async def test_a_parameter_that_an_endpoint_does_not_have_is_named(api: Api) -> None:
+    for operation in operations(await api.document()):
+        answer = await api.admin.request(operation.method, operation.url(), params={"stoer": "x"}, json={})
+        assert_problem(answer, 422, f"{operation}?stoer=x", "/stoer")
+
+
+async def test_a_nul_in_a_parameter_is_named(api: Api) -> None:
+    for operation in operations(await api.document()):
+        for parameter in operation.parameters:
+            if parameter["in"] == "path":
+                url = operation.path.replace("{" + parameter["name"] + "}", "a%00b")
+                url = url.replace("{", "").replace("}", "")
+                answer = await api.admin.request(operation.method, url, json={})
+            elif parameter["in"] == "query":
+                answer = await api.admin.request(
+                    operation.method, operation.url(), params={parameter["name"]: "a\0b"}, json={}
+                )
+            else:
+                continue
+            assert_problem(answer, 422, f"{operation} with NUL in {parameter['name']}", f"/{parameter['name']}")
+
+
 def bad_values(operation: Operation, parameter: dict[str, Any]) -> list[str]:
     kinds = operation.resolved(parameter["schema"])
     alternatives = [operation.resolved(kind) for kind in kinds.get("anyOf", [kinds])]

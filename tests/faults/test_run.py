@@ -170,18 +170,32 @@ def test_the_first_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> Non
         assert not any(line.startswith("admin key") for line in run.said)
         with run.client(key) as client:
             assert client.get("/v1/stores").status_code == 200
-        other = keys_create(run, "other")
+        other = keys_command(run, "create", "--tenant", "other").strip()
         with run.client(other) as client:
             assert client.get("/v1/stores").json()["data"] == []
+        ended = keys_command(run, "create", "--tenant", "other", "--scope", "stores:read", "--name", "ended").strip()
+        keys_command(run, "revoke", ended.split("_")[1], "--tenant", "other")
+        with run.client(ended) as client:
+            assert client.get("/v1/stores").status_code == 401
+        first, second = keys_command(run, "list", "--tenant", "other").splitlines()
+        assert "  live  " in first
+        assert "  *  " in first
+        assert "  revoked " in second
+        assert second.endswith("  stores:read  ended")
+        with pytest.raises(subprocess.CalledProcessError):
+            keys_command(run, "create", "--scope", "store:read")
         assert run.stop() == 0
     written = [path for path in (tmp_path / "data").iterdir() if path.is_file()]
     assert not any(key.encode() in path.read_bytes() for path in written)
     assert key not in run.log()
 
 
-def keys_create(run: Running, tenant: str) -> str:
-    command = [sys.executable, "-m", "regulars", "keys", "create", "--tenant", tenant, "--data-dir", str(run.data_dir)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def keys_command(run: Running, command: str, *arguments: str) -> str:
+    said = subprocess.run(
+        [sys.executable, "-m", "regulars", "keys", command, *arguments, "--data-dir", str(run.data_dir)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return said.stdout
 
 
 def test_a_wrong_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +26,7 @@ from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
+from libs.common.web.parameters import sound_parameters
 from libs.common.web.pipeline_api import Line, pipeline_router
 
 WEBHOOKS = "/webhooks/"
@@ -129,6 +130,7 @@ def build_app(
         routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms)],
         middleware=middleware,
         lifespan=_lifespan(services, settings, shared),
+        dependencies=[Depends(sound_parameters)],
         responses=_PROBLEMS,
         # Their pages load scripts from elsewhere; /openapi.json is what tools read.
         docs_url=None,

@@ -60,7 +60,7 @@ def _router() -> APIRouter:
 
     @router.post("", status_code=201)
     async def make(
-        request: Request, thing: ThingIn, principal: Annotated[Principal, Depends(require("things:write"))]
+        request: Request, thing: ThingIn, principal: Annotated[Principal, Depends(require("stores:write"))]
     ) -> dict[str, object]:
         things = _things(request)
         if things.fail is not None:
@@ -72,7 +72,7 @@ def _router() -> APIRouter:
 
     @router.get("")
     async def listed(
-        _: Annotated[Principal, Depends(require("things:read"))], limit: Limit = 50, n: int = 0
+        _: Annotated[Principal, Depends(require("stores:read"))], limit: Limit = 50, n: int = 0
     ) -> dict[str, int]:
         return {"limit": limit, "n": n}
 

@@ -4,7 +4,7 @@ from typing import Any
 import httpx
 import pytest
 
-from libs.common.auth import Access, any_key, create_key, revoke_key, set_admin_key
+from libs.common.auth import Access, any_key, create_key, list_keys, require, revoke_key, set_admin_key
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
 from libs.common.problems import Problem
@@ -103,10 +103,25 @@ async def test_answers_to_missing_and_bad_keys(anonymous: httpx.AsyncClient) -> 
 
 
 async def test_answer_to_a_lacking_scope(anonymous: httpx.AsyncClient, database: Database) -> None:
-    key = await create_key(database, "acme", ["things:read"], "reader")
+    key = await create_key(database, "acme", ["stores:read"], "reader")
     headers = {"authorization": f"Bearer {key}"}
     assert (await anonymous.get("/v1/things", headers=headers)).status_code == 200
     answer = await anonymous.post("/v1/things", headers=headers, json={"name": "abc"})
     assert answer.status_code == 403
     problem: dict[str, Any] = answer.json()
-    assert "things:write" in problem["detail"]
+    assert "stores:write" in problem["detail"]
+
+
+async def test_a_tenant_sees_his_keys_and_no_other(database: Database) -> None:
+    await create_key(database, "acme", ["stores:read", "profiles:read"], "reader")
+    await create_key(database, "acme", ["*"], "admin")
+    await create_key(database, "another", ["*"], "theirs")
+    reader, admin = await list_keys(database, "acme")
+    assert (reader.name, reader.scopes, reader.revoked_at) == ("reader", ("profiles:read", "stores:read"), None)
+    await revoke_key(database, "acme", admin.id)
+    assert [key.revoked_at is None for key in await list_keys(database, "acme")] == [True, False]
+
+
+def test_a_route_asks_for_a_scope_that_a_key_can_have() -> None:
+    with pytest.raises(ValueError, match="profile:read"):
+        require("profile:read")

@@ -1,0 +1,101 @@
+"""`regulars keys`: who may call the API. Works in the database itself, so that it needs no key."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from regulars.options import DatabaseUrl, DataDir
+
+if TYPE_CHECKING:
+    from libs.common.db import Database
+
+T = TypeVar("T")
+app = typer.Typer(help="API keys.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Option(help="Whose data the key opens.")]
+DEFAULT = "default"
+
+
+@app.command("create")
+def create(
+    *,
+    tenant: Tenant = DEFAULT,
+    scope: Annotated[list[str] | None, typer.Option(help="May be given again; `*` is every scope.")] = None,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "created by regulars keys create",
+    expires: Annotated[
+        datetime | None, typer.Option(help="From when on it opens nothing (UTC).", show_default="never")
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Makes an API key and prints it: nobody can see it again."""
+    from datetime import UTC
+
+    from libs.common import auth
+
+    unknown = sorted({*(scope or ())} - auth.SCOPES - {auth.EVERYTHING})
+    if unknown:
+        print(
+            f"--scope: no such scope: {', '.join(unknown)}. Known: *, {', '.join(sorted(auth.SCOPES))}", file=sys.stderr
+        )
+        raise typer.Exit(2)
+    until = expires.replace(tzinfo=UTC) if expires else None
+    key = _with_keys(
+        lambda database: auth.create_key(database, tenant, scope or [auth.EVERYTHING], name, until),
+        database_url,
+        data_dir,
+    )
+    print(key)
+
+
+@app.command("list")
+def list_all(*, tenant: Tenant = DEFAULT, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var")) -> None:
+    """One line for each key of a tenant: id, state, since when, scopes, name."""
+    from libs.common import auth
+    from libs.common.clock import SystemClock
+
+    now = SystemClock().now()
+    for key in _with_keys(lambda database: auth.list_keys(database, tenant), database_url, data_dir):
+        gone = key.revoked_at or (key.expires_at if key.expires_at and key.expires_at <= now else None)
+        state = "live" if gone is None else f"{'revoked' if key.revoked_at else 'expired'} {gone:%Y-%m-%dT%H:%MZ}"
+        print(f"{key.id}  {state}  created {key.created_at:%Y-%m-%dT%H:%MZ}  {','.join(key.scopes)}  {key.name}")
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="As `regulars keys list` shows it; the middle part of the key.")],
+    *,
+    tenant: Tenant = DEFAULT,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Ends a key, everywhere within 30 seconds."""
+    from libs.common import auth
+
+    if not _with_keys(lambda database: auth.revoke_key(database, tenant, key_id), database_url, data_dir):
+        print(f"tenant {tenant} has no live key {key_id}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _with_keys(doing: Callable[["Database"], Awaitable[T]], url: str | None, data_dir: Path) -> T:
+    from libs.common import access
+    from libs.common.db import Database
+    from libs.common.telemetry import configure_logging
+    from regulars.prepare import database_at
+
+    configure_logging("warning")
+
+    async def working() -> T:
+        async with database_at(url, data_dir) as at:
+            database = Database(at, schema=access.SCHEMA, pool_size=1)
+            try:
+                return await doing(database)
+            finally:
+                await database.close()
+
+    return asyncio.run(working())
