@@ -79,13 +79,15 @@ class Clockwork(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Turn:
         """As asyncio's."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self._at(_Turn(self._now + delay, callback, args, context))
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Turn:
         """As asyncio's; of those that are due at one moment the first comes first."""
-        turn = _Turn(when, callback, args, context)
+        return self._at(_Turn(when, callback, args, context))
+
+    def _at(self, turn: _Turn) -> _Turn:
         self._armed += 1
-        heappush(self._timers, (when, self._armed, turn))
+        heappush(self._timers, (turn._when, self._armed, turn))  # noqa: SLF001
         return turn
 
     def _run_once(self) -> None:
@@ -110,7 +112,15 @@ class Clockwork(asyncio.BaseEventLoop):
 
 async def passes(seconds: float) -> None:
     """Lets so much virtual time go by."""
-    await asyncio.sleep(seconds)  # noqa: TID251 (nobody waits for it)
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(seconds, _set, passed)
+    await passed
+
+
+def _set(passed: "asyncio.Future[None]") -> None:
+    if not passed.done():
+        passed.set_result(None)
 
 
 def run(main: Coroutine[Any, Any, T], dice: Random) -> T:

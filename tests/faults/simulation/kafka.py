@@ -5,7 +5,7 @@ be away. A sender that is killed or stopped may still be heard afterwards.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,13 +27,21 @@ LONGEST_BATCH = 20
 class Cluster:
     """All brokers as one."""
 
-    def __init__(self, dice: Random, faults: Faults, *, numbered: bool = True, waits: bool = True) -> None:
-        """`numbered`, `waits`: False puts a bug in: records without the relay's number, acknowledged unsent."""
+    def __init__(
+        self, dice: Random, faults: Faults, counts: Counter[str], *, numbered: bool = True, waits: bool = True
+    ) -> None:
+        """`counts`: what befell whom, by kind.
+
+        `numbered`, `waits`: False puts a bug in: records without the relay's number, acknowledged unsent.
+        """
         self.dice = dice
         self.faults = faults
+        self.counts = counts
         self.numbered = numbered
         self.waits = waits
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self._following: dict[TopicPartition, int] = defaultdict(int)
+        """The number that comes next, unless a relay sends again what it, or another one, has sent before."""
         self.news = asyncio.Event()
         self.up = asyncio.Event()
         self.up.set()
@@ -52,6 +60,9 @@ class Cluster:
             offset = len(log)
             if not self.numbered:
                 headers = [(name, b"%d" % offset if name == SEQ else told) for name, told in headers]  # noqa: PLW2901
+            number = int(dict(headers)[SEQ])
+            self.counts["sent again"] += number < self._following[place]
+            self._following[place] = max(self._following[place], number + 1)
             log.append(
                 ConsumerRecord(
                     place.topic, place.partition, offset, timestamp, 0, key, value, None, 0, 0, tuple(headers)
@@ -139,7 +150,9 @@ class SimulatedProducer:
             await asyncio.wait({before})
         dice, faults = self._cluster.dice, self._cluster.faults
         await self._cluster.reach(self._actor)
+        counts = self._cluster.counts
         if dice.random() < faults.slow:
+            counts["slow batch"] += 1
             await passes(dice.uniform(0.5, 8))
             await self._actor.goes()
         failed = dice.random()
@@ -148,6 +161,7 @@ class SimulatedProducer:
         if acknowledged.done():
             return
         if failed < faults.lost_before + faults.lost_after:
+            counts["lost batch" if failed < faults.lost_before else "lost acknowledgement"] += 1
             acknowledged.set_exception(KafkaTimeoutError())
         else:
             acknowledged.set_result(None)

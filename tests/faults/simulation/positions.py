@@ -89,7 +89,7 @@ class SimulatedPositions:
             await tx.database.server.lock(tx, ("row", consumer, place))
             row = tx.database.state.positions[consumer, place]
             if row.owner != worker or row.next_offset != expected:
-                tx.database.server.fences += 1
+                tx.database.server.counts["fence"] += 1
                 raise Fenced(f"{consumer}: {place}")
             tx.writes.append(moved(row, following))
 
@@ -144,7 +144,7 @@ class SimulatedLog:
         while not (records := self._there(positions, max_records)) and server.now < deadline:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    await server.changed.wait()
+                    await server.appended.wait()
         await self._database.actor.goes()
         return records
 
