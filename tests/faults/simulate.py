@@ -15,7 +15,7 @@ from functools import partial
 from libs.common.clock import monotonic
 from libs.common.telemetry import configure_logging
 from tests.faults.simulation.bugs import BUGS, NONE, Bug
-from tests.faults.simulation.scenario import Told, simulate
+from tests.faults.simulation.scenario import simulate
 
 SEEDS_A_BUG = 500
 SCHEDULES = {

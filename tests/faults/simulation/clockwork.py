@@ -87,7 +87,7 @@ class Clockwork(asyncio.BaseEventLoop):
 
     def _at(self, turn: _Turn) -> _Turn:
         self._armed += 1
-        heappush(self._timers, (turn._when, self._armed, turn))  # noqa: SLF001
+        heappush(self._timers, (turn._when, self._armed, turn))
         return turn
 
     def _run_once(self) -> None:
@@ -95,9 +95,9 @@ class Clockwork(asyncio.BaseEventLoop):
         if len(turns) > 1:
             self._dice.shuffle(turns)
         timers = self._timers
-        while timers and (timers[0][2]._cancelled or timers[0][0] <= self._now or not turns):  # noqa: SLF001
+        while timers and (timers[0][2]._cancelled or timers[0][0] <= self._now or not turns):
             when, _, turn = heappop(timers)
-            if not turn._cancelled:  # noqa: SLF001
+            if not turn._cancelled:
                 # Nobody waits for anything: time jumps to it. They join the others in the order of time.
                 self._now = max(self._now, when)
                 turns.append(turn)
@@ -106,8 +106,8 @@ class Clockwork(asyncio.BaseEventLoop):
         if self._now > LONGEST:
             raise Hangs(f"not done after {LONGEST:.0f} virtual seconds")
         for turn in turns:
-            if not turn._cancelled:  # noqa: SLF001
-                turn._run()  # noqa: SLF001
+            if not turn._cancelled:
+                turn._run()
 
 
 async def passes(seconds: float) -> None:

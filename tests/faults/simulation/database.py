@@ -74,6 +74,8 @@ class Schema:
     """A service's committed state."""
 
     logs: dict[Position, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    kept: dict[Position, int] = field(default_factory=dict)
+    """From which offset on retention has left a log as it was; 0 unless told otherwise."""
     positions: dict[tuple[str, Position], Row] = field(default_factory=dict)
     workers: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     dead: dict[tuple[str, Position, int], str] = field(default_factory=dict)

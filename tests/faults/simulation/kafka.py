@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
 
 from libs.common.log.kafka_client import Kafka
 from libs.common.log.kafka_records import SEQ
@@ -40,6 +40,8 @@ class Cluster:
         self.numbered = numbered
         self.waits = waits
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.firsts: dict[TopicPartition, int] = defaultdict(int)
+        """Kafka's offset of the first record that retention has left."""
         self._following: dict[TopicPartition, int] = defaultdict(int)
         """The number that comes next, unless a relay sends again what it, or another one, has sent before."""
         self.news = asyncio.Event()
@@ -199,12 +201,29 @@ class SimulatedConsumer:
     async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""
         await self._cluster.reach(self._actor)
-        return dict.fromkeys(places, 0)
+        return {place: self._cluster.firsts[place] for place in places}
 
     async def end_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""
         await self._cluster.reach(self._actor)
         return {place: len(self._cluster.logs[place]) for place in places}
+
+    async def offsets_for_times(
+        self, times: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """As aiokafka's: of each partition the first record that is not older."""
+        await self._cluster.reach(self._actor)
+        return {
+            place: next(
+                (
+                    OffsetAndTimestamp(record.offset, record.timestamp)
+                    for record in self._cluster.logs[place][self._cluster.firsts[place] :]
+                    if record.timestamp >= time
+                ),
+                None,
+            )
+            for place, time in times.items()
+        }
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """As aiokafka's: for lag tools."""
@@ -220,8 +239,9 @@ class SimulatedConsumer:
         deadline = loop.time() + timeout_ms / 1000
         wanted = list(places) or sorted(self._at)
         while True:
-            if beyond := {p: self._at[p] for p in wanted if self._at[p] > len(self._cluster.logs[p])}:
-                raise OffsetOutOfRangeError(beyond)
+            cluster = self._cluster
+            if out := {p: self._at[p] for p in wanted if not cluster.firsts[p] <= self._at[p] <= len(cluster.logs[p])}:
+                raise OffsetOutOfRangeError(out)
             # As in aiokafka nothing is awaited once records are taken: who is cancelled has lost none.
             if (found := self._there(wanted, max_records)) or loop.time() >= deadline:
                 return found

@@ -293,6 +293,7 @@ def simulated(positions: SimulatedPositions) -> Iterator[None]:
         (worker, "postgres", positions),
         (worker, "monotonic", lambda: asyncio.get_running_loop().time()),
         (kafka, "monotonic", lambda: asyncio.get_running_loop().time()),
+        (kafka, "SystemClock", LoopClock),
         (kafka, "AIOKafkaConsumer", SimulatedConsumer),
         (kafka, "check_topics", _topics_are_there),
         (kafka_places, "AIOKafkaConsumer", SimulatedConsumer),
