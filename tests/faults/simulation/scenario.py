@@ -164,7 +164,7 @@ class World:
                 self.start(kind)
         writing = [asyncio.create_task(self._write(f"w{n}", self.dice.randrange(5, 40))) for n in range(2)]
         await self._storm()
-        self._calm()
+        self.calm()
         await asyncio.gather(*writing)
         await self._until_through()
         self._account()
@@ -224,7 +224,8 @@ class World:
                 # Some longer than a lease, some longer than a transaction may idle.
                 loop.call_later(self.dice.choice([0.05, 0.5, 5, 12, 25]), actor.resume)
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
+        """No faults any more, and at least one worker of each kind."""
         self.server.faults = self.cluster.faults = Faults()
         self.cluster.up.set()
         for process in self.processes:
