@@ -1,12 +1,15 @@
 """Shared fixtures: PostgreSQL, a migrated database for each test, a clock that stands still.
 
 Each pytest process (with xdist: each worker) starts one embedded PostgreSQL, migrates a template once, and clones it
-for each test that asks for a database. REGULARS_TEST_DATABASE_URL names a server to use instead.
+for each test that asks for a database. REGULARS_TEST_DATABASE_URL names a server to use instead. Of Kafka there is one
+for all processes of a session.
 """
 
 import asyncio
+import fcntl
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -28,10 +31,12 @@ from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.log.kafka_client import Kafka
 from libs.common.migrations import run_migrations
 from libs.common.telemetry import configure_logging
-from regulars.local_kafka import LocalKafka, why_not
+from regulars.local_kafka import LocalKafka
+from tests.local_kafka import no_kafka
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
+KAFKA_FOLDER = "REGULARS_TEST_KAFKA_FOLDER"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """Where the `clock` fixture stands: a Monday noon."""
 
@@ -52,6 +57,8 @@ settings.load_profile("repeatable")
 configure_logging("info")
 
 _numbers = itertools.count()
+_started: list[LocalKafka] = []
+"""Held to the end: a child that is let go of while it runs is warned about."""
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +97,38 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """A real Kafka of one node, which all tests of a process share."""
-    if (reason := why_not()) is not None:
+def kafka_cluster() -> LocalKafka:
+    """A real Kafka of one node, which all tests of a session share, in whatever process they run."""
+    if (reason := no_kafka()) is not None:
         pytest.skip(reason)
-    with LocalKafka(tmp_path_factory.mktemp("kafka")) as kafka:
-        yield kafka
+    folder = Path(os.environ[KAFKA_FOLDER])
+    with (folder / "lock").open("w") as lock:
+        # Who comes first starts it; `pytest_unconfigure` ends it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster = LocalKafka(folder / "kafka")
+        cluster.start()
+    _started.append(cluster)
+    return cluster
 
 
 @pytest.fixture
 def kafka(kafka_cluster: LocalKafka) -> Kafka:
     """The cluster with topics of the test's own."""
-    return Kafka(servers=(kafka_cluster.servers(),), prefix=f"test-{next(_numbers)}.")
+    return Kafka(servers=(kafka_cluster.servers(),), prefix=f"test-{os.getpid()}-{next(_numbers)}.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that began the session chooses the folder, and those that it starts inherit it."""
+    if not hasattr(config, "workerinput"):
+        os.environ[KAFKA_FOLDER] = tempfile.mkdtemp(prefix="regulars-tests-kafka-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """All tests are over."""
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(KAFKA_FOLDER))
+        LocalKafka(folder / "kafka").stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _service_database(schema: str) -> Any:

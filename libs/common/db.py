@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -35,6 +36,36 @@ IDLE_IN_TRANSACTION = "10s"
 """As long as a worker's lease: then another one has its partitions."""
 LONGEST_TRANSACTION = "60s"
 """Who hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
+
+# Types of array that are always the same, by element: PostgreSQL's numbers for both (`pg_type.dat`).
+_ARRAYS = {
+    "bool": (1000, 16),
+    "bytea": (1001, 17),
+    "int2": (1005, 21),
+    "int4": (1007, 23),
+    "int8": (1016, 20),
+    "float8": (1022, 701),
+    "timestamptz": (1185, 1184),
+    "date": (1182, 1082),
+    "interval": (1187, 1186),
+    "uuid": (2951, 2950),
+    "jsonb": (3807, 3802),
+}
+_KNOWN_TYPES = [
+    {
+        "oid": array,
+        "ns": "pg_catalog",
+        "name": f"_{name}",
+        "kind": b"b",
+        "basetype": None,
+        "elemtype": element,
+        "elemtype_name": name,
+        "elemdelim": ",",
+        "range_subtype": None,
+        "attrtypoids": None,
+    }
+    for name, (array, element) in _ARRAYS.items()
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +108,11 @@ class Database:
             max_overflow=0,
             pool_timeout=timeout,
             pool_reset_on_return=None,
+            # Each connection costs the server some MB for the plans of what was asked there: few are kept busy.
+            pool_use_lifo=True,
             connect_args={"server_settings": server, "timeout": timeout, "statement_cache_size": 512},
         )
+        event.listen(self._engine.sync_engine, "connect", lambda dbapi, _: _tell_types(dbapi.driver_connection))
 
     @property
     def dsn(self) -> str:
@@ -141,7 +175,9 @@ class Database:
 
     async def session(self) -> "asyncpg.Connection[Any]":
         """A connection of its own, outside the pool: for LISTEN and session locks. The caller closes it."""
-        return await asyncpg.connect(self.dsn, timeout=10, command_timeout=10, server_settings=self._server)
+        connection = await asyncpg.connect(self.dsn, timeout=10, command_timeout=10, server_settings=self._server)
+        _tell_types(connection)
+        return connection
 
     async def ping(self) -> None:
         """Raises when the database does not answer."""
@@ -151,6 +187,11 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         await self._engine.dispose()
+
+
+def _tell_types(pg: "asyncpg.Connection[Any]") -> None:
+    """Or asyncpg asks for them, on each connection, by a query whose plan takes the server 2 MB."""
+    pg.get_settings().register_data_types(_KNOWN_TYPES)
 
 
 async def _driver(sql: AsyncConnection) -> "asyncpg.Connection[Any]":

@@ -12,14 +12,16 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-import structlog
-from prometheus_client import REGISTRY as PROCESS_REGISTRY
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from libs.common.without_rich import structlog
+
+# isort: split
 from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
 
 REDACTED = "[redacted]"
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -147,21 +149,29 @@ def trace_id(traceparent: str) -> str:
     return traceparent[3:35]
 
 
-def gauge(name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
+def gauge(name: str, documentation: str, labels: Sequence[str] = ()) -> "Gauge":
     """A gauge that several processes may share: the process that set it last, and lives, tells its value."""
+    # Who counts nothing, and only watches those who do, does without: 5 MB.
+    from prometheus_client import Gauge
+
     return Gauge(name, documentation, labels, multiprocess_mode="livemostrecent")
 
 
 def forget_process(pid: int) -> None:
     """For who keeps processes, when one has ended: its gauges are shown no more, its counts stay."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client.multiprocess import mark_process_dead
+
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def metrics_text() -> bytes:
     """All metrics in Prometheus' text format: of this process, or of all that share the multiprocess folder."""
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
     if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return generate_latest(PROCESS_REGISTRY)
+        return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -80,6 +80,8 @@ class _Consuming:
     consumer: Consumer
     burst: Burst
     owned: dict[Position, int] = field(default_factory=dict)
+    given: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each heartbeat that finds something owned, and at the end."""
     surplus: list[Position] = field(default_factory=list)
     shown: set[Position] = field(default_factory=set)
     state: str = "running"
@@ -158,6 +160,8 @@ class Worker:
                     )
                     # Where a partition is in our hands already, memory is ahead of what this look saw.
                     c.owned = {place: max(offset, c.owned.get(place, 0)) for place, offset in owned.items()}
+                    if owned:
+                        c.given.set()
             except Exception:
                 self._session.terminate()
                 raise
@@ -197,7 +201,8 @@ class Worker:
         while not self._stop.is_set():
             try:
                 if c.state == "halted" or not c.owned:
-                    await self._pause(0.05 if not c.owned else self.limits.patience)
+                    c.given.clear()
+                    await c.given.wait()
                     continue
                 await self._give_back(c)
                 asked = dict(c.owned)
@@ -356,8 +361,8 @@ class Worker:
 
     async def _end_waiting(self) -> None:
         await self._stop.wait()
-        for periodic in self._periodics:
-            periodic.bell.set()
+        for bell in (*(p.bell for p in self._periodics), *(c.given for c in self._consuming)):
+            bell.set()
 
     async def _repeat(self, periodic: Periodic) -> None:
         failures = 0

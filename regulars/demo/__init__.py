@@ -41,22 +41,25 @@ def main(
     keep: bool,
     data_dir: Path | None = None,
     people: int | None = None,
-    on_kafka: bool = False,
+    on_kafka: bool | str = False,
     at: Elsewhere | None = None,
 ) -> int:
     """Runs the demo; 0 when everything is as the shop says, else 1.
 
     `keep`, or KEEP=1 in the environment: leaves the platform running until Ctrl-C. `data_dir`: a temporary one when
     left out. `people`: how many there are; by default in proportion to `days`. `on_kafka`: through a new Kafka of the
-    demo's own, since a log that holds another run's events is none of this one's. `at`: an installation that somebody
-    else runs, instead of one of the demo's own.
+    demo's own, since a log that holds another run's events is none of this one's; or through the one at these
+    addresses, where REGULARS_KAFKA_PREFIX then names what nobody else has. `at`: an installation that somebody else
+    runs, instead of one of the demo's own.
     """
     keep = keep or os.environ.get("KEEP", "") not in {"", "0"}
     folder = data_dir or Path(tempfile.mkdtemp(prefix="regulars-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            kafka = stack.enter_context(LocalKafka(folder / "kafka")).servers() if on_kafka else None
+            kafka = on_kafka or None
+            if kafka is True:
+                kafka = stack.enter_context(LocalKafka(folder / "kafka")).servers()
             people = people or PEOPLE_IN_90_DAYS * days // 90
             return asyncio.run(_run(folder, seed=seed, days=days, keep=keep, people=people, kafka=kafka, at=at))
     except (Broken, Unexpected, Unavailable) as error:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,9 @@ import pytest_asyncio
 
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
-from libs.common.log.postgres import append, append_unique, partition_of
+from libs.common.log.postgres import append_unique, partition_of
 from libs.common.log.schema import keep_log
-from tests.contract.logs import Written, event, kafka_log, postgres_log
+from tests.contract.logs import KINDS, Written, event, opening, postgres_log
 
 
 class _Undone(Exception):
@@ -24,14 +25,15 @@ def _raise_if(*, undo: bool) -> None:
         raise _Undone
 
 
-@pytest_asyncio.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def written(request: pytest.FixtureRequest, empty_database_url: str) -> AsyncIterator[Written]:
-    if request.param == "postgres":
-        async with postgres_log(empty_database_url) as log:
-            yield log
-    else:
-        async with kafka_log(empty_database_url, request.getfixturevalue("kafka")) as log:
-            yield log
+@pytest.fixture(params=KINDS)
+def opened(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[Written]:
+    return opening(request.param, request)
+
+
+@pytest_asyncio.fixture
+async def written(opened: AbstractAsyncContextManager[Written]) -> AsyncIterator[Written]:
+    async with opened as log:
+        yield log
 
 
 @pytest_asyncio.fixture
@@ -59,7 +61,7 @@ async def test_eight_writers_leave_no_gap_and_no_reader_sees_one(written: Writte
             undo = chance.random() < 0.2
             try:
                 async with written.database.transaction() as tx:
-                    await append(tx, COMMERCE, events)
+                    await written.append(tx, COMMERCE, events)
                     _raise_if(undo=undo)
             except _Undone:
                 continue
@@ -88,8 +90,7 @@ async def test_a_key_keeps_its_order_within_and_across_appends(written: Written)
     for n in range(5):
         events = [event(f"key-{m % 3}", data=str(n * 10 + m).encode()) for m in range(10)]
         sent += events
-        async with written.database.transaction() as tx:
-            await append(tx, COMMERCE, events)
+        await written.write(COMMERCE, events)
     for key in ("key-0", "key-1", "key-2"):
         got = [r.data for r in await written.drain(COMMERCE) if r.key == key]
         assert got == [e.data for e in sent if e.key == key]
@@ -97,8 +98,7 @@ async def test_a_key_keeps_its_order_within_and_across_appends(written: Written)
 
 async def test_what_was_written_comes_back_whole(written: Written) -> None:
     sent = event("key", data=bytes(range(256)) * 40, tenant="other")
-    async with written.database.transaction() as tx:
-        await append(tx, COMMERCE, [sent])
+    await written.write(COMMERCE, [sent])
     [got] = await written.drain(COMMERCE)
     assert {name: getattr(got, name) for name in sent.__struct_fields__} == {
         name: getattr(sent, name) for name in sent.__struct_fields__
@@ -110,7 +110,7 @@ async def test_what_was_written_comes_back_whole(written: Written) -> None:
 async def test_a_rolled_back_append_was_never_there(written: Written) -> None:
     try:
         async with written.database.transaction() as tx:
-            await append(tx, COMMERCE, [event("a"), event("b")])
+            await written.append(tx, COMMERCE, [event("a"), event("b")])
             _raise_if(undo=True)
     except _Undone:
         pass
@@ -123,10 +123,58 @@ async def test_a_waiting_reader_is_woken_by_the_commit(written: Written) -> None
     at = {("commerce", partition): 0 for partition in range(COMMERCE.partitions)}
     reading = asyncio.create_task(written.log.read(at, 10, 30))
     while not reading.done():
-        async with written.database.transaction() as tx:
-            await append(tx, COMMERCE, [event("a")])
+        await written.write(COMMERCE, [event("a")])
         await asyncio.wait([reading], timeout=0.1)
     assert [record.key for record in reading.result()][:1] == ["a"]
+
+
+async def test_any_position_can_be_read_from_again(written: Written) -> None:
+    """What was rolled back is read again, and a new owner begins where the old one was."""
+    await written.write(COMMERCE, [event("key", data=str(n).encode()) for n in range(12)])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    await written.ends(COMMERCE)
+    for start in (0, 11, 4, 4, 0):
+        got: list[bytes] = []
+        while start + len(got) < 12:
+            got += [record.data for record in await written.log.read({place: start + len(got)}, 5, 5)]
+        assert got == [str(n).encode() for n in range(start, 12)]
+    assert await written.log.read({place: 12}, 5, 0.05) == []
+
+
+async def test_a_reader_asks_for_partitions_of_its_own_and_gets_nothing_else(written: Written) -> None:
+    await written.write(COMMERCE, [event(f"key {n}") for n in range(80)])
+    ends = await written.ends(COMMERCE)
+    for mine in ({0, 1, 2}, {5}, set(range(8))):
+        at = {place: 0 for place in ends if place[1] in mine}
+        got = await written.drain(COMMERCE, dict(at))
+        assert {(record.topic, record.partition) for record in got} == at.keys()
+        for place in at:
+            numbers = [record.offset for record in got if (record.topic, record.partition) == place]
+            assert numbers == list(range(ends[place]))
+
+
+async def test_what_retention_has_dropped_is_not_passed_over_in_silence(written: Written) -> None:
+    """The reader gets what comes next, and sees by its number that something is missing."""
+    await written.write(COMMERCE, [event("key") for _ in range(10)])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    ends = await written.ends(COMMERCE)
+    assert ends[place] == 10
+    await written.drop(place, 4)
+    for start in (0, 3):
+        assert (await written.log.read({place: start}, 5, 5))[0].offset == 4
+    assert (await written.log.read({place: 7}, 5, 5))[0].offset == 7
+    assert await written.ends(COMMERCE) == ends
+
+
+async def test_ages_are_of_the_record_at_each_position(written: Written) -> None:
+    await written.write(COMMERCE, [event("key")])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    other = ("commerce", (place[1] + 1) % COMMERCE.partitions)
+    await written.ends(COMMERCE)
+    ages = await written.log.ages({place: 0, other: 0})
+    assert ages.keys() == {place}
+    assert 0 <= ages[place] < 60
+    assert await written.log.ages({place: 1}) == {}
 
 
 async def test_each_digest_is_appended_once_whoever_sends_it(in_postgres: Written) -> None:
@@ -144,11 +192,9 @@ async def test_each_digest_is_appended_once_whoever_sends_it(in_postgres: Writte
 
 async def test_retention_drops_whole_tables_and_keeps_offsets(in_postgres: Written) -> None:
     now = SystemClock().now()
-    async with in_postgres.database.transaction() as tx:
-        await append(tx, COMMERCE, [event("before the tables were made")])
+    await in_postgres.write(COMMERCE, [event("before the tables were made")])
     assert await keep_log(in_postgres.database, COMMERCE, now) == []
-    async with in_postgres.database.transaction() as tx:
-        await append(tx, COMMERCE, [event("after")])
+    await in_postgres.write(COMMERCE, [event("after")])
     assert len(await in_postgres.drain(COMMERCE)) == 2
 
     dropped = await keep_log(in_postgres.database, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))

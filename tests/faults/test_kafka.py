@@ -18,8 +18,9 @@ from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog, append
 from libs.common.relay import Publisher, relay_worker
 from libs.common.worker import Consumer, Limits, Worker
-from regulars.local_kafka import LocalKafka, why_not
+from regulars.local_kafka import LocalKafka
 from tests.contract.logs import create, event
+from tests.local_kafka import no_kafka
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -66,7 +67,7 @@ class Line:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    if (reason := why_not()) is not None:
+    if (reason := no_kafka()) is not None:
         pytest.skip(reason)
     with LocalKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka

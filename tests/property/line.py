@@ -7,24 +7,32 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from libs.common.clock import DrivenClock
+from libs.common.clock import Clock, DrivenClock
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Database
 from libs.common.ids import derived_id
-from libs.common.log.base import Event
+from libs.common.log.base import Event, Log
+from libs.common.log.choice import shared_log
+from libs.common.log.kafka_client import Kafka
+from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog, append
+from libs.common.settings import CommonSettings
 from libs.common.worker import Limits, Worker
 from regulars.parts import database
+from regulars.relaying import relays
 from regulars.schemas import SERVICES
 from services.ingest.journal import event_of
 from services.ingest.normalise import root_key
 from services.ingest.settings import IngestSettings
 from services.ingest.work import worker as ingest
+from services.messaging.settings import CONSUMER as MESSAGING
 from services.messaging.settings import MessagingSettings
 from services.messaging.work import worker as messaging
+from services.metrics.settings import CONSUMER as METRICS
 from services.metrics.settings import MetricsSettings
 from services.metrics.work import worker as metrics
+from services.profiles.settings import CONSUMER as PROFILES
 from services.profiles.settings import ProfilesSettings
 from services.profiles.work import worker as profiles
 from tests.e2e.api import Api, open_api
@@ -93,19 +101,31 @@ def journal_event(delivery: Delivery, received_at: datetime, name: str) -> Event
 @asynccontextmanager
 async def running_line(clock: DrivenClock, *, batch_size: int) -> AsyncIterator[Line]:
     """Starts all workers and the API, with the settings of the environment."""
-    databases = {service: database(service) for service in SERVICES}
-    log = PostgresLog(databases["ingest"])
-    workers = [
-        ingest(IngestSettings(), databases["ingest"], clock, log),
-        profiles(ProfilesSettings(), databases["profiles"], clock, log),
-        metrics(MetricsSettings(), databases["metrics"], clock, log),
-        messaging(MessagingSettings(), databases["messaging"], clock, log),
-    ]
+    settings = CommonSettings()
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
+        databases = {service: database(service) for service in SERVICES}
         for opened in databases.values():
             stack.push_async_callback(opened.close)
-        stack.push_async_callback(log.close)
+        own = PostgresLog(databases["ingest"])
+        stack.push_async_callback(own.close)
+
+        def around(service: str, consumer: str | None = None) -> tuple[Database, Clock, Log]:
+            log: Log = own
+            if consumer is not None and settings.log == "kafka":
+                log = shared_log(settings, databases[service], consumer)
+                stack.push_async_callback(log.close)
+            return databases[service], clock, log
+
+        workers = [
+            ingest(IngestSettings(), *around("ingest")),
+            profiles(ProfilesSettings(), *around("profiles", PROFILES)),
+            metrics(MetricsSettings(), *around("metrics", METRICS)),
+            messaging(MessagingSettings(), *around("messaging", MESSAGING)),
+        ]
+        if settings.log == "kafka":
+            await make_topics(Kafka.from_settings(settings))
+            workers += await stack.enter_async_context(relays(settings, clock))
         api = await stack.enter_async_context(open_api(clock))
         async with asyncio.TaskGroup() as group:
             for worker in workers:

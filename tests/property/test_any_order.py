@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from libs.common.clock import DrivenClock
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import PARTITIONS, TOPICS
+from libs.common.log.kafka_client import Kafka
 from regulars.shop import catalog
 from regulars.shop.delivery import EVENTS, deliveries, request
 from regulars.shop.world import make_world
@@ -34,7 +35,8 @@ from tests.property.line import Line, running_line
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 2
 PEOPLE = 14
-TRIALS = 4
+TRIALS = {"postgres": 3, "kafka": 2}
+"""After the one in order, which the others are held against."""
 ASKED = [START + timedelta(days=DAYS, hours=n) for n in (1, 26, 50)]
 """When the line is looked at."""
 HOURS = 3
@@ -172,9 +174,28 @@ async def cloned(url: str, name: str) -> AsyncIterator[str]:
         await server.close()
 
 
+@pytest.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
+def kafka_or_none(request: pytest.FixtureRequest) -> Kafka | None:
+    """Through which log the history goes out of order."""
+    kafka: Kafka | None = request.getfixturevalue("kafka") if request.param == "kafka" else None
+    return kafka
+
+
+def _through(kafka: Kafka | None, trial: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets the log of a trial: topics of its own."""
+    monkeypatch.setenv("REGULARS_LOG", "kafka" if kafka and trial else "postgres")
+    monkeypatch.setenv("REGULARS_KAFKA_SERVERS", ",".join(kafka.servers) if kafka else "")
+    monkeypatch.setenv("REGULARS_KAFKA_PREFIX", f"{kafka.prefix}{trial}." if kafka else "")
+
+
 @pytest.mark.usefixtures("partitions")
 async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_state(
-    database_url: str, clock: DrivenClock, mailbox: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
+    clock: DrivenClock,
+    mailbox: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kafka_or_none: Kafka | None,
 ) -> None:
     monkeypatch.setenv("REGULARS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("REGULARS_ADMIN_KEY", ADMIN_KEY)
@@ -186,7 +207,8 @@ async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_s
         keys = await open_stores(line)
     told = history(keys)
     states = []
-    for trial in range(TRIALS):
+    for trial in range(1 + TRIALS["kafka" if kafka_or_none else "postgres"]):
+        _through(kafka_or_none, trial, monkeypatch)
         dice = Random(trial)
         name = f"{make_url(database_url).database}_{trial}"
         async with cloned(database_url, name) as url:

@@ -1,10 +1,12 @@
 """Where in Kafka an event lies. We count by the producer's numbers (`seq`), Kafka by offsets of its own.
 
-Within a partition seq grows by one from record to record, or falls back where the relay sent something again. So from a
-record with seq m on, the first one with seq n > m lies at least n - m records further: a jump of that width never
-passes it, and where nothing was sent twice it hits at once. Nothing has to be kept beside the log to find one's place.
-Should the assumption not hold (a lost batch, a foreign hand), a place may come out too early or too late; whoever reads
-from there on takes n, n + 1, … and nothing else, so that the worst is a consumer that halts.
+Each number comes first when the one before it is there; in between lies what was sent again, whose numbers fall back
+and then go up in one leap. So from the first record with number m on, the first one with number n > m lies at least
+n - m records further: a jump of that width never passes it, and where nothing was sent twice it hits at once. Which
+record is the first with its number is told by Kafka's index of times: what is sent again bears the time of the first.
+Nothing has to be kept beside the log to find one's place. Should the assumption not hold (a lost batch, a foreign
+hand), a place may come out too early or too late; whoever reads from there on takes n, n + 1, … and nothing else, so
+that the worst is a consumer that halts.
 """
 
 import asyncio
@@ -16,6 +18,9 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from libs.common.log.kafka_client import BATCH_BYTES, Kafka, bounded, close_consumer, start_consumer
 from libs.common.log.kafka_records import SEQ
+
+PROBES = 8
+"""Looks for a place, each nearer. Whoever stands too early reads on."""
 
 Bounds = Mapping[TopicPartition, tuple[int, int]]
 """Kafka offsets: of the first record that is kept, and of the next one to come."""
@@ -41,7 +46,7 @@ class Places:
                 for place, (first, end) in bounds.items()
                 if first < end != self._last.get(place, (0, 0))[0]
             }
-            for place, record in (await self._look(asked)).items():
+            for place, (record, *_) in (await self._look(asked)).items():
                 end, before = self._last.get(place, (0, 0))
                 following = seq_of(record) + 1
                 # What was sent again may lie last; only a topic that was made anew has really gone back.
@@ -61,25 +66,34 @@ class Places:
         async with self._looking, bounded():
             bounds = await self._bounds(wanted)
             at = {place: first for place, (first, _) in bounds.items()}
-            open_ = [place for place, (first, end) in bounds.items() if first < end]
-            while open_:
-                seen = await self._look({place: at[place] for place in open_})
-                for place in list(open_):
-                    first, end = bounds[place]
-                    ahead = wanted[place] - seq_of(seen[place]) if place in seen else 0
-                    if ahead < 0:
-                        at[place] = first
-                    elif ahead > 0:
-                        at[place] = min(at[place] + ahead, end)
-                    if ahead <= 0 or at[place] == end:
-                        open_.remove(place)
-            return at
+            seen = await self._look({place: first for place, (first, end) in bounds.items() if first < end})
+            probes = {}
+            for place, records in seen.items():
+                first, number = at[place], seq_of(records[0])
+                probes[place] = first + wanted[place] - number
+                # Retention may have cut into what was sent again: what follows tells how far the numbers had come.
+                come = max(map(seq_of, records)) if first else number
+                at[place] = max(first, first + wanted[place] - come)
+            for _ in range(PROBES):
+                probes = {p: offset for p, offset in probes.items() if bounds[p][0] <= offset < bounds[p][1]}
+                if not probes:
+                    break
+                seen = await self._look(probes)
+                ahead = {place: wanted[place] - seq_of(records[0]) for place, records in seen.items()}
+                # Where it was to be expected: there is no earlier one.
+                unsure = {p: seen[p][0] for p in seen if ahead[p] or probes[p] != at[p]}
+                for place, (offset, number) in (await self._firsts(unsure)).items():
+                    if number <= wanted[place]:
+                        at[place] = max(at[place], offset + wanted[place] - number)
+                probes = {place: probes[place] + further for place, further in ahead.items() if further > 0}
+            return {place: min(offset, bounds[place][1]) for place, offset in at.items()}
 
     async def records(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, ConsumerRecord]:
         """What lies at these Kafka offsets; without those at which nothing does yet."""
         async with self._looking, bounded():
             bounds = await self._bounds(at)
-            return await self._look({p: offset for p, offset in at.items() if bounds[p][0] <= offset < bounds[p][1]})
+            there = {p: offset for p, offset in at.items() if bounds[p][0] <= offset < bounds[p][1]}
+            return {place: records[0] for place, records in (await self._look(there)).items()}
 
     async def close(self) -> None:
         """Lets go of the connection."""
@@ -107,9 +121,20 @@ class Places:
         firsts, ends = await asyncio.gather(client.beginning_offsets(list(places)), client.end_offsets(list(places)))
         return {place: (firsts[place], ends[place]) for place in places}
 
-    async def _look(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, ConsumerRecord]:
-        """The records at these offsets; without those that retention took meanwhile."""
-        found: dict[TopicPartition, ConsumerRecord] = {}
+    async def _firsts(self, records: Mapping[TopicPartition, ConsumerRecord]) -> dict[TopicPartition, tuple[int, int]]:
+        """The first record with the time of each of these: its Kafka offset and its number."""
+        if not records:
+            return {}
+        client = await self._connected()
+        found = await client.offsets_for_times({place: record.timestamp for place, record in records.items()})
+        offsets = {place: first.offset for place, first in found.items() if first is not None}
+        return {place: (offsets[place], seq_of(seen[0])) for place, seen in (await self._look(offsets)).items()}
+
+    async def _look(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """The records from these offsets on, as far as one answer goes; without those that retention took meanwhile."""
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        if not at:
+            return found
         client = await self._connected()
         left = dict(at)
         client.assign(list(left))
@@ -123,7 +148,7 @@ class Places:
                     left.pop(place, None)
                 continue
             for place, records in batches.items():
-                found[place] = records[0]
+                found[place] = records
                 del left[place]
         # Or it would go on fetching what nobody asks for.
         client.assign([])

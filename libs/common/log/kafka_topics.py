@@ -29,6 +29,8 @@ async def make_topics(kafka: Kafka, topics: Sequence[Topic] = RELAYED) -> list[s
                 "min.insync.replicas": str(max(1, kafka.replication - 1)),
                 "max.message.bytes": str(LARGEST_EVENT),
                 "cleanup.policy": "delete",
+                # A record bears the time of its event's first append, however often it is sent (`kafka_places`).
+                "message.timestamp.type": "CreateTime",
             },
         )
         for topic in missing

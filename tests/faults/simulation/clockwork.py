@@ -4,8 +4,9 @@ Whatever runs on it and talks to nobody outside runs the same way again under th
 """
 
 import asyncio
-import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from random import Random
 from typing import Any, TypeVar
 
@@ -18,31 +19,22 @@ class Hangs(Exception):
     """Nobody has anything to do any more, or they do it for ever."""
 
 
-class _NoNetwork(selectors.BaseSelector):
-    """Waits by moving the loop's time forward."""
+class _Turn(asyncio.TimerHandle):
+    """What is to be called. asyncio's own handles look after debugging, which costs more than the call."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._keys: dict[Any, selectors.SelectorKey] = {}
+    __slots__ = ()
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Hangs("everybody waits for somebody")
-        if timeout > 0:
-            self.now += timeout
-        if self.now > LONGEST:
-            raise Hangs(f"not done after {LONGEST:.0f} virtual seconds")
-        return []
+    def __init__(self, when: float, callback: Callable[..., Any], args: Sequence[Any], context: Context | None) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = self._keys[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
+    def cancel(self) -> None:
+        """It will not be called; what it held is let go at once."""
+        self._cancelled = True
+        self._callback = self._args = None
 
 
 class _Numbered(asyncio.Task[Any]):
@@ -56,14 +48,17 @@ class _Numbered(asyncio.Task[Any]):
         return self.number
 
 
-class Clockwork(asyncio.SelectorEventLoop):
+class Clockwork(asyncio.BaseEventLoop):
     """asyncio's own loop on virtual time; what is ready at one moment runs in an order drawn by the dice."""
 
     def __init__(self, dice: Random) -> None:
-        self._world = _NoNetwork()
-        super().__init__(self._world)
+        super().__init__()
         self._dice = dice
+        self._now = 0.0
         self._tasks = 0
+        self._turns: list[_Turn] = []
+        self._timers: list[tuple[float, int, _Turn]] = []
+        self._armed = 0
         self.set_task_factory(self._numbered)
 
     def _numbered(self, _: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> _Numbered:
@@ -72,20 +67,60 @@ class Clockwork(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Virtual seconds since the start."""
-        return self._world.now
+        return self._now
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Turn:
+        """As asyncio's."""
+        turn = _Turn(self._now, callback, args, context)
+        self._turns.append(turn)
+        return turn
+
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> _Turn:
+        """As asyncio's."""
+        return self._at(_Turn(self._now + delay, callback, args, context))
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Turn:
+        """As asyncio's; of those that are due at one moment the first comes first."""
+        return self._at(_Turn(when, callback, args, context))
+
+    def _at(self, turn: _Turn) -> _Turn:
+        self._armed += 1
+        heappush(self._timers, (turn._when, self._armed, turn))
+        return turn
 
     def _run_once(self) -> None:
-        # What timers have made due joins the ready ones within; their order among themselves is that of time.
-        ready = list(self._ready)  # type: ignore[attr-defined]
-        self._dice.shuffle(ready)
-        self._ready.clear()  # type: ignore[attr-defined]
-        self._ready.extend(ready)  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
+        turns, self._turns = self._turns, []
+        if len(turns) > 1:
+            self._dice.shuffle(turns)
+        timers = self._timers
+        while timers and (timers[0][2]._cancelled or timers[0][0] <= self._now or not turns):
+            when, _, turn = heappop(timers)
+            if not turn._cancelled:
+                # Nobody waits for anything: time jumps to it. They join the others in the order of time.
+                self._now = max(self._now, when)
+                turns.append(turn)
+        if not turns:
+            raise Hangs("everybody waits for somebody")
+        if self._now > LONGEST:
+            raise Hangs(f"not done after {LONGEST:.0f} virtual seconds")
+        for turn in turns:
+            if not turn._cancelled:
+                turn._run()
 
 
 async def passes(seconds: float) -> None:
     """Lets so much virtual time go by."""
-    await asyncio.sleep(seconds)  # noqa: TID251 (nobody waits for it)
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(seconds, _set, passed)
+    await passed
+
+
+def _set(passed: "asyncio.Future[None]") -> None:
+    if not passed.done():
+        passed.set_result(None)
 
 
 def run(main: Coroutine[Any, Any, T], dice: Random) -> T:

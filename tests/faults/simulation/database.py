@@ -6,7 +6,7 @@ be lost. Who is paused within a transaction is cut off after a while; who dies i
 
 import asyncio
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -54,14 +54,9 @@ class Actor:
         """SIGCONT."""
         self._goes.set()
 
-    @property
-    def paused(self) -> bool:
-        """Whether it is stopped."""
-        return not self._goes.is_set()
-
     async def goes(self) -> None:
         """Waits while it is stopped."""
-        while self.paused:
+        while not self._goes.is_set():
             await self._goes.wait()
 
 
@@ -79,23 +74,32 @@ class Schema:
     """A service's committed state."""
 
     logs: dict[Position, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    kept: dict[Position, int] = field(default_factory=dict)
+    """From which offset on retention has left a log as it was; 0 unless told otherwise."""
     positions: dict[tuple[str, Position], Row] = field(default_factory=dict)
     workers: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     dead: dict[tuple[str, Position, int], str] = field(default_factory=dict)
     effects: list[tuple[str, Any]] = field(default_factory=list)
     """What handlers left, in the order of the commits."""
+    latest: int = 0
+    """Of the transactions that have committed the one that began last."""
 
 
 class Server:
     """One database server for all services of a simulation."""
 
-    def __init__(self, dice: Random, faults: Faults) -> None:
+    def __init__(self, dice: Random, faults: Faults, counts: Counter[str]) -> None:
+        """`counts`: what befell whom, by kind."""
         self.dice = dice
         self.faults = faults
+        self.counts = counts
         self.schemas: dict[str, Schema] = defaultdict(Schema)
-        self.changed = asyncio.Event()
+        self.appended = asyncio.Event()
+        """Rings when something was appended to a log."""
         self.sessions: dict[Session, None] = {}
-        self.fences = 0
+        self.open: dict[SimulatedTx, None] = {}
+        """Transactions that have neither committed nor rolled back."""
+        self.begun = 0
         self._locks: dict[Hashable, SimulatedTx] = {}
         self._unlocked = asyncio.Event()
 
@@ -107,10 +111,14 @@ class Server:
     async def statement(self, actor: Actor) -> None:
         """The way there and back. Cut at times."""
         await actor.goes()
-        slow = 100 if self.dice.random() < self.faults.slow else 1
-        await passes(slow * self.dice.uniform(0.0002, 0.002))
+        seconds = self.dice.uniform(0.0002, 0.002)
+        if self.dice.random() < self.faults.slow:
+            self.counts["slow statement"] += 1
+            seconds *= 100
+        await passes(seconds)
         await actor.goes()
         if self.dice.random() < self.faults.lost_before:
+            self.counts["cut connection"] += 1
             raise Cut("before")
 
     async def lock(self, tx: "SimulatedTx", key: Hashable) -> None:
@@ -119,7 +127,9 @@ class Server:
             self._unlocked.clear()
             await self._unlocked.wait()
             tx.check()
-        self._locks[key] = tx
+        if holder is None:
+            self._locks[key] = tx
+            tx.locks.append(key)
 
     def is_free(self, key: Hashable) -> bool:
         """Whether nobody holds the row's lock."""
@@ -127,8 +137,11 @@ class Server:
 
     def unlock(self, tx: "SimulatedTx") -> None:
         """Lets go of all of a transaction's locks."""
-        self._locks = {key: holder for key, holder in self._locks.items() if holder is not tx}
-        self._unlocked.set()
+        for key in tx.locks:
+            del self._locks[key]
+        if tx.locks:
+            tx.locks.clear()
+            self._unlocked.set()
 
     def alive(self, worker: str) -> bool:
         """Whether a session holds the lock on the worker's name."""
@@ -144,7 +157,7 @@ class Server:
         """Every connection is cut; what was committed is there."""
         for session in list(self.sessions):
             session.terminate()
-        for tx in dict.fromkeys(self._locks.values()):
+        for tx in list(self.open):
             tx.cut()
 
 
@@ -205,8 +218,13 @@ class SimulatedTx:
         self.after_commit: list[Callable[[], None]] = []
         self.appended: set[str] = set()
         self.writes: list[Callable[[], None]] = []
+        self.locks: list[Hashable] = []
+        server = database.server
+        server.begun += 1
+        server.open[self] = None
+        self._number = server.begun
         self._cut = False
-        self._idle: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
 
     def check(self) -> None:
         """Raises when the server has ended it."""
@@ -220,17 +238,25 @@ class SimulatedTx:
 
     def end(self) -> None:
         """No lock is left."""
-        if self._idle is not None:
-            self._idle.cancel()
+        self.database.server.open.pop(self, None)
         self.database.server.unlock(self)
 
     async def statement(self) -> None:
         """One round trip within it."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.cut)
+        begins, self._idle_since = self._idle_since is None, self.database.server.now
+        if begins:
+            self._watch()
         await self.database.server.statement(self.database.actor)
         self.check()
+
+    def _watch(self) -> None:
+        """Cuts it when it has been idle for too long; else looks again when it could have been."""
+        if self in self.database.server.open and self._idle_since is not None:
+            until = self._idle_since + IDLE_SECONDS
+            if self.database.server.now >= until:
+                self.cut()
+            else:
+                asyncio.get_running_loop().call_at(until, self._watch)
 
     def effect(self, name: str, value: Any) -> None:
         """What a handler does."""
@@ -242,10 +268,16 @@ class SimulatedTx:
         await self.statement()
         for write in self.writes:
             write()
+        if self.writes:
+            state = self.database.state
+            server.counts["reordered commit"] += self._number < state.latest
+            state.latest = max(state.latest, self._number)
         self.end()
-        server.changed.set()
-        server.changed.clear()
+        if self.appended:
+            server.appended.set()
+            server.appended.clear()
         if server.dice.random() < server.faults.lost_after:
+            server.counts["lost answer"] += 1
             raise Cut("after the commit")
 
 

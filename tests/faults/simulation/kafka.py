@@ -5,7 +5,7 @@ be away. A sender that is killed or stopped may still be heard afterwards.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
 
 from libs.common.log.kafka_client import Kafka
 from libs.common.log.kafka_records import SEQ
@@ -27,13 +27,23 @@ LONGEST_BATCH = 20
 class Cluster:
     """All brokers as one."""
 
-    def __init__(self, dice: Random, faults: Faults, *, numbered: bool = True, waits: bool = True) -> None:
-        """`numbered`, `waits`: False puts a bug in: records without the relay's number, acknowledged unsent."""
+    def __init__(
+        self, dice: Random, faults: Faults, counts: Counter[str], *, numbered: bool = True, waits: bool = True
+    ) -> None:
+        """`counts`: what befell whom, by kind.
+
+        `numbered`, `waits`: False puts a bug in: records without the relay's number, acknowledged unsent.
+        """
         self.dice = dice
         self.faults = faults
+        self.counts = counts
         self.numbered = numbered
         self.waits = waits
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.firsts: dict[TopicPartition, int] = defaultdict(int)
+        """Kafka's offset of the first record that retention has left."""
+        self._following: dict[TopicPartition, int] = defaultdict(int)
+        """The number that comes next, unless a relay sends again what it, or another one, has sent before."""
         self.news = asyncio.Event()
         self.up = asyncio.Event()
         self.up.set()
@@ -52,6 +62,9 @@ class Cluster:
             offset = len(log)
             if not self.numbered:
                 headers = [(name, b"%d" % offset if name == SEQ else told) for name, told in headers]  # noqa: PLW2901
+            number = int(dict(headers)[SEQ])
+            self.counts["sent again"] += number < self._following[place]
+            self._following[place] = max(self._following[place], number + 1)
             log.append(
                 ConsumerRecord(
                     place.topic, place.partition, offset, timestamp, 0, key, value, None, 0, 0, tuple(headers)
@@ -139,7 +152,9 @@ class SimulatedProducer:
             await asyncio.wait({before})
         dice, faults = self._cluster.dice, self._cluster.faults
         await self._cluster.reach(self._actor)
+        counts = self._cluster.counts
         if dice.random() < faults.slow:
+            counts["slow batch"] += 1
             await passes(dice.uniform(0.5, 8))
             await self._actor.goes()
         failed = dice.random()
@@ -148,6 +163,7 @@ class SimulatedProducer:
         if acknowledged.done():
             return
         if failed < faults.lost_before + faults.lost_after:
+            counts["lost batch" if failed < faults.lost_before else "lost acknowledgement"] += 1
             acknowledged.set_exception(KafkaTimeoutError())
         else:
             acknowledged.set_result(None)
@@ -185,12 +201,29 @@ class SimulatedConsumer:
     async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""
         await self._cluster.reach(self._actor)
-        return dict.fromkeys(places, 0)
+        return {place: self._cluster.firsts[place] for place in places}
 
     async def end_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""
         await self._cluster.reach(self._actor)
         return {place: len(self._cluster.logs[place]) for place in places}
+
+    async def offsets_for_times(
+        self, times: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """As aiokafka's: of each partition the first record that is not older."""
+        await self._cluster.reach(self._actor)
+        return {
+            place: next(
+                (
+                    OffsetAndTimestamp(record.offset, record.timestamp)
+                    for record in self._cluster.logs[place][self._cluster.firsts[place] :]
+                    if record.timestamp >= time
+                ),
+                None,
+            )
+            for place, time in times.items()
+        }
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """As aiokafka's: for lag tools."""
@@ -206,8 +239,9 @@ class SimulatedConsumer:
         deadline = loop.time() + timeout_ms / 1000
         wanted = list(places) or sorted(self._at)
         while True:
-            if beyond := {p: self._at[p] for p in wanted if self._at[p] > len(self._cluster.logs[p])}:
-                raise OffsetOutOfRangeError(beyond)
+            cluster = self._cluster
+            if out := {p: self._at[p] for p in wanted if not cluster.firsts[p] <= self._at[p] <= len(cluster.logs[p])}:
+                raise OffsetOutOfRangeError(out)
             # As in aiokafka nothing is awaited once records are taken: who is cancelled has lost none.
             if (found := self._there(wanted, max_records)) or loop.time() >= deadline:
                 return found

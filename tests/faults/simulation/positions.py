@@ -13,7 +13,7 @@ from libs.common.contracts.topics import TOPICS, Topic
 from libs.common.log.base import Event, Position, Record
 from libs.common.log.postgres import partition_of
 from libs.common.positions import Fenced
-from tests.faults.simulation.database import Row, Schema, Session, SimulatedDatabase, SimulatedTx
+from tests.faults.simulation.database import Cut, Row, Schema, Session, SimulatedDatabase, SimulatedTx
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -45,6 +45,7 @@ class SimulatedPositions:
         del state, reason
         await session.statement()
         server, schema = session.server, session.database.state
+        await _settled(session, consumer, worker)
         now = server.now
         workers = schema.workers[consumer]
         workers[worker] = now + lease
@@ -73,6 +74,7 @@ class SimulatedPositions:
     ) -> None:
         """As `positions.release`."""
         await session.statement()
+        await _settled(session, consumer, worker)
         for mine in _rows(session.database.state, consumer).values():
             for place, row in mine.items():
                 if row.owner == worker and (places is None or place in places):
@@ -89,7 +91,7 @@ class SimulatedPositions:
             await tx.database.server.lock(tx, ("row", consumer, place))
             row = tx.database.state.positions[consumer, place]
             if row.owner != worker or row.next_offset != expected:
-                tx.database.server.fences += 1
+                tx.database.server.counts["fence"] += 1
                 raise Fenced(f"{consumer}: {place}")
             tx.writes.append(moved(row, following))
 
@@ -144,7 +146,7 @@ class SimulatedLog:
         while not (records := self._there(positions, max_records)) and server.now < deadline:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    await server.changed.wait()
+                    await server.appended.wait()
         await self._database.actor.goes()
         return records
 
@@ -155,7 +157,14 @@ class SimulatedLog:
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
         """See `Log.ages`."""
-        raise AssertionError(f"nobody asks how old {positions} are")
+        server = self._database.server
+        await server.statement(self._database.actor)
+        now = START + timedelta(seconds=server.now)
+        return {
+            place: (now - records[0].appended_at).total_seconds()
+            for place, offset in positions.items()
+            if (records := self._log(place)[offset : offset + 1]) and offset >= self._first(place)
+        }
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -163,11 +172,29 @@ class SimulatedLog:
     def _log(self, place: Position) -> list[Record]:
         return self._database.server.schemas[TOPICS[place[0]].producer].logs[place]
 
+    def _first(self, place: Position) -> int:
+        return self._database.server.schemas[TOPICS[place[0]].producer].kept.get(place, 0)
+
     def _there(self, positions: Mapping[Position, int], max_records: int) -> list[Record]:
         each = max(1, max_records // max(1, len(positions)))
-        return [
-            record for place, offset in sorted(positions.items()) for record in self._log(place)[offset : offset + each]
-        ]
+        found: list[Record] = []
+        for place, asked in sorted(positions.items()):
+            offset = max(asked, self._first(place))
+            found += self._log(place)[offset : offset + each]
+        return found
+
+
+async def _settled(session: Session, consumer: str, worker: str) -> None:
+    """Waits, as an UPDATE would, for open transactions that have moved one of the worker's rows."""
+    tx = SimulatedTx(session.database)
+    try:
+        for (name, place), row in sorted(session.database.state.positions.items()):
+            if name == consumer and row.owner == worker:
+                await session.server.lock(tx, ("row", consumer, place))
+    finally:
+        tx.end()
+    if session.is_closed():
+        raise Cut("session")
 
 
 def _rows(schema: Schema, consumer: str) -> dict[str, dict[Position, Row]]:

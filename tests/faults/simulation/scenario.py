@@ -132,11 +132,11 @@ class World:
         self.dice = Random(seed)
         rough = self.dice.choice([0.0, 0.002, 0.02])
         faults = Faults(lost_before=rough, lost_after=self.dice.choice([0.0, 0.02, 0.1]), slow=0.01)
-        self.server = Server(self.dice, faults)
-        self.cluster = Cluster(self.dice, faults, numbered=bug.numbered, waits=bug.waits)
+        self.told = Told(seed)
+        self.server = Server(self.dice, faults, self.told.counts)
+        self.cluster = Cluster(self.dice, faults, self.told.counts, numbered=bug.numbered, waits=bug.waits)
         self.through_kafka = bool(seed % 2)
         self.kinds = [*SERVICES, *(["relay ingest", "relay profiles"] if self.through_kafka else [])]
-        self.told = Told(seed)
         self.processes: list[Process] = []
         self.sent: dict[str, list[str]] = defaultdict(list)
         """Key -> what was written under it, in order."""
@@ -164,7 +164,7 @@ class World:
                 self.start(kind)
         writing = [asyncio.create_task(self._write(f"w{n}", self.dice.randrange(5, 40))) for n in range(2)]
         await self._storm()
-        self._calm()
+        self.calm()
         await asyncio.gather(*writing)
         await self._until_through()
         self._account()
@@ -224,7 +224,8 @@ class World:
                 # Some longer than a lease, some longer than a transaction may idle.
                 loop.call_later(self.dice.choice([0.05, 0.5, 5, 12, 25]), actor.resume)
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
+        """No faults any more, and at least one worker of each kind."""
         self.server.faults = self.cluster.faults = Faults()
         self.cluster.up.set()
         for process in self.processes:
@@ -263,6 +264,7 @@ class World:
             for key, origin in schema.effects:
                 seen[key].append(origin)
             for key in sorted({*self.sent, *seen}):
+                counts["checked"] += max(len(self.sent[key]), len(seen[key]))
                 if seen[key] != self.sent[key]:
                     wrong.append(f"{service} {key}: {_difference(self.sent[key], seen[key])}")
             counts[f"{service} dead"] = len(schema.dead)
@@ -271,7 +273,6 @@ class World:
         for process in self.processes:
             if not process.lives and not process.task.cancelled() and (error := process.task.exception()) is not None:
                 wrong.append(f"{process.actor.name} broke: {error!r}")
-        counts["fences"] = self.server.fences
         self.told.seconds = round(asyncio.get_running_loop().time(), 3)
 
 
@@ -286,13 +287,14 @@ async def _topics_are_there(*_: object) -> None:
 
 
 @contextmanager
-def _simulated(positions: SimulatedPositions) -> Iterator[None]:
+def simulated(positions: SimulatedPositions) -> Iterator[None]:
     """The loop's SQL, its stopwatch and its Kafka clients are replaced by what is simulated, and nothing else."""
     replaced: list[tuple[ModuleType, str, object]] = [
         (worker, "positions", positions),
         (worker, "postgres", positions),
         (worker, "monotonic", lambda: asyncio.get_running_loop().time()),
         (kafka, "monotonic", lambda: asyncio.get_running_loop().time()),
+        (kafka, "SystemClock", LoopClock),
         (kafka, "AIOKafkaConsumer", SimulatedConsumer),
         (kafka, "check_topics", _topics_are_there),
         (kafka_places, "AIOKafkaConsumer", SimulatedConsumer),
@@ -316,5 +318,8 @@ def simulate(seed: int, bug: Bug = NONE) -> Told:
     async def main() -> Told:
         return await World(seed, bug).run()
 
-    with _simulated(bug.positions()):
-        return run(main(), Random(f"order {seed}"))
+    with simulated(bug.positions()):
+        try:
+            return run(main(), Random(f"order {seed}"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this seed's, and the others go on)
+            return Told(seed, wrong=[f"the history broke off: {error!r}"])

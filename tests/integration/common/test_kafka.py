@@ -11,25 +11,23 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.structs import TopicPartition
 
 from libs.common import pipeline
 from libs.common.batch import Batch
-from libs.common.clock import SystemClock, monotonic
+from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, MESSAGES, PARTITIONS
 from libs.common.db import Database
-from libs.common.log.base import Halted, Position, Record
+from libs.common.log.base import Halted, Position
 from libs.common.log.choice import RELAY, Logs
 from libs.common.log.kafka import KafkaLog
 from libs.common.log.kafka_client import Kafka, KafkaAway
-from libs.common.log.kafka_records import headers, timestamp
 from libs.common.log.kafka_topics import make_topics, partition_counts
 from libs.common.log.postgres import PostgresLog, append, partition_of
 from libs.common.relay import LIMITS, Publisher, relay_worker
 from libs.common.worker import Consumer, Limits, Worker
-from tests.contract.logs import create, event
+from tests.contract.logs import create, event, send
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -58,19 +56,7 @@ class Ground:
 
     async def send(self, numbers: Iterable[int]) -> None:
         """What a relay sends that is not ours: these numbers, as they come."""
-        producer = AIOKafkaProducer(**self.kafka.options, acks="all", enable_idempotence=True)
-        await producer.start()
-        records = [
-            Record(**{name: getattr(made, name) for name in made.__struct_fields__}, topic="commerce",
-                   partition=PARTITION, offset=number, appended_at=SystemClock().now())
-            for number in numbers for made in [event(KEY, data=str(number).encode())]
-        ]  # fmt: skip
-        for record in records:
-            await producer.send_and_wait(
-                self.kafka.topic("commerce"), record.data, record.key.encode(), PARTITION, timestamp(record),
-                headers=headers(record),
-            )  # fmt: skip
-        await producer.stop()
+        await send(self.kafka, PLACE, numbers)
 
     async def read(self, first: int, until: int) -> list[bytes]:
         """The data of what the log gives from one number on, to its end or to another number."""
@@ -185,24 +171,6 @@ async def _reached(ground: Ground, number: int) -> bool:
     return await ground.position(ground.profiles, "profiles") == number
 
 
-async def test_a_zombie_relay_that_sends_again_is_not_heard(ground: Ground) -> None:
-    await ground.send([*range(6), 3, 4, 5, *range(6, 9), 0, 1, 2, *range(9, 12)])
-    async with working(ground.consumer()):
-        await eventually(partial(_reached, ground, 12))
-    assert ground.got == numbers(12)
-    assert (await ground.log.end_offsets("commerce"))[PARTITION] == 12
-
-
-async def test_a_last_record_that_is_a_repeat_does_not_hide_what_came_before_it(ground: Ground) -> None:
-    await ground.send([*range(6)])
-    assert (await ground.log.end_offsets("commerce"))[PARTITION] == 6
-    await ground.send([2, 3])
-    assert (await ground.log.end_offsets("commerce"))[PARTITION] == 6
-    for start in range(6):
-        ground.log._standing.clear()
-        assert await ground.read(start, 6) == numbers(6)[start:]
-
-
 @pytest.mark.parametrize(
     "sent",
     [[*range(6), 8, 9], [*range(6), 8, 9, 6, 7, 8, 9]],
@@ -216,17 +184,6 @@ async def test_a_gap_stops_the_consumer(ground: Ground, sent: list[int]) -> None
             assert "goes on at 8, not at 6: records are missing" in await problem(worker)
         assert await ground.position(ground.profiles, "profiles") == 6
     assert ground.got == numbers(6)
-
-
-async def test_a_topic_cut_short_by_retention_stops_who_had_not_read_it(ground: Ground) -> None:
-    await ground.send(range(10))
-    place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
-    async with administrator(ground.kafka) as admin:
-        await admin.delete_records({place: RecordsToDelete(before_offset=4)})
-    worker = ground.consumer()
-    async with working(worker):
-        assert "goes on at 4, not at 0: records are missing" in await problem(worker)
-    assert ground.got == []
 
 
 async def test_a_topic_that_was_deleted_stops_who_is_behind_and_is_repaired_as_the_manual_says(ground: Ground) -> None:
@@ -348,33 +305,6 @@ async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> No
             async with working(reader):
                 await eventually(partial(_reached, ground, at))
     assert ground.got == numbers(20)
-
-
-async def test_an_added_worker_has_its_fair_share_within_ten_seconds(ground: Ground) -> None:
-    other = KafkaLog(ground.kafka, ground.kafka.group("profiles", "profiles"))
-    first, second = (
-        Worker(ground.profiles, log, SystemClock(), consumers=[Consumer("profiles", (COMMERCE,), _ignore)])
-        for log in (ground.log, other)
-    )
-    async with working(first):
-        await eventually(partial(_shares, ground, [8]))
-        began = monotonic()
-        async with working(second):
-            await eventually(partial(_shares, ground, [4, 4]))
-            assert monotonic() - began < 10
-    await other.close()
-
-
-async def _ignore(_: Batch) -> None:
-    pass
-
-
-async def _shares(ground: Ground, expected: list[int]) -> bool:
-    async with ground.profiles.autocommit() as pg:
-        rows = await pg.fetch(
-            "SELECT count(*) FROM positions WHERE consumer = 'profiles' AND owner > '' GROUP BY owner"
-        )
-    return [row["count"] for row in rows] == expected
 
 
 async def test_the_example_reads_our_topics(ground: Ground) -> None:

@@ -16,8 +16,9 @@ from libs.common.clock import SystemClock
 from libs.common.log.kafka_client import Kafka, KafkaAway
 from libs.common.log.kafka_topics import make_topics
 from libs.common.settings import CommonSettings
-from regulars.local_kafka import LocalKafka, why_not
+from regulars.local_kafka import LocalKafka
 from tests.contract.logs import event, kafka_log
+from tests.local_kafka import no_kafka
 
 pytestmark = pytest.mark.kafka
 
@@ -50,7 +51,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKafka, Path]]:
-    if (reason := why_not()) is not None:
+    if (reason := no_kafka()) is not None:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("secured")
     public, private = certificate(folder)

@@ -268,16 +268,16 @@ async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
     assert await bench.dead() == []
 
 
-@pytest.mark.parametrize("bench", ["postgres"], indirect=True)
-async def test_a_missing_record_stops_the_consumer(bench: Bench) -> None:
-    await bench.write(*[b"{}"] * 20)
-    async with bench.written.database.autocommit() as pg:
-        await pg.execute('DELETE FROM log_commerce WHERE "offset" = 0')
-    worker = bench.worker()
+async def test_what_retention_took_before_it_was_read_stops_the_consumer(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 80)
+    ends = await bench.written.ends(COMMERCE)
+    place = max(ends, key=ends.__getitem__)
+    await bench.written.drop(place, 4)
+    worker = bench.worker(batch_size=500)
     async with working(worker):
         await eventually(lambda: _async(bool(worker.problems())))
-        assert "records are missing" in worker.problems()[0]
-    assert await bench.effects() == {}
+        assert f"commerce[{place[1]}] goes on at 4, not at 0: records are missing" in worker.problems()[0]
+    assert len(await bench.effects()) <= 80 - ends[place]
 
 
 async def test_events_out_commit_with_the_effects_and_derive_their_ids(bench: Bench) -> None:
