@@ -58,8 +58,10 @@ async def create(database: Database) -> None:
     """The tables of two producers and a consumer, in the schema that owns them."""
     async with database.transaction() as tx:
         consuming = schema.create_consumer_tables()
-        await _within(tx, "ingest", [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *consuming])
-        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *consuming])
+        beginnings = schema.create_beginnings(JOURNAL, COMMERCE)
+        log = [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *beginnings]
+        await _within(tx, "ingest", [*log, *consuming])
+        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *schema.create_beginnings(CUSTOMERS), *consuming])
 
 
 async def _within(tx: Tx, name: str, statements: list[str]) -> None:

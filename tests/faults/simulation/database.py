@@ -5,6 +5,7 @@ be lost. Who is paused within a transaction is cut off after a while; who dies i
 """
 
 import asyncio
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from libs.common.contracts.topics import TOPICS
 from libs.common.log.base import Position, Record
 from tests.faults.simulation.clockwork import passes
 
@@ -79,6 +81,9 @@ class Schema:
     """A service's committed state."""
 
     logs: dict[Position, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    partitions: dict[str, int] = field(
+        default_factory=lambda: {name: topic.partitions for name, topic in TOPICS.items()}
+    )
     positions: dict[tuple[str, Position], Row] = field(default_factory=dict)
     workers: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     dead: dict[tuple[str, Position, int], str] = field(default_factory=dict)
@@ -97,6 +102,7 @@ class Server:
         self.sessions: dict[Session, None] = {}
         self.fences = 0
         self._locks: dict[Hashable, SimulatedTx] = {}
+        self._shares: dict[Hashable, set[SimulatedTx]] = defaultdict(set)
         self._unlocked = asyncio.Event()
 
     @property
@@ -114,12 +120,24 @@ class Server:
             raise Cut("before")
 
     async def lock(self, tx: "SimulatedTx", key: Hashable) -> None:
-        """Takes a row's lock, waiting for whoever has it."""
-        while (holder := self._locks.get(key)) is not None and holder is not tx:
-            self._unlocked.clear()
-            await self._unlocked.wait()
-            tx.check()
+        """Takes a row's or a table's lock, waiting for whoever has it."""
+        while self._held_by_another(tx, key) or self._shares[key] - {tx}:
+            await self._unlocking(tx)
         self._locks[key] = tx
+
+    async def share(self, tx: "SimulatedTx", key: Hashable) -> None:
+        """The same beside others who share it."""
+        while self._held_by_another(tx, key):
+            await self._unlocking(tx)
+        self._shares[key].add(tx)
+
+    def _held_by_another(self, tx: "SimulatedTx", key: Hashable) -> bool:
+        return self._locks.get(key, tx) is not tx
+
+    async def _unlocking(self, tx: "SimulatedTx") -> None:
+        self._unlocked.clear()
+        await self._unlocked.wait()
+        tx.check()
 
     def is_free(self, key: Hashable) -> bool:
         """Whether nobody holds the row's lock."""
@@ -128,6 +146,8 @@ class Server:
     def unlock(self, tx: "SimulatedTx") -> None:
         """Lets go of all of a transaction's locks."""
         self._locks = {key: holder for key, holder in self._locks.items() if holder is not tx}
+        for holders in self._shares.values():
+            holders.discard(tx)
         self._unlocked.set()
 
     def alive(self, worker: str) -> bool:
@@ -144,7 +164,8 @@ class Server:
         """Every connection is cut; what was committed is there."""
         for session in list(self.sessions):
             session.terminate()
-        for tx in dict.fromkeys(self._locks.values()):
+        sharing = [tx for holders in self._shares.values() for tx in sorted(holders, key=lambda tx: tx.number)]
+        for tx in dict.fromkeys([*self._locks.values(), *sharing]):
             tx.cut()
 
 
@@ -178,18 +199,23 @@ class Session:
             raise Cut("session")
 
 
+_numbers = itertools.count()
+_COUNT = "SELECT count(*) FROM log_partitions WHERE topic = $1"
 _LOG = re.compile(r"SELECT id FROM log_(\w+) WHERE partition = \$1 AND \"offset\" = \$2")
 
 
 class _Raw:
-    """The one statement that the relay asks by itself."""
+    """The two statements that the relay asks by itself."""
 
     def __init__(self, tx: "SimulatedTx") -> None:
         self._tx = tx
 
-    async def fetchval(self, sql: str, partition: int, offset: int) -> str | None:
-        """Id of the record at a place of the log."""
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        """How many partitions a topic has; or the id of the record at a place of the log."""
         await self._tx.statement()
+        if sql == _COUNT:
+            return self._tx.database.state.partitions[arguments[0]]
+        partition, offset = arguments
         asked = _LOG.fullmatch(sql)
         assert asked is not None, sql
         log = self._tx.database.state.logs[asked[1], partition]
@@ -201,6 +227,7 @@ class SimulatedTx:
 
     def __init__(self, database: "SimulatedDatabase") -> None:
         self.database = database
+        self.number = next(_numbers)
         self.pg = _Raw(self)
         self.after_commit: list[Callable[[], None]] = []
         self.appended: set[str] = set()

@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from libs.common.contracts.topics import RELAYED
 from libs.common.log.kafka_client import Kafka
 from libs.common.log.kafka_records import SEQ
 from tests.faults.simulation.clockwork import passes
@@ -34,6 +35,7 @@ class Cluster:
         self.numbered = numbered
         self.waits = waits
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.partitions = {topic.name: topic.partitions for topic in RELAYED}
         self.news = asyncio.Event()
         self.up = asyncio.Event()
         self.up.set()
@@ -181,6 +183,10 @@ class SimulatedConsumer:
     def seek(self, place: TopicPartition, offset: int) -> None:
         """As aiokafka's."""
         self._at[place] = offset
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """As aiokafka's."""
+        return {*range(self._cluster.partitions[topic])}
 
     async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""
