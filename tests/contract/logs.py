@@ -17,6 +17,7 @@ from libs.common.log.kafka_client import Kafka
 from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog
 from libs.common.relay import Publisher, relay_worker
+from libs.common.worker import Worker
 from tests.waiting import eventually
 
 
@@ -36,12 +37,13 @@ class Written:
         return {(topic.name, partition): end for partition, end in written.items()}
 
     async def _has_come(self, topic: Topic, written: Mapping[int, int]) -> bool:
-        return await self.log.end_offsets(topic.name) == written
+        there = await self.log.end_offsets(topic.name)
+        return {partition: there.get(partition) for partition in written} == written
 
     async def drain(self, topic: Topic, positions: dict[Position, int] | None = None) -> list[Any]:
         """Everything in the topic from the positions on, read a little at a time."""
-        at = positions or {(topic.name, partition): 0 for partition in range(topic.partitions)}
         ends = await self.ends(topic)
+        at = positions or dict.fromkeys(ends, 0)
         records: list[Any] = []
         while any(at[place] < end for place, end in ends.items()):
             some = await self.log.read(at, 64, 1)
@@ -52,6 +54,19 @@ class Written:
                 at[record.topic, record.partition] = record.offset + 1
             records += some
         return records
+
+
+@asynccontextmanager
+async def working(*workers: Worker) -> AsyncIterator[None]:
+    """Meanwhile they work."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 async def create(database: Database) -> None:

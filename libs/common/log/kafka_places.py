@@ -1,14 +1,17 @@
 """Where in Kafka an event lies. We count by the producer's numbers (`seq`), Kafka by offsets of its own.
 
-Within a partition seq grows by one from record to record, or falls back where the relay sent something again. So from a
-record with seq m on, the first one with seq n > m lies at least n - m records further: a jump of that width never
-passes it, and where nothing was sent twice it hits at once. Nothing has to be kept beside the log to find one's place.
-Should the assumption not hold (a lost batch, a foreign hand), a place may come out too early or too late; whoever reads
-from there on takes n, n + 1, … and nothing else, so that the worst is a consumer that halts.
+Within a partition each record's seq is at most one more than the highest before it, and lower where a relay sent
+something again. So from the first record on, with seq m, the first one with seq n > m lies at least n - m records
+further: a jump of that width never passes it, hits at once where nothing was sent twice, and else is so many records
+short as were. From the middle nothing may be jumped: behind a repeat of 0 may come 7, where 6 was before it. Nothing
+has to be kept beside the log to find one's place. Should the assumption not hold (a lost batch, a foreign hand), a place
+may come out too early or too late; whoever reads from there on takes n, n + 1, … and nothing else, so that the worst is
+a consumer that halts.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import OffsetOutOfRangeError
@@ -65,18 +68,20 @@ class Places:
         async with self._looking, bounded():
             bounds = await self._bounds(wanted)
             at = {place: first for place, (first, _) in bounds.items()}
-            open_ = [place for place, (first, end) in bounds.items() if first < end]
-            while open_:
-                seen = await self._look({place: at[place] for place in open_})
-                for place in list(open_):
-                    first, end = bounds[place]
-                    ahead = wanted[place] - seq_of(seen[place]) if place in seen else 0
-                    if ahead < 0:
-                        at[place] = first
-                    elif ahead > 0:
-                        at[place] = min(at[place] + ahead, end)
-                    if ahead <= 0 or at[place] == end:
-                        open_.remove(place)
+            there = await self._look({place: first for place, (first, end) in bounds.items() if first < end})
+            for place, record in there.items():
+                at[place] += max(0, wanted[place] - seq_of(record))
+            last = {place: bounds[place][1] - 1 for place in there}
+            found = await self._look({place: min(at[place], last[place]) for place in there}, wanted, last)
+            for place in there:
+                record = found.get(place)
+                if record is None:
+                    at[place] = last[place] + 1
+                elif at[place] <= last[place] and seq_of(record) == wanted[place]:
+                    at[place] = record.offset
+                else:
+                    # The first one that is kept is a repeat, or there is a gap: reading all of it tells.
+                    at[place] = bounds[place][0]
             return at
 
     async def records(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, ConsumerRecord]:
@@ -111,8 +116,17 @@ class Places:
         firsts, ends = await asyncio.gather(client.beginning_offsets(list(places)), client.end_offsets(list(places)))
         return {place: (firsts[place], ends[place]) for place in places}
 
-    async def _look(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, ConsumerRecord]:
-        """The records at these offsets; without those that retention took meanwhile."""
+    async def _look(
+        self,
+        at: Mapping[TopicPartition, int],
+        wanted: Mapping[TopicPartition, int] = MappingProxyType({}),
+        last: Mapping[TopicPartition, int] = MappingProxyType({}),
+    ) -> dict[TopicPartition, ConsumerRecord]:
+        """The records at these offsets; without those that retention took meanwhile.
+
+        With `wanted` for each the first one from there on that has at least this number; without those that have none
+        up to their `last` one.
+        """
         found: dict[TopicPartition, ConsumerRecord] = {}
         client = await self._connected()
         left = dict(at)
@@ -127,8 +141,12 @@ class Places:
                     left.pop(place, None)
                 continue
             for place, records in batches.items():
-                found[place] = records[0]
-                del left[place]
+                least = wanted.get(place)
+                record = next((each for each in records if least is None or seq_of(each) >= least), None)
+                if record is not None:
+                    found[place] = record
+                if record is not None or records[-1].offset >= last[place]:
+                    del left[place]
         # Or it would go on fetching what nobody asks for.
         client.assign([])
         return found

@@ -176,8 +176,10 @@ class World:
         return self.told
 
     async def _write(self, name: str, events: int) -> None:
-        """Ingest: appends again until it is told that it did; what is there already is known by its id."""
-        database = SimulatedDatabase(self.server, "ingest", Actor(name))
+        """Ingest: appends again until it is told that it did; what is there already is known by its id.
+
+        An old process and ever newer ones take turns.
+        """
         for n in range(events):
             await passes(self.dice.expovariate(events / STORM_SECONDS))
             key = f"{name}:{self.dice.randrange(KEYS)}"
@@ -194,6 +196,7 @@ class World:
             if not poison:
                 self.sent[key].append(f"{name}-{n}")
             self.told.counts["poison" if poison else "events"] += 1
+            database = SimulatedDatabase(self.server, "ingest", Actor(f"{name} {self.dice.choice([0, n // 4])}"))
             while True:
                 with suppress(Cut):
                     async with database.transaction() as tx:
@@ -213,7 +216,7 @@ class World:
 
     async def _growths(self) -> None:
         """Of some topics, once or twice."""
-        for _ in range(self.dice.choice([0, 1, 2])):
+        for _ in range(self.dice.choice([0, 1, 2, 2])):
             await passes(self.dice.uniform(0, STORM_SECONDS / 2))
             await self._grow(self.dice.choice([COMMERCE, CUSTOMERS]), self.dice.choice([2, 2, 3]))
             self.told.counts["growths"] += 1

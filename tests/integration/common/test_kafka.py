@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from libs.common import pipeline
 from libs.common.batch import Batch
-from libs.common.clock import SystemClock, monotonic
+from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, MESSAGES, PARTITIONS
 from libs.common.db import Database
 from libs.common.log.base import Halted, Position, Record
@@ -27,9 +28,10 @@ from libs.common.log.kafka_client import Kafka, KafkaAway
 from libs.common.log.kafka_records import headers, timestamp
 from libs.common.log.kafka_topics import make_topics, partition_counts
 from libs.common.log.postgres import PostgresLog, append, partition_of
+from libs.common.log.schema import keep_log
 from libs.common.relay import LIMITS, Publisher, relay_worker
 from libs.common.worker import Consumer, Limits, Worker
-from tests.contract.logs import create, event
+from tests.contract.logs import create, event, working
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -90,11 +92,11 @@ class Ground:
     def relay(self) -> Worker:
         return relay_worker(self.ingest, self.own, SystemClock(), self.publisher)
 
-    def consumer(self) -> Worker:
+    def consumer(self, name: str = "profiles") -> Worker:
         async def note(batch: Batch) -> None:
             self.got += [record.data for record in batch.records]
 
-        reading = Consumer("profiles", (COMMERCE,), note)
+        reading = Consumer(name, (COMMERCE,), note)
         return Worker(self.profiles, self.log, SystemClock(), consumers=[reading], limits=Limits(patience=0.2))
 
     async def position(self, database: Database, consumer: str) -> int | None:
@@ -123,18 +125,6 @@ async def ground(empty_database_url: str, kafka: Kafka) -> AsyncIterator[Ground]
     yield ground
     for each in (ground.publisher, ground.log, ground.own, ingest, profiles):
         await each.close()
-
-
-@asynccontextmanager
-async def working(*workers: Worker) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
 
 
 @asynccontextmanager
@@ -181,8 +171,8 @@ async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(grou
     assert await ground.read(22, 25) == numbers(25)[22:]
 
 
-async def _reached(ground: Ground, number: int) -> bool:
-    return await ground.position(ground.profiles, "profiles") == number
+async def _reached(ground: Ground, number: int, consumer: str = "profiles") -> bool:
+    return await ground.position(ground.profiles, consumer) == number
 
 
 async def test_a_zombie_relay_that_sends_again_is_not_heard(ground: Ground) -> None:
@@ -335,6 +325,75 @@ async def test_a_client_that_brings_nothing_is_made_anew(ground: Ground) -> None
     assert await ground.read(3, 5) == [b"3", b"4"]
 
 
+async def _retain(ground: Ground, kept: Iterable[int], gone: int) -> None:
+    """Writes so much that is dropped by retention, and then what is kept."""
+    await ground.write(range(gone))
+    now = SystemClock().now()
+    await keep_log(ground.ingest, COMMERCE, now)
+    assert len(await keep_log(ground.ingest, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))) == 1
+    await ground.write(kept)
+
+
+async def test_a_log_that_retention_has_cut_goes_to_kafka_from_where_it_begins(ground: Ground) -> None:
+    """Of three consumers one has read all so far, one has read nothing, and one has missed something."""
+    await _retain(ground, range(20, 25), 20)
+    async with ground.profiles.autocommit() as pg:
+        for name, at in (("read all", 22), ("missed some", 7)):
+            await pg.execute(
+                "INSERT INTO positions (consumer, topic, partition, next_offset) VALUES ($1, 'commerce', $2, $3)",
+                name, PARTITION, at,
+            )  # fmt: skip
+    async with working(ground.relay()):
+        await eventually(ground.relayed)
+        for name, got in (("read all", [22, 23, 24]), ("profiles", [20, 21, 22, 23, 24])):
+            ground.got.clear()
+            async with working(ground.consumer(name)):
+                await eventually(partial(_reached, ground, 25, name))
+            assert ground.got == [b"%d" % number for number in got]
+        worker = ground.consumer("missed some")
+        async with working(worker):
+            assert "goes on at 20, not at 7: records are missing" in await problem(worker)
+    # Who reads PostgreSQL begins there, too.
+    ground.got.clear()
+    reader = ground.consumer("in postgres")
+    reader._log = ground.own
+    async with working(reader):
+        await eventually(partial(_reached, ground, 25, "in postgres"))
+    assert ground.got == [b"%d" % number for number in range(20, 25)]
+
+
+async def test_a_relay_that_kafka_has_forgotten_begins_where_the_log_does(ground: Ground) -> None:
+    """Kafka was in use for a while, long ago: both have dropped since what the relay had sent, and more."""
+    await ground.write(range(5))
+    async with working(ground.relay()):
+        await eventually(ground.relayed)
+    await _retain(ground, range(12, 15), 7)
+    relay = ground.relay()
+    async with working(relay):
+        # As long as Kafka has some of it, there would be a gap.
+        assert "goes on at 12, not at 5: records are missing" in await problem(relay)
+    await _delete(ground)
+    async with working(ground.relay(), ground.consumer()):
+        await eventually(ground.relayed)
+        await eventually(partial(_reached, ground, 15))
+    assert ground.got == [b"12", b"13", b"14"]
+
+
+async def test_a_gap_at_the_beginning_is_no_beginning(ground: Ground) -> None:
+    """Neither in Kafka, when a first batch was lost, nor in PostgreSQL."""
+    await ground.send([4, 5])
+    worker = ground.consumer()
+    async with working(worker):
+        assert "goes on at 4, not at 0: records are missing" in await problem(worker)
+    await ground.write(range(3))
+    async with ground.ingest.autocommit() as pg:
+        await pg.execute('DELETE FROM log_commerce WHERE "offset" = 0')
+    await _delete(ground)
+    relay = ground.relay()
+    async with working(relay):
+        assert "goes on at 1, not at 0: records are missing" in await problem(relay)
+
+
 async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> None:
     """A position is the producer's number, in both."""
     at = 0
@@ -348,33 +407,6 @@ async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> No
             async with working(reader):
                 await eventually(partial(_reached, ground, at))
     assert ground.got == numbers(20)
-
-
-async def test_an_added_worker_has_its_fair_share_within_ten_seconds(ground: Ground) -> None:
-    other = KafkaLog(ground.kafka, ground.kafka.group("profiles", "profiles"))
-    first, second = (
-        Worker(ground.profiles, log, SystemClock(), consumers=[Consumer("profiles", (COMMERCE,), _ignore)])
-        for log in (ground.log, other)
-    )
-    async with working(first):
-        await eventually(partial(_shares, ground, [8]))
-        began = monotonic()
-        async with working(second):
-            await eventually(partial(_shares, ground, [4, 4]))
-            assert monotonic() - began < 10
-    await other.close()
-
-
-async def _ignore(_: Batch) -> None:
-    pass
-
-
-async def _shares(ground: Ground, expected: list[int]) -> bool:
-    async with ground.profiles.autocommit() as pg:
-        rows = await pg.fetch(
-            "SELECT count(*) FROM positions WHERE consumer = 'profiles' AND owner > '' GROUP BY owner"
-        )
-    return [row["count"] for row in rows] == expected
 
 
 async def test_the_example_reads_our_topics(ground: Ground) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
@@ -11,13 +10,13 @@ import pytest
 import pytest_asyncio
 
 from libs.common import positions
-from libs.common.clock import SystemClock
+from libs.common.clock import SystemClock, monotonic
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
 from libs.common.db import Database, is_transient
 from libs.common.log.base import Record
 from libs.common.log.postgres import PostgresLog, append
 from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
-from tests.contract.logs import Written, event, kafka_log, postgres_log
+from tests.contract.logs import Written, event, kafka_log, postgres_log, working
 from tests.waiting import eventually
 
 Handle = Callable[[Batch], Awaitable[None]]
@@ -86,18 +85,6 @@ async def bench(request: pytest.FixtureRequest, empty_database_url: str) -> Asyn
             await pg.execute("CREATE TABLE effects (id text NOT NULL)")
         yield Bench(written, database)
         await database.close()
-
-
-@asynccontextmanager
-async def working(*workers: Worker) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
 
 
 async def test_each_record_takes_effect_once_and_the_leases_are_given_back(bench: Bench) -> None:
@@ -217,6 +204,16 @@ async def test_two_workers_share_the_partitions_and_an_heir_takes_all(bench: Ben
             await eventually(bench.drained)
         await eventually(lambda: _owns(bench, {first.name: 8}))
     assert set((await bench.effects()).values()) == {1}
+
+
+async def test_an_added_worker_has_its_fair_share_within_ten_seconds(bench: Bench) -> None:
+    first, second = bench.worker(), bench.worker()
+    async with working(first):
+        await eventually(lambda: _owns(bench, {first.name: 8}))
+        began = monotonic()
+        async with working(second):
+            await eventually(lambda: _owns(bench, {first.name: 4, second.name: 4}))
+            assert monotonic() - began < 10
 
 
 async def _owns(bench: Bench, expected: dict[str, int]) -> bool:
