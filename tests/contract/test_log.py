@@ -11,7 +11,7 @@ import pytest_asyncio
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log.postgres import append, append_unique, partition_of
-from libs.common.log.schema import keep_log
+from libs.common.log.schema import create_beginnings, keep_log
 from tests.contract.logs import Written, event, kafka_log, postgres_log
 
 
@@ -155,3 +155,27 @@ async def test_retention_drops_whole_tables_and_keeps_offsets(in_postgres: Writt
     assert len(dropped) == 1
     assert await in_postgres.drain(COMMERCE) == []
     assert sum((await in_postgres.log.end_offsets("commerce")).values()) == 2
+
+
+async def test_a_log_that_retention_has_cut_says_where_it_begins(in_postgres: Written) -> None:
+    now = SystemClock().now()
+    async with in_postgres.database.transaction() as tx:
+        await append(tx, COMMERCE, [event("key") for _ in range(5)])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    [whole, *_] = await in_postgres.log.read({place: 0}, 10, 1)
+    assert (whole.offset, whole.first) == (0, False)
+    await keep_log(in_postgres.database, COMMERCE, now)
+    await keep_log(in_postgres.database, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))
+    async with in_postgres.database.transaction() as tx:
+        await append(tx, COMMERCE, [event("key") for _ in range(3)])
+    # As retention noted it, and as an update finds it in a log that was cut before it was noted.
+    for _ in range(2):
+        kept = await in_postgres.log.read({place: 0}, 10, 1)
+        assert [(record.offset, record.first) for record in kept] == [(5, True), (6, False), (7, False)]
+        async with in_postgres.database.transaction() as tx:
+            await tx.pg.execute("ALTER TABLE log_partitions DROP COLUMN first_offset")
+            for statement in create_beginnings(COMMERCE, JOURNAL):
+                await tx.pg.execute(statement)
+    async with in_postgres.database.transaction() as tx:
+        await tx.pg.execute('DELETE FROM log_commerce WHERE "offset" = 5')
+    assert [record.first for record in await in_postgres.log.read({place: 0}, 10, 1)] == [False, False]

@@ -4,9 +4,9 @@ Within a partition each record's seq is at most one more than the highest before
 something again. So from the first record on, with seq m, the first one with seq n > m lies at least n - m records
 further: a jump of that width never passes it, hits at once where nothing was sent twice, and else is so many records
 short as were. From the middle nothing may be jumped: behind a repeat of 0 may come 7, where 6 was before it. Nothing
-has to be kept beside the log to find one's place. Should the assumption not hold (a lost batch, a foreign hand), a place
-may come out too early or too late; whoever reads from there on takes n, n + 1, … and nothing else, so that the worst is
-a consumer that halts.
+has to be kept beside the log to find one's place. Should the assumption not hold (a lost batch, a foreign hand), a
+place may come out too early or too late; whoever reads from there on takes n, n + 1, … and nothing else, so that the
+worst is a consumer that halts.
 """
 
 import asyncio

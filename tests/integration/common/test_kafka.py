@@ -4,146 +4,46 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from libs.common import pipeline
 from libs.common.batch import Batch
 from libs.common.clock import SystemClock
-from libs.common.contracts.topics import COMMERCE, MESSAGES, PARTITIONS
-from libs.common.db import Database
-from libs.common.log.base import Halted, Position, Record
-from libs.common.log.choice import RELAY, Logs
-from libs.common.log.kafka import KafkaLog
+from libs.common.contracts.topics import COMMERCE, MESSAGES
+from libs.common.log.base import Halted
+from libs.common.log.choice import RELAY
 from libs.common.log.kafka_client import Kafka, KafkaAway
-from libs.common.log.kafka_records import headers, timestamp
 from libs.common.log.kafka_topics import make_topics, partition_counts
-from libs.common.log.postgres import PostgresLog, append, partition_of
-from libs.common.log.schema import keep_log
-from libs.common.relay import LIMITS, Publisher, relay_worker
-from libs.common.worker import Consumer, Limits, Worker
-from tests.contract.logs import create, event, working
+from libs.common.relay import LIMITS, Publisher
+from libs.common.worker import Consumer, Worker
+from tests.contract.logs import working
+from tests.integration.common.kafka_ground import (
+    PARTITION,
+    PLACE,
+    Ground,
+    administrator,
+    delete,
+    numbers,
+    opened,
+    problem,
+)
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
 
-KEY = "one key, one partition"
-PARTITION = partition_of("default", KEY, PARTITIONS)
-PLACE = ("commerce", PARTITION)
 CHECKOUT = Path(__file__).parents[3]
-
-
-class Ground:
-    """Ingest, which writes, and profiles, which reads, with Kafka between them and nobody at work yet."""
-
-    def __init__(self, kafka: Kafka, ingest: Database, profiles: Database) -> None:
-        self.kafka = kafka
-        self.ingest = ingest
-        self.profiles = profiles
-        self.own = PostgresLog(ingest)
-        self.log = KafkaLog(kafka, kafka.group("profiles", "profiles"))
-        self.publisher = Publisher(kafka)
-        self.got: list[bytes] = []
-
-    async def write(self, numbers: Iterable[int]) -> None:
-        async with self.ingest.transaction() as tx:
-            await append(tx, COMMERCE, [event(KEY, data=str(number).encode()) for number in numbers])
-
-    async def send(self, numbers: Iterable[int]) -> None:
-        """What a relay sends that is not ours: these numbers, as they come."""
-        producer = AIOKafkaProducer(**self.kafka.options, acks="all", enable_idempotence=True)
-        await producer.start()
-        records = [
-            Record(**{name: getattr(made, name) for name in made.__struct_fields__}, topic="commerce",
-                   partition=PARTITION, offset=number, appended_at=SystemClock().now())
-            for number in numbers for made in [event(KEY, data=str(number).encode())]
-        ]  # fmt: skip
-        for record in records:
-            await producer.send_and_wait(
-                self.kafka.topic("commerce"), record.data, record.key.encode(), PARTITION, timestamp(record),
-                headers=headers(record),
-            )  # fmt: skip
-        await producer.stop()
-
-    async def read(self, first: int, until: int) -> list[bytes]:
-        """The data of what the log gives from one number on, to its end or to another number."""
-        data: list[bytes] = []
-        at = first
-        while at < until and (records := await self.log.read({PLACE: at}, 7, 2)):
-            for record in records:
-                assert record.offset == at
-                at += 1
-                data.append(record.data)
-        return data
-
-    async def read_nothing(self, at: Position) -> None:
-        while True:
-            assert await self.log.read({at: 3}, 10, 0.2) == []
-
-    def relay(self) -> Worker:
-        return relay_worker(self.ingest, self.own, SystemClock(), self.publisher)
-
-    def consumer(self, name: str = "profiles") -> Worker:
-        async def note(batch: Batch) -> None:
-            self.got += [record.data for record in batch.records]
-
-        reading = Consumer(name, (COMMERCE,), note)
-        return Worker(self.profiles, self.log, SystemClock(), consumers=[reading], limits=Limits(patience=0.2))
-
-    async def position(self, database: Database, consumer: str) -> int | None:
-        async with database.autocommit() as pg:
-            found: int | None = await pg.fetchval(
-                "SELECT next_offset FROM positions WHERE consumer = $1 AND partition = $2", consumer, PARTITION
-            )
-        return found
-
-    async def relayed(self) -> bool:
-        ends = await self.own.end_offsets("commerce")
-        return await self.position(self.ingest, RELAY) == ends[PARTITION]
-
-    async def standing(self) -> pipeline.Standing:
-        return await pipeline.standing(self.ingest, Logs(self.own, self.log), [RELAY])
 
 
 @pytest_asyncio.fixture
 async def ground(empty_database_url: str, kafka: Kafka) -> AsyncIterator[Ground]:
-    setup = Database(empty_database_url, schema="public")
-    await create(setup)
-    await setup.close()
-    await make_topics(kafka)
-    ingest, profiles = (Database(empty_database_url, schema=name) for name in ("ingest", "profiles"))
-    ground = Ground(kafka, ingest, profiles)
-    yield ground
-    for each in (ground.publisher, ground.log, ground.own, ingest, profiles):
-        await each.close()
-
-
-@asynccontextmanager
-async def administrator(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**kafka.options)
-    await admin.start()
-    yield admin
-    await admin.close()
-
-
-async def problem(worker: Worker) -> str:
-    async def told() -> list[str]:
-        return [each for each in worker.problems() if "halted" in each]
-
-    return (await eventually(told))[0]
-
-
-def numbers(until: int) -> list[bytes]:
-    return [str(n).encode() for n in range(until)]
+    async with opened(empty_database_url, kafka) as made:
+        yield made
 
 
 async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(ground: Ground) -> None:
@@ -162,7 +62,7 @@ async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(grou
     async with working(relay, ground.consumer()):
         await eventually(ground.relayed)
         await ground.write(range(20, 25))
-        await eventually(partial(_reached, ground, 25))
+        await eventually(partial(ground.reached, 25))
     assert ground.got == numbers(25)
     place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
     assert (await ground.log._places.bounds([place]))[place] == (0, 65), "all of it was there three times"
@@ -171,14 +71,10 @@ async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(grou
     assert await ground.read(22, 25) == numbers(25)[22:]
 
 
-async def _reached(ground: Ground, number: int, consumer: str = "profiles") -> bool:
-    return await ground.position(ground.profiles, consumer) == number
-
-
 async def test_a_zombie_relay_that_sends_again_is_not_heard(ground: Ground) -> None:
     await ground.send([*range(6), 3, 4, 5, *range(6, 9), 0, 1, 2, *range(9, 12)])
     async with working(ground.consumer()):
-        await eventually(partial(_reached, ground, 12))
+        await eventually(partial(ground.reached, 12))
     assert ground.got == numbers(12)
     assert (await ground.log.end_offsets("commerce"))[PARTITION] == 12
 
@@ -223,17 +119,17 @@ async def test_a_topic_that_was_deleted_stops_who_is_behind_and_is_repaired_as_t
     await ground.write(range(10))
     async with working(ground.relay()):
         await eventually(ground.relayed)
-        await _delete(ground)
+        await delete(ground)
         await ground.write(range(10, 12))
         await eventually(ground.relayed)
     worker = ground.consumer()
     async with working(worker):
         assert "goes on at 10, not at 0: records are missing" in await problem(worker)
-    await _delete(ground)
+    await delete(ground)
     async with ground.ingest.autocommit() as pg:
         await pg.execute("UPDATE positions SET next_offset = 0 WHERE consumer = 'relay' AND topic = 'commerce'")
     async with working(ground.relay(), ground.consumer()):
-        await eventually(partial(_reached, ground, 12))
+        await eventually(partial(ground.reached, 12))
     assert ground.got == numbers(12)
 
 
@@ -241,7 +137,7 @@ async def test_a_topic_that_lost_its_end_stops_the_relay(ground: Ground) -> None
     await ground.write(range(10))
     async with working(ground.relay()):
         await eventually(ground.relayed)
-    await _delete(ground)
+    await delete(ground)
     await ground.send(range(4))
     await ground.write(range(10, 12))
     await ground.publisher.close()
@@ -249,19 +145,6 @@ async def test_a_topic_that_lost_its_end_stops_the_relay(ground: Ground) -> None
     relay = ground.relay()
     async with working(relay):
         assert "has lost what was sent up to 10" in await problem(relay)
-
-
-async def _delete(ground: Ground) -> None:
-    async with administrator(ground.kafka) as admin:
-        await admin.delete_topics([ground.kafka.topic("commerce")])
-    await eventually(partial(_made_again, ground))
-
-
-async def _made_again(ground: Ground) -> bool:
-    try:
-        return "commerce" in await make_topics(ground.kafka)
-    except KafkaAway:  # it is still being deleted
-        return False
 
 
 async def test_a_topic_with_another_database_s_events_is_not_written_to(ground: Ground) -> None:
@@ -303,7 +186,7 @@ async def test_nothing_is_drained_before_the_others_can_see_it(ground: Ground) -
 async def test_lag_tools_see_the_progress(ground: Ground) -> None:
     await ground.send([*range(5), 3, 4, 5])
     async with working(ground.consumer()), administrator(ground.kafka) as admin:
-        await eventually(partial(_reached, ground, 6))
+        await eventually(partial(ground.reached, 6))
         place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
 
         async def told() -> bool:
@@ -323,90 +206,6 @@ async def test_a_client_that_brings_nothing_is_made_anew(ground: Ground) -> None
     with pytest.raises(KafkaAway, match="did not bring it"):
         await ground.read_nothing(PLACE)
     assert await ground.read(3, 5) == [b"3", b"4"]
-
-
-async def _retain(ground: Ground, kept: Iterable[int], gone: int) -> None:
-    """Writes so much that is dropped by retention, and then what is kept."""
-    await ground.write(range(gone))
-    now = SystemClock().now()
-    await keep_log(ground.ingest, COMMERCE, now)
-    assert len(await keep_log(ground.ingest, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))) == 1
-    await ground.write(kept)
-
-
-async def test_a_log_that_retention_has_cut_goes_to_kafka_from_where_it_begins(ground: Ground) -> None:
-    """Of three consumers one has read all so far, one has read nothing, and one has missed something."""
-    await _retain(ground, range(20, 25), 20)
-    async with ground.profiles.autocommit() as pg:
-        for name, at in (("read all", 22), ("missed some", 7)):
-            await pg.execute(
-                "INSERT INTO positions (consumer, topic, partition, next_offset) VALUES ($1, 'commerce', $2, $3)",
-                name, PARTITION, at,
-            )  # fmt: skip
-    async with working(ground.relay()):
-        await eventually(ground.relayed)
-        for name, got in (("read all", [22, 23, 24]), ("profiles", [20, 21, 22, 23, 24])):
-            ground.got.clear()
-            async with working(ground.consumer(name)):
-                await eventually(partial(_reached, ground, 25, name))
-            assert ground.got == [b"%d" % number for number in got]
-        worker = ground.consumer("missed some")
-        async with working(worker):
-            assert "goes on at 20, not at 7: records are missing" in await problem(worker)
-    # Who reads PostgreSQL begins there, too.
-    ground.got.clear()
-    reader = ground.consumer("in postgres")
-    reader._log = ground.own
-    async with working(reader):
-        await eventually(partial(_reached, ground, 25, "in postgres"))
-    assert ground.got == [b"%d" % number for number in range(20, 25)]
-
-
-async def test_a_relay_that_kafka_has_forgotten_begins_where_the_log_does(ground: Ground) -> None:
-    """Kafka was in use for a while, long ago: both have dropped since what the relay had sent, and more."""
-    await ground.write(range(5))
-    async with working(ground.relay()):
-        await eventually(ground.relayed)
-    await _retain(ground, range(12, 15), 7)
-    relay = ground.relay()
-    async with working(relay):
-        # As long as Kafka has some of it, there would be a gap.
-        assert "goes on at 12, not at 5: records are missing" in await problem(relay)
-    await _delete(ground)
-    async with working(ground.relay(), ground.consumer()):
-        await eventually(ground.relayed)
-        await eventually(partial(_reached, ground, 15))
-    assert ground.got == [b"12", b"13", b"14"]
-
-
-async def test_a_gap_at_the_beginning_is_no_beginning(ground: Ground) -> None:
-    """Neither in Kafka, when a first batch was lost, nor in PostgreSQL."""
-    await ground.send([4, 5])
-    worker = ground.consumer()
-    async with working(worker):
-        assert "goes on at 4, not at 0: records are missing" in await problem(worker)
-    await ground.write(range(3))
-    async with ground.ingest.autocommit() as pg:
-        await pg.execute('DELETE FROM log_commerce WHERE "offset" = 0')
-    await _delete(ground)
-    relay = ground.relay()
-    async with working(relay):
-        assert "goes on at 1, not at 0: records are missing" in await problem(relay)
-
-
-async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> None:
-    """A position is the producer's number, in both."""
-    at = 0
-    async with working(ground.relay()):
-        for log in (ground.own, ground.log, ground.own, ground.log):
-            await ground.write(range(at, at + 5))
-            await eventually(ground.relayed)
-            reader = ground.consumer()
-            reader._log = log
-            at += 5
-            async with working(reader):
-                await eventually(partial(_reached, ground, at))
-    assert ground.got == numbers(20)
 
 
 async def test_the_example_reads_our_topics(ground: Ground) -> None:
