@@ -68,6 +68,14 @@ class Publisher:
 
     async def publish(self, batch: Batch) -> None:
         """The relay's handler: returns when all is acknowledged. KafkaAway when that takes too long, or cannot be."""
+        try:
+            await self._publish(batch)
+        except KafkaAway:
+            # It may be that somebody has made a topic anew, and narrower.
+            self._wide.clear()
+            raise
+
+    async def _publish(self, batch: Batch) -> None:
         producer = await self._started()
         grouped = groupby(batch.records, key=lambda record: (record.topic, record.partition))
         records = {place: list(group) for place, group in grouped}
