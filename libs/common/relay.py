@@ -38,7 +38,8 @@ log = get_logger(__name__)
 
 def relay_worker(database: Database, log: Log, clock: Clock, publisher: "Publisher") -> Worker:
     """Ships the service's topics. `log`: the service's own, in PostgreSQL."""
-    consumer = Consumer(RELAY, relayed(database.schema), publisher.publish, BATCH_RECORDS)
+    topics = relayed(database.schema)
+    consumer = Consumer(RELAY, topics, publisher.publish, BATCH_RECORDS, copies=True, afresh=publisher.holds_nothing)
     return Worker(database, log, clock, consumers=[consumer], limits=LIMITS)
 
 
@@ -62,13 +63,26 @@ class Publisher:
         self._sent: dict[Position, _Sent] = {}
         self._compared: set[Position] = set()
         """Partitions of which Kafka is known to hold what we sent."""
+        self._wide: dict[str, int] = {}
+        """Topic -> as many partitions of it as Kafka is known to have."""
 
     async def publish(self, batch: Batch) -> None:
         """The relay's handler: returns when all is acknowledged. KafkaAway when that takes too long, or cannot be."""
+        try:
+            await self._publish(batch)
+        except KafkaAway:
+            # It may be that somebody has made a topic anew, and narrower.
+            self._wide.clear()
+            raise
+
+    async def _publish(self, batch: Batch) -> None:
         producer = await self._started()
         grouped = groupby(batch.records, key=lambda record: (record.topic, record.partition))
         records = {place: list(group) for place, group in grouped}
         for place in records:
+            topic, partition = place
+            if partition >= self._wide.get(topic, 0):
+                await self._widen(batch, topic)
             if place not in self._compared:
                 await self._compare(batch, place, records[place][0].offset)
         async with bounded():
@@ -78,6 +92,13 @@ class Publisher:
             for outcome in outcomes:
                 if outcome is not None:
                     raise outcome
+
+    async def holds_nothing(self, place: Position) -> bool:
+        """Whether Kafka has no record of the partition: then whatever is sent first makes no gap there."""
+        topic, partition = place
+        there = TopicPartition(self._kafka.topic(topic), partition)
+        first, end = (await self._places.bounds([there]))[there]
+        return first == end
 
     async def close(self) -> None:
         """Lets go of the connections. What was not acknowledged by then may still arrive, or not: it is sent again."""
@@ -103,6 +124,7 @@ class Publisher:
     async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         self._sent.clear()
+        self._wide.clear()
         if producer is not None:
             await _close(producer)
 
@@ -127,16 +149,25 @@ class Publisher:
             await self._drop()
             raise KafkaAway(f"{place}: {type(error).__name__}: {error}")
 
+    async def _widen(self, batch: Batch, topic: str) -> None:
+        """Sees to it that Kafka has all the partitions that the log has."""
+        count = await batch.tx.pg.fetchval("SELECT count(*) FROM log_partitions WHERE topic = $1", topic)
+        await make_topics(self._kafka, {topic: count})
+        self._wide[topic] = count
+
     async def _compare(self, batch: Batch, place: Position, position: int) -> None:
         """Once for each partition: does Kafka hold what this database's relay sent? Halted when it does not."""
         topic, partition = place
         there = TopicPartition(self._kafka.topic(topic), partition)
-        first, end = (await self._places.bounds([there]))[there]
-        if first == end:
+        if await self.holds_nothing(place):
             # New, made anew, or emptied by retention. Whoever needs what is not there any more will halt.
             self._compared.add(place)
             return
-        at = await self._places.locate({there: position - 1}) if position else {there: end - 1}
+        if position:
+            at = await self._places.locate({there: position - 1})
+        else:
+            _, end = (await self._places.bounds([there]))[there]
+            at = {there: end - 1}
         record = (await self._places.records(at)).get(there)
         if record is None and position:
             raise Halted(f"{there.topic}[{partition}] has lost what was sent up to {position}")

@@ -79,7 +79,7 @@ class KafkaLog:
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """See `Log.end_offsets`: what has come to Kafka, which the relay may be still behind."""
-        return await self._places.ends(topic, range(TOPICS[topic].partitions))
+        return await self._places.ends(topic)
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
         """See `Log.ages`."""
