@@ -30,6 +30,8 @@ from libs.common.worker import Consumer, Limits, Worker
 BATCH_RECORDS = 4000
 LIMITS = Limits(backoff=1.0)
 """Kafka's return should be noticed soon."""
+METADATA_SECONDS = 0.05
+"""Between two questions for partitions that have just been made."""
 _AROUND = 64 * 1024
 """Bytes of a record beside its data, generously: headers, key, framing."""
 
@@ -82,7 +84,7 @@ class Publisher:
         for place in records:
             topic, partition = place
             if partition >= self._wide.get(topic, 0):
-                await self._widen(batch, topic)
+                await self._widen(batch, producer, topic)
             if place not in self._compared:
                 await self._compare(batch, place, records[place][0].offset)
         async with bounded():
@@ -136,6 +138,9 @@ class Publisher:
                 records = [record for record in records if record.offset > sent.last]
         topic, partition = place
         for part, builder in _filled(producer, records):
+            if partition not in await producer.partitions_for(self._kafka.topic(topic)):
+                # To send there all the same would be taken for a fault of the data.
+                raise KafkaAway(f"Kafka has no {self._kafka.topic(topic)}[{partition}] any more")
             future = await producer.send_batch(builder, self._kafka.topic(topic), partition=partition)
             sent = self._sent[place] = _Sent(part[0].offset, part[-1].offset, future)
             await self._settle(place, sent)
@@ -149,10 +154,14 @@ class Publisher:
             await self._drop()
             raise KafkaAway(f"{place}: {type(error).__name__}: {error}")
 
-    async def _widen(self, batch: Batch, topic: str) -> None:
-        """Sees to it that Kafka has all the partitions that the log has."""
+    async def _widen(self, batch: Batch, producer: AIOKafkaProducer, topic: str) -> None:
+        """Sees to it that Kafka has all the partitions that the log has, and that the producer knows them."""
         count = await batch.tx.pg.fetchval("SELECT count(*) FROM log_partitions WHERE topic = $1", topic)
         await make_topics(self._kafka, {topic: count})
+        async with bounded():
+            while len(await producer.partitions_for(self._kafka.topic(topic))) < count:
+                await producer.client.force_metadata_update()
+                await asyncio.sleep(METADATA_SECONDS)
         self._wide[topic] = count
 
     async def _compare(self, batch: Batch, place: Position, position: int) -> None:

@@ -128,6 +128,10 @@ class SimulatedProducer:
         if self._last is not None:
             await asyncio.wait({self._last})
 
+    async def partitions_for(self, topic: str) -> set[int]:
+        """As aiokafka's."""
+        return {*range(self._cluster.partitions[topic])}
+
     def create_batch(self) -> Builder:
         """As aiokafka's."""
         return Builder()
