@@ -48,7 +48,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "24MB",
-    "work_mem": "8MB",
+    "work_mem": "4MB",
     "maintenance_work_mem": "64MB",
     "effective_cache_size": "512MB",
     "huge_pages": "off",
@@ -60,6 +60,9 @@ _SETTINGS = {
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     "autovacuum_naptime": "15s",
+    "autovacuum_work_mem": "8MB",
+    # ANALYZE keeps 300 times as many whole rows in memory, deliveries' bodies among them: 45 MB by default.
+    "default_statistics_target": "30",
     "autovacuum_vacuum_insert_scale_factor": "0.5",
     "timezone": "UTC",
     "log_timezone": "UTC",
