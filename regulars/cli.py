@@ -23,9 +23,11 @@ app = typer.Typer(
 )
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 positions = typer.Typer(help="How far each consumer has read.", no_args_is_help=True)
+partitions = typer.Typer(help="How wide a topic is: as many workers share it.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
 app.add_typer(positions, name="positions")
+app.add_typer(partitions, name="partitions")
 app.add_typer(dead_letters, name="dead-letters")
 
 
@@ -43,6 +45,15 @@ class LogName(StrEnum):
 
     postgres = "postgres"
     kafka = "kafka"
+
+
+class TopicName(StrEnum):
+    """The topics."""
+
+    journal = "journal"
+    commerce = "commerce"
+    customers = "customers"
+    messages = "messages"
 
 
 OnlyServices = Annotated[list[ServiceName] | None, typer.Option("--service", help="Only this one; may be given again.")]
@@ -190,6 +201,27 @@ def leases(*, service: OnlyServices = None, database_url: DatabaseUrl = None, da
     from regulars.standing import leases as standing
 
     _tell(standing, service, database_url, data_dir)
+
+
+@partitions.command("grow")
+def grow_partitions(
+    *,
+    topic: Annotated[TopicName, typer.Option(help="Which.")],
+    to: Annotated[int, typer.Option(min=1, max=4096, help="Partitions then: a multiple of those that it has.")],
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Gives a topic more partitions, while everything runs. Each key keeps its order; there is no way back."""
+    from libs.common.log.growth import Unfit
+    from regulars.growing import grow
+    from regulars.schemas import Unusable
+
+    try:
+        before = asyncio.run(grow(topic.value, to, database_url, data_dir))
+    except (Unfit, Unusable) as error:
+        print(f"regulars partitions grow: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"{topic.value}: {to} partitions, {before} before; workers take the new ones within ten seconds")
 
 
 def _tell(

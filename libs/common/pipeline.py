@@ -71,16 +71,22 @@ async def standing(database: Database, logs: Logs, consumers: Sequence[str]) -> 
         log = logs.read_by(consumer, topic)
         # Ends after positions: what is caught up by these was so when the ends were read.
         ends = await log.end_offsets(topic)
+        # A partition that has just come, and that no worker has noticed yet, waits like any other.
+        new = sorted(ends.keys() - {row["partition"] for row in placed})
+        stands = [*placed, *({**_UNNOTICED, "topic": topic, "partition": partition} for partition in new)]
         behind = {
             (topic, row["partition"]): row["next_offset"]
-            for row in placed
+            for row in stands
             if row["next_offset"] < ends.get(row["partition"], 0)
         }
         ages = await log.ages(behind) if behind else {}
-        progress.append(Progress(consumer, topic, [_partition(row, ends, ages) for row in placed]))
+        progress.append(Progress(consumer, topic, [_partition(row, ends, ages) for row in stands]))
     seen = {consumer for consumer, _ in places}
     caught_up = seen >= set(consumers) and not any(p.lag for c in progress for p in c.partitions)
     return Standing(caught_up, progress, [dict(row) for row in workers], replays)
+
+
+_UNNOTICED: dict[str, Any] = {"next_offset": 0, "owner": None, "lease_until": None}
 
 
 def _partition(row: Mapping[str, Any], ends: Mapping[int, int], ages: Mapping[Position, float]) -> Partition:

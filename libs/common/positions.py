@@ -28,13 +28,18 @@ async def begin(session: "asyncpg.Connection[Any]", consumer: str, topics: Itera
     """Makes the consumer's rows and takes the lock on the worker's name, for as long as `session` lives."""
     await session.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", worker)
     for topic in topics:
-        await session.execute(
-            "INSERT INTO positions (consumer, topic, partition) SELECT $1, $2, p FROM generate_series(0, $3 - 1) p"
-            " ON CONFLICT DO NOTHING",
-            consumer,
-            topic.name,
-            topic.partitions,
-        )
+        await session.execute(_WIDEN, consumer, topic.name, topic.partitions)
+
+
+async def widen(tx: Tx, consumer: str, topic: str, partitions: int) -> None:
+    """Makes the rows that are missing, where a topic has got so many partitions."""
+    await tx.pg.execute(_WIDEN, consumer, topic, partitions)
+
+
+_WIDEN = """
+    INSERT INTO positions (consumer, topic, partition) SELECT $1, $2, p FROM generate_series(0, $3 - 1) p
+    ON CONFLICT DO NOTHING
+    """
 
 
 async def heartbeat(
@@ -146,6 +151,29 @@ async def advance(tx: Tx, consumer: str, worker: str, moves: Mapping[Position, t
     )
     if status != f"UPDATE {len(moves)}":
         raise Fenced(f"{consumer}: {status} of {len(moves)}")
+
+
+async def open_partitions(
+    tx: Tx, consumer: str, worker: str, waiting: Mapping[Position, tuple[int, int]]
+) -> list[Position]:
+    """Moves those past their first record whose parent (partition, offset) the consumer has read so far; which."""
+    rows = await tx.pg.fetch(
+        """
+        UPDATE positions p SET next_offset = 1, updated_at = now()
+        FROM unnest($3::text[], $4::int[], $5::int[], $6::bigint[]) AS u(topic, partition, parent, until)
+        JOIN positions before ON before.consumer = $1 AND before.topic = u.topic AND before.partition = u.parent
+        WHERE p.consumer = $1 AND p.owner = $2 AND p.topic = u.topic AND p.partition = u.partition
+          AND p.next_offset = 0 AND before.next_offset >= u.until
+        RETURNING p.topic, p.partition
+        """,
+        consumer,
+        worker,
+        [topic for topic, _ in waiting],
+        [partition for _, partition in waiting],
+        [parent for parent, _ in waiting.values()],
+        [until for _, until in waiting.values()],
+    )
+    return [(row["topic"], row["partition"]) for row in rows]
 
 
 async def bury(

@@ -30,6 +30,8 @@ from libs.common.worker import Consumer, Limits, Worker
 BATCH_RECORDS = 4000
 LIMITS = Limits(backoff=1.0)
 """Kafka's return should be noticed soon."""
+METADATA_SECONDS = 0.05
+"""Between two questions for partitions that have just been made."""
 _AROUND = 64 * 1024
 """Bytes of a record beside its data, generously: headers, key, framing."""
 
@@ -38,7 +40,8 @@ log = get_logger(__name__)
 
 def relay_worker(database: Database, log: Log, clock: Clock, publisher: "Publisher") -> Worker:
     """Ships the service's topics. `log`: the service's own, in PostgreSQL."""
-    consumer = Consumer(RELAY, relayed(database.schema), publisher.publish, BATCH_RECORDS)
+    topics = relayed(database.schema)
+    consumer = Consumer(RELAY, topics, publisher.publish, BATCH_RECORDS, copies=True, afresh=publisher.holds_nothing)
     return Worker(database, log, clock, consumers=[consumer], limits=LIMITS)
 
 
@@ -62,13 +65,26 @@ class Publisher:
         self._sent: dict[Position, _Sent] = {}
         self._compared: set[Position] = set()
         """Partitions of which Kafka is known to hold what we sent."""
+        self._wide: dict[str, int] = {}
+        """Topic -> as many partitions of it as Kafka is known to have."""
 
     async def publish(self, batch: Batch) -> None:
         """The relay's handler: returns when all is acknowledged. KafkaAway when that takes too long, or cannot be."""
+        try:
+            await self._publish(batch)
+        except KafkaAway:
+            # It may be that somebody has made a topic anew, and narrower.
+            self._wide.clear()
+            raise
+
+    async def _publish(self, batch: Batch) -> None:
         producer = await self._started()
         grouped = groupby(batch.records, key=lambda record: (record.topic, record.partition))
         records = {place: list(group) for place, group in grouped}
         for place in records:
+            topic, partition = place
+            if partition >= self._wide.get(topic, 0):
+                await self._widen(batch, producer, topic)
             if place not in self._compared:
                 await self._compare(batch, place, records[place][0].offset)
         async with bounded():
@@ -78,6 +94,13 @@ class Publisher:
             for outcome in outcomes:
                 if outcome is not None:
                     raise outcome
+
+    async def holds_nothing(self, place: Position) -> bool:
+        """Whether Kafka has no record of the partition: then whatever is sent first makes no gap there."""
+        topic, partition = place
+        there = TopicPartition(self._kafka.topic(topic), partition)
+        first, end = (await self._places.bounds([there]))[there]
+        return first == end
 
     async def close(self) -> None:
         """Lets go of the connections. What was not acknowledged by then may still arrive, or not: it is sent again."""
@@ -103,6 +126,7 @@ class Publisher:
     async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         self._sent.clear()
+        self._wide.clear()
         if producer is not None:
             await _close(producer)
 
@@ -114,6 +138,9 @@ class Publisher:
                 records = [record for record in records if record.offset > sent.last]
         topic, partition = place
         for part, builder in _filled(producer, records):
+            if partition not in await producer.partitions_for(self._kafka.topic(topic)):
+                # To send there all the same would be taken for a fault of the data.
+                raise KafkaAway(f"Kafka has no {self._kafka.topic(topic)}[{partition}] any more")
             future = await producer.send_batch(builder, self._kafka.topic(topic), partition=partition)
             sent = self._sent[place] = _Sent(part[0].offset, part[-1].offset, future)
             await self._settle(place, sent)
@@ -127,16 +154,29 @@ class Publisher:
             await self._drop()
             raise KafkaAway(f"{place}: {type(error).__name__}: {error}")
 
+    async def _widen(self, batch: Batch, producer: AIOKafkaProducer, topic: str) -> None:
+        """Sees to it that Kafka has all the partitions that the log has, and that the producer knows them."""
+        count = await batch.tx.pg.fetchval("SELECT count(*) FROM log_partitions WHERE topic = $1", topic)
+        await make_topics(self._kafka, {topic: count})
+        async with bounded():
+            while len(await producer.partitions_for(self._kafka.topic(topic))) < count:
+                await producer.client.force_metadata_update()
+                await asyncio.sleep(METADATA_SECONDS)
+        self._wide[topic] = count
+
     async def _compare(self, batch: Batch, place: Position, position: int) -> None:
         """Once for each partition: does Kafka hold what this database's relay sent? Halted when it does not."""
         topic, partition = place
         there = TopicPartition(self._kafka.topic(topic), partition)
-        first, end = (await self._places.bounds([there]))[there]
-        if first == end:
+        if await self.holds_nothing(place):
             # New, made anew, or emptied by retention. Whoever needs what is not there any more will halt.
             self._compared.add(place)
             return
-        at = await self._places.locate({there: position - 1}) if position else {there: end - 1}
+        if position:
+            at = await self._places.locate({there: position - 1})
+        else:
+            _, end = (await self._places.bounds([there]))[there]
+            at = {there: end - 1}
         record = (await self._places.records(at)).get(there)
         if record is None and position:
             raise Halted(f"{there.topic}[{partition}] has lost what was sent up to {position}")

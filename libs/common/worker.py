@@ -19,11 +19,12 @@ from libs.common import positions
 from libs.common.batch import Batch, Reject, told
 from libs.common.burst import Burst, Outcome
 from libs.common.clock import Clock, monotonic
-from libs.common.contracts.topics import Topic
+from libs.common.consumer import Consumer
 from libs.common.db import Database, Tx, is_transient
 from libs.common.ids import new_id
 from libs.common.log import postgres
 from libs.common.log.base import Halted, Log, Position, Record
+from libs.common.openings import Openings, notice_growth
 from libs.common.telemetry import get_logger
 from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES
 from libs.common.worker_progress import Places, measure
@@ -31,8 +32,6 @@ from libs.common.worker_progress import Places, measure
 __all__ = ["Batch", "Consumer", "Limits", "Periodic", "Reject", "Worker"]
 
 log = get_logger(__name__)
-
-Handler = Callable[[Batch], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,6 @@ class Limits:
     burst: int = 500
     """More dead letters than this among the last `burst_of` records stop the consumer: better late than a day dead."""
     burst_of: int = 1000
-
-
-@dataclass(slots=True)
-class Consumer:
-    """A handler and the topics that it reads. The name is unique within its service."""
-
-    name: str
-    topics: tuple[Topic, ...]
-    handler: Handler
-    batch_size: int = 500
 
 
 @dataclass(slots=True)
@@ -79,6 +68,7 @@ class _Consuming:
 
     consumer: Consumer
     burst: Burst
+    openings: Openings
     owned: dict[Position, int] = field(default_factory=dict)
     given: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by each heartbeat that finds something owned, and at the end."""
@@ -86,6 +76,10 @@ class _Consuming:
     shown: set[Position] = field(default_factory=set)
     state: str = "running"
     reason: str | None = None
+
+    def moved(self, to: Mapping[Position, int]) -> None:
+        """Those that are still in our hands stand there now."""
+        self.owned |= {place: offset for place, offset in to.items() if place in self.owned}
 
 
 class Worker:
@@ -110,13 +104,14 @@ class Worker:
         self.limits = limits or Limits()
         self.consumers = consumers
         self._consuming = [
-            _Consuming(consumer, Burst(self.limits.burst, self.limits.burst_of)) for consumer in consumers
+            _Consuming(c, Burst(self.limits.burst, self.limits.burst_of), Openings(database, c, self.name))
+            for c in consumers
         ]
         self._periodics = periodics
         self._stop = asyncio.Event()
         self._session: asyncpg.Connection[Any] | None = None
         self._beating = asyncio.Lock()
-        self._fenced = asyncio.Event()
+        self._beat_now = asyncio.Event()
 
     def problems(self) -> list[str]:
         """Why this worker is not ready; empty when it is."""
@@ -127,7 +122,8 @@ class Worker:
         self._stop = stop
         async with asyncio.TaskGroup() as group:
             measuring = measure(self._log, self._places, self.limits.patience)
-            beside = [group.create_task(each) for each in (self._heartbeats(), measuring)]
+            widening = notice_growth(self._database, self._log, self.consumers, self._beat_now, self.limits.lease / 3)
+            beside = [group.create_task(each) for each in (self._heartbeats(), measuring, widening)]
             group.create_task(self._end_waiting())
             working = [group.create_task(self._consume(c)) for c in self._consuming]
             working += [group.create_task(self._repeat(p)) for p in self._periodics]
@@ -144,10 +140,10 @@ class Worker:
                 if not is_transient(error):
                     raise
                 log.warning("heartbeat failed", worker=self.name, error=type(error).__name__)
-            self._fenced.clear()
+            self._beat_now.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.lease / 3):
-                    await self._fenced.wait()
+                    await self._beat_now.wait()
 
     async def _beat(self) -> None:
         async with self._beating:
@@ -205,10 +201,7 @@ class Worker:
                     await c.given.wait()
                     continue
                 await self._give_back(c)
-                asked = dict(c.owned)
-                records = await self._unless_stopped(self._log.read(asked, c.consumer.batch_size, self.limits.patience))
-                if records:
-                    _check_contiguous(asked, records)
+                if records := await self._read(c):
                     await self._process(c, records)
                 if monotonic() - looked >= self.limits.patience:
                     looked = monotonic()
@@ -222,7 +215,7 @@ class Worker:
                 FENCED.labels(c.consumer.name).inc()
                 log.warning("fenced", consumer=c.consumer.name, worker=self.name, detail=str(error))
                 c.owned = {}
-                self._fenced.set()
+                self._beat_now.set()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -232,6 +225,18 @@ class Worker:
                 log.warning("waiting", consumer=c.consumer.name, error=type(error).__name__, detail=str(error)[:200])
                 jitter = random.uniform(0.5, 1)  # noqa: S311 (no secret)
                 await self._pause(jitter * min(0.1 * 2**failures, self.limits.backoff))
+
+    async def _read(self, c: _Consuming) -> list[Record]:
+        """What comes next; Halted when it is not what comes next."""
+        c.moved(await c.openings.due(c.owned))
+        asked = c.openings.readable(c.owned)
+        if not asked:
+            await self._pause(0.05)
+            return []
+        records = await self._unless_stopped(self._log.read(asked, c.consumer.batch_size, self.limits.patience))
+        begun = await c.openings.begun(asked, records)
+        c.moved(begun)
+        return c.openings.ready(asked | begun, records)
 
     async def _process(self, c: _Consuming, records: Sequence[Record]) -> None:
         """One transaction for all; when something is wrong with the data, one for each, to find the poison."""
@@ -279,9 +284,7 @@ class Worker:
     def _committed(
         self, c: _Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[Outcome], batch: Batch
     ) -> None:
-        for place, (_, following) in moves.items():
-            if place in c.owned:
-                c.owned[place] = following
+        c.moved({place: following for place, (_, following) in moves.items()})
         c.burst.add(outcomes)
         RECORDS.labels(c.consumer.name).inc(len(outcomes))
         for record, reason in batch.rejected.values():
@@ -386,15 +389,3 @@ class Worker:
                     async with asyncio.timeout(periodic.every):
                         await periodic.bell.wait()
                 periodic.bell.clear()
-
-
-def _check_contiguous(asked: Mapping[Position, int], records: Sequence[Record]) -> None:
-    expected = dict(asked)
-    for record in records:
-        place = (record.topic, record.partition)
-        if record.offset != expected[place]:
-            raise Halted(
-                f"{record.topic}[{record.partition}] goes on at {record.offset}, not at {expected[place]}:"
-                " records are missing"
-            )
-        expected[place] += 1

@@ -35,7 +35,7 @@ GROUP_BYTES = 8 * 1024 * 1024
 DIGEST_BYTES = 16
 """No two deliveries ever share them, and the index stays small."""
 GATHER_SECONDS = 0.002
-"""How long a busy journal waits before it commits again: half as many commits, each larger, cost a sixth less in all."""
+"""How long a busy journal waits before it commits again: half as many commits, each larger, cost a sixth less."""
 BELL_SECONDS = 0.02
 """Least time between two rings: NOTIFY is a commit of its own."""
 RETRY_SECONDS = 0.05

@@ -21,7 +21,7 @@ from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, JOURNAL, Topic
 from libs.common.db import Database, Tx
 from libs.common.ids import new_id
-from libs.common.log import schema
+from libs.common.log import growth, schema
 from libs.common.log.base import Event, Log, Position, Record
 from libs.common.log.kafka import KafkaLog
 from libs.common.log.kafka_client import Kafka
@@ -30,6 +30,7 @@ from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog
 from libs.common.log.postgres import append as postgres_append
 from libs.common.relay import Publisher, relay_worker
+from libs.common.worker import Worker
 from tests.faults.simulation.database import Actor, Faults, Server, SimulatedDatabase
 from tests.faults.simulation.kafka import Cluster, SimulatedKafka
 from tests.faults.simulation.positions import SimulatedLog, SimulatedPositions
@@ -47,25 +48,29 @@ class Written:
         *,
         own: Log | None = None,
         append: Callable[[Tx, Topic, Sequence[Event]], Awaitable[None]] = postgres_append,
+        grow: Callable[[Topic, int], Awaitable[object]] | None = None,
         drop: Callable[[Position, int], Awaitable[None]] | None = None,
         reader: Callable[[], Log] | None = None,
     ) -> None:
         """`own`: the writer's, where `log` only follows it. `append`: within one of `database`'s transactions.
 
-        `drop`: does what retention does, to all before an offset. `reader`: makes a log for one more worker, where each
-        needs one of its own.
+        `grow`: to so many partitions, in a transaction of its own. `drop`: does what retention does where `log` lies,
+        to all before an offset. `reader`: makes a log for one more worker, where each needs one of its own.
         """
         self.database = database
         self.log = log
         self.own = own or log
         self.append = append
-        self.drop = drop or self._delete
+        self.grow = grow or (lambda topic, partitions: growth.grow(database, topic, partitions))
+        self.drop = drop or self._drop
         self.reader = reader or (lambda: log)
 
-    async def _delete(self, place: Position, before: int) -> None:
+    async def _drop(self, place: Position, before: int) -> None:
         topic, partition = place
-        async with self.database.autocommit() as pg:
-            await pg.execute(f'DELETE FROM log_{topic} WHERE partition = $1 AND "offset" < $2', partition, before)
+        async with self.database.transaction() as tx:
+            await tx.pg.execute(f'DELETE FROM log_{topic} WHERE partition = $1 AND "offset" < $2', partition, before)
+            noted = "UPDATE log_partitions SET first_offset = $3 WHERE topic = $1 AND partition = $2"
+            await tx.pg.execute(noted, topic, partition, before)
 
     async def write(self, topic: Topic, events: Sequence[Event]) -> None:
         """Appends in a transaction of its own."""
@@ -79,12 +84,13 @@ class Written:
         return {(topic.name, partition): end for partition, end in written.items()}
 
     async def _has_come(self, topic: Topic, written: Mapping[int, int]) -> bool:
-        return await self.log.end_offsets(topic.name) == written
+        there = await self.log.end_offsets(topic.name)
+        return {partition: there.get(partition) for partition in written} == written
 
     async def drain(self, topic: Topic, positions: dict[Position, int] | None = None) -> list[Any]:
         """Everything in the topic from the positions on, read a little at a time."""
-        at = positions or {(topic.name, partition): 0 for partition in range(topic.partitions)}
         ends = await self.ends(topic)
+        at = positions or dict.fromkeys(ends, 0)
         records: list[Any] = []
         while any(offset < ends[place] for place, offset in at.items()):
             some = await self.log.read(at, 64, 1)
@@ -97,12 +103,27 @@ class Written:
         return records
 
 
+@asynccontextmanager
+async def working(*workers: Worker) -> AsyncIterator[None]:
+    """Meanwhile they work."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
 async def create(database: Database) -> None:
     """The tables of two producers and a consumer, in the schema that owns them."""
     async with database.transaction() as tx:
         consuming = schema.create_consumer_tables()
-        await _within(tx, "ingest", [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *consuming])
-        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *consuming])
+        beginnings = schema.create_beginnings(JOURNAL, COMMERCE)
+        log = [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *beginnings]
+        await _within(tx, "ingest", [*log, *consuming])
+        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *schema.create_beginnings(CUSTOMERS), *consuming])
 
 
 async def _within(tx: Tx, name: str, statements: list[str]) -> None:
@@ -208,8 +229,13 @@ def simulated_kafka() -> SimulatedKafka:
 def _simulated(
     database: SimulatedDatabase, log: Log, own: Log, drop: Callable[[Position, int], Awaitable[None]]
 ) -> Written:
-    append = SimulatedPositions().append
-    return Written(database, log, own=own, append=append, drop=drop)  # type: ignore[arg-type]
+    positions = SimulatedPositions()
+
+    async def grow(topic: Topic, partitions: int) -> None:
+        async with database.transaction() as tx:
+            await positions.grow(tx, topic, partitions)
+
+    return Written(database, log, own=own, append=positions.append, grow=grow, drop=drop)  # type: ignore[arg-type]
 
 
 KINDS = ("postgres", pytest.param("kafka", marks=pytest.mark.kafka), "simulated", "simulated kafka")

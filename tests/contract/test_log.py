@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -11,8 +12,9 @@ import pytest_asyncio
 
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
+from libs.common.log import growth
 from libs.common.log.postgres import append_unique, partition_of
-from libs.common.log.schema import keep_log
+from libs.common.log.schema import create_beginnings, keep_log
 from tests.contract.logs import KINDS, Written, event, opening, postgres_log
 
 
@@ -154,16 +156,47 @@ async def test_a_reader_asks_for_partitions_of_its_own_and_gets_nothing_else(wri
 
 
 async def test_what_retention_has_dropped_is_not_passed_over_in_silence(written: Written) -> None:
-    """The reader gets what comes next, and sees by its number that something is missing."""
+    """The reader gets what comes next, and sees by its number that something is missing.
+
+    That it was retention the writer's own log says; what only follows it cannot tell it from a loss.
+    """
     await written.write(COMMERCE, [event("key") for _ in range(10)])
     place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
     ends = await written.ends(COMMERCE)
     assert ends[place] == 10
     await written.drop(place, 4)
     for start in (0, 3):
-        assert (await written.log.read({place: start}, 5, 5))[0].offset == 4
-    assert (await written.log.read({place: 7}, 5, 5))[0].offset == 7
+        [following, *others] = await written.log.read({place: start}, 5, 5)
+        assert (following.offset, following.first) == (4, written.log is written.own)
+        assert not any(record.first for record in others)
+    [inside, *_] = await written.log.read({place: 7}, 5, 5)
+    assert (inside.offset, inside.first) == (7, False)
     assert await written.ends(COMMERCE) == ends
+
+
+async def test_growth_waits_for_whoever_appends_and_says_up_to_where_keys_were_elsewhere(written: Written) -> None:
+    keys = [f"key {n}" for n in range(9)]
+    await written.write(COMMERCE, [event(key) for key in keys])
+    async with written.database.transaction() as tx:
+        await written.append(tx, COMMERCE, [event(keys[0])])
+        growing = asyncio.create_task(written.grow(COMMERCE, 16))
+        await asyncio.wait({growing}, timeout=0.05)
+        assert not growing.done()
+    await growing
+    for unfit in (16, 8, 24):
+        with pytest.raises(growth.Unfit):
+            await written.grow(COMMERCE, unfit)
+    later = [event(key) for key in keys]
+    await written.write(COMMERCE, later)
+
+    records = await written.drain(COMMERCE)
+    before = Counter(partition_of("default", key, 8) for key in [*keys, keys[0]])
+    begun = {(r.partition, r.offset): growth.opened(r) for r in records if growth.opened(r) is not None}
+    assert begun == {(q, 0): growth.Opened(q - 8, before[q - 8]) for q in range(8, 16)}
+    places = {r.id: r.partition for r in records if growth.opened(r) is None}
+    assert len(places) == 2 * len(keys) + 1
+    assert {e.id: places[e.id] for e in later} == {e.id: partition_of("default", e.key, 16) for e in later}
+    assert max(places.values()) >= 8
 
 
 async def test_ages_are_of_the_record_at_each_position(written: Written) -> None:
@@ -201,3 +234,25 @@ async def test_retention_drops_whole_tables_and_keeps_offsets(in_postgres: Writt
     assert len(dropped) == 1
     assert await in_postgres.drain(COMMERCE) == []
     assert sum((await in_postgres.log.end_offsets("commerce")).values()) == 2
+
+
+async def test_a_log_that_retention_has_cut_says_where_it_begins(in_postgres: Written) -> None:
+    now = SystemClock().now()
+    await in_postgres.write(COMMERCE, [event("key") for _ in range(5)])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    [whole, *_] = await in_postgres.log.read({place: 0}, 10, 1)
+    assert (whole.offset, whole.first) == (0, False)
+    await keep_log(in_postgres.database, COMMERCE, now)
+    await keep_log(in_postgres.database, COMMERCE, now + timedelta(days=COMMERCE.retention_days + 7))
+    await in_postgres.write(COMMERCE, [event("key") for _ in range(3)])
+    # As retention noted it, and as an update finds it in a log that was cut before it was noted.
+    for _ in range(2):
+        kept = await in_postgres.log.read({place: 0}, 10, 1)
+        assert [(record.offset, record.first) for record in kept] == [(5, True), (6, False), (7, False)]
+        async with in_postgres.database.transaction() as tx:
+            await tx.pg.execute("ALTER TABLE log_partitions DROP COLUMN first_offset")
+            for statement in create_beginnings(COMMERCE, JOURNAL):
+                await tx.pg.execute(statement)
+    async with in_postgres.database.transaction() as tx:
+        await tx.pg.execute('DELETE FROM log_commerce WHERE "offset" = 5')
+    assert [record.first for record in await in_postgres.log.read({place: 0}, 10, 1)] == [False, False]

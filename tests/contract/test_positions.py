@@ -253,6 +253,51 @@ async def test_a_heartbeat_sees_the_end_of_its_own_open_batch(ground: Ground) ->
     assert (await beating)[0][ALL[3]] == 9
 
 
+async def test_further_partitions_are_there_for_whoever_looks_once_they_are_committed(ground: Ground) -> None:
+    worker = await ground.worker("worker")
+    await worker.beat()
+    await worker.move({ALL[2]: (0, 7)})
+    async with ground.database.transaction() as tx:
+        await ground.rules.widen(tx, "profiles", "commerce", 16)
+        assert await worker.owned() == ALL
+    wide = [("commerce", partition) for partition in range(16)]
+    assert await worker.beat() == ({**dict.fromkeys(wide, 0), ALL[2]: 7}, [])
+    async with ground.database.transaction() as tx:
+        await ground.rules.widen(tx, "profiles", "commerce", 16)
+    assert (await worker.beat())[0][ALL[2]] == 7
+
+
+async def test_a_partition_opens_for_its_owner_once_the_consumer_has_read_its_parent_so_far(ground: Ground) -> None:
+    first, second = [await ground.worker(name) for name in ("first", "second")]
+    waiting = {ALL[5]: (0, 3), ALL[6]: (1, 0), ALL[7]: (2, 1)}
+    await first.beat()
+
+    async def opened(worker: Worker, *, undo: bool = False) -> list[Position]:
+        async with ground.database.transaction() as tx:
+            found = await ground.rules.open_partitions(tx, "profiles", worker.name, waiting)
+            if undo:
+                raise LookupError
+        return sorted(found)
+
+    assert await opened(second) == []
+    with pytest.raises(LookupError):
+        await opened(first, undo=True)
+    assert await opened(first) == [ALL[6]]
+    assert await opened(first) == []
+    await first.move({ALL[0]: (0, 2)})
+    assert await opened(first) == []
+    async with ground.database.transaction() as tx:
+        await first.advance(tx, {ALL[0]: (2, 3)})
+        assert await opened(first) == []
+    # Whoever has the parent.
+    await first.release([ALL[0], ALL[2]])
+    assert await second.owned() == [ALL[0], ALL[2]]
+    await second.move({ALL[2]: (0, 4)})
+    assert await opened(second) == []
+    assert await opened(first) == [ALL[5], ALL[7]]
+    assert (await first.beat())[0] == {**dict.fromkeys([ALL[1], *ALL[3:]], 0), **dict.fromkeys(ALL[5:], 1)}
+
+
 async def test_dead_letters_are_kept_with_their_batch(ground: Ground) -> None:
     made = {name: getattr(event("key"), name) for name in event("key").__struct_fields__}
     now = SystemClock().now()

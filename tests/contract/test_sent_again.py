@@ -78,6 +78,8 @@ async def test_each_number_is_found_and_comes_once(topic: Topic, history: str) -
         assert place <= (sent.index(number) if number in sent else len(sent)), f"{number} is passed"
         if len(sent) == 12:
             assert place == number, "nothing was sent twice: it hits at once"
+    if sent[-1] == 11:
+        assert (await topic.log.end_offsets("commerce"))[PLACE[1]] == 12
     for start in (0, 7):
         assert await topic.read(start, 12) == list(range(start, 12)), f"from {start} on"
 

@@ -1,13 +1,14 @@
-"""One history of the simulated shop, delivered in any order, with repeats, in any batches: one final state.
+"""One history of the simulated shop, in any order, with repeats, in any batches and partitions: one final state.
 
 The whole line runs: normaliser, identity, ledger, fold, timers, sender, and a real SMTP server at the end. What the API
 answers afterwards must be equal to the last word, and equal to the recount in SQL.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,13 +17,15 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiosmtpd.smtp import SMTP
-from msgspec.structs import force_setattr
 from sqlalchemy.engine import make_url
 
 from libs.common.clock import DrivenClock
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import PARTITIONS, TOPICS
+from libs.common.db import Database
+from libs.common.log.growth import grow, partitions_of
 from libs.common.log.kafka_client import Kafka
+from regulars.schemas import SERVICES
 from regulars.shop import catalog
 from regulars.shop.delivery import EVENTS, deliveries, request
 from regulars.shop.world import make_world
@@ -37,6 +40,8 @@ DAYS = 2
 PEOPLE = 14
 TRIALS = {"postgres": 3, "kafka": 2}
 """After the one in order, which the others are held against."""
+BEGINNINGS = {"postgres": [1, 3, PARTITIONS], "kafka": [1, 2, PARTITIONS]}
+"""Partitions that topics have at first. In Kafka a topic that outgrows PARTITIONS has to have a multiple of that."""
 ASKED = [START + timedelta(days=DAYS, hours=n) for n in (1, 26, 50)]
 """When the line is looked at."""
 HOURS = 3
@@ -112,10 +117,19 @@ async def open_stores(line: Line) -> dict[str, str]:
     return keys
 
 
-async def tell(line: Line, keys: dict[str, str], arrivals: list[Arrival], *, pieces: int) -> dict[str, Any]:
+async def tell(
+    line: Line,
+    keys: dict[str, str],
+    arrivals: list[Arrival],
+    *,
+    pieces: int,
+    before_last: Callable[[], Awaitable[None]] | None,
+) -> dict[str, Any]:
     """Delivers the history and gives everything that the API knows at the end."""
     size = -(-len(arrivals) // pieces)
     for n in range(pieces):
+        if n == pieces - 1 and before_last is not None:
+            await before_last()
         await line.deliver(arrivals[n * size : (n + 1) * size])
     # Time passes after everything has arrived: what is due sees the same facts whatever their order was.
     for hour in range(0, 24 * DAYS, HOURS):
@@ -152,13 +166,28 @@ async def mailbox() -> AsyncIterator[int]:
     server.close()
 
 
-@pytest.fixture
-def partitions() -> Iterator[None]:
-    """Topics get back the partitions that they had."""
-    before = [(topic, topic.partitions) for topic in TOPICS.values()]
-    yield
-    for topic, count in before:
-        force_setattr(topic, "partitions", count)
+async def begin_with(url: str, dice: Random, log: str) -> None:
+    """As if topics had begun with some other number of partitions: what the rest hold has been read."""
+    pg = await asyncpg.connect(url)
+    for topic in TOPICS.values():
+        count = dice.choice(BEGINNINGS[log])
+        schema = topic.producer
+        await pg.execute(f"DELETE FROM {schema}.log_partitions WHERE topic = $1 AND partition >= $2", topic.name, count)
+        await pg.execute(f"DELETE FROM {schema}.log_{topic.name} WHERE partition >= $1", count)
+        for service in SERVICES:
+            await pg.execute(f"DELETE FROM {service}.positions WHERE topic = $1 AND partition >= $2", topic.name, count)
+    await pg.close()
+
+
+async def grow_some(url: str, dice: Random) -> None:
+    """Some topics get two or three times as many partitions."""
+    for topic in TOPICS.values():
+        own = Database(url, schema=topic.producer, pool_size=1)
+        async with own.autocommit() as pg:
+            before = await partitions_of(pg, topic)
+        if (factor := dice.choice([1, 2, 3])) > 1:
+            await grow(own, topic, before * factor)
+        await own.close()
 
 
 @asynccontextmanager
@@ -188,7 +217,6 @@ def _through(kafka: Kafka | None, trial: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("REGULARS_KAFKA_PREFIX", f"{kafka.prefix}{trial}." if kafka else "")
 
 
-@pytest.mark.usefixtures("partitions")
 async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_state(
     database_url: str,
     clock: DrivenClock,
@@ -207,18 +235,20 @@ async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_s
         keys = await open_stores(line)
     told = history(keys)
     states = []
-    for trial in range(1 + TRIALS["kafka" if kafka_or_none else "postgres"]):
+    log = "kafka" if kafka_or_none else "postgres"
+    for trial in range(1 + TRIALS[log]):
         _through(kafka_or_none, trial, monkeypatch)
         dice = Random(trial)
         name = f"{make_url(database_url).database}_{trial}"
         async with cloned(database_url, name) as url:
             monkeypatch.setenv("REGULARS_DATABASE_URL", url)
             clock.set(START)
-            for topic in TOPICS.values():
-                force_setattr(topic, "partitions", dice.choice([1, 3, PARTITIONS]) if trial else PARTITIONS)
+            if trial:
+                await begin_with(url, dice, log)
             async with running_line(clock, batch_size=dice.choice([7, 40, 500])) as line:
                 arrivals = disordered(told, dice) if trial else told
-                states.append(await tell(line, keys, arrivals, pieces=dice.randint(1, 4)))
+                growth = partial(grow_some, url, dice) if trial else None
+                states.append(await tell(line, keys, arrivals, pieces=dice.randint(1, 4), before_last=growth))
     first = states[0]
     assert len(first["orders"]) > 5
     assert any(message[5] == "sent" for message in first["messages"]), first["messages"]

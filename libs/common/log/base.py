@@ -36,6 +36,8 @@ class Record(Event, frozen=True, kw_only=True):
     offset: int
     appended_at: datetime
     """Wall time at which the producer's database took it."""
+    first: bool = False
+    """The log begins here, and not at 0: retention has dropped what came before."""
 
 
 class Halted(Exception):
@@ -53,12 +55,13 @@ class Log(Protocol):
         """Records from each position on, about `max_records` in all, in offset order within each partition.
 
         Waits up to `wait` seconds for the first one. Several partitions are read at once, since a consumer commits
-        them at once. A record with a higher offset than asked comes first when retention has dropped what was asked.
+        them at once. A record with a higher offset than asked comes first when what was asked is not there: by
+        retention if the record is the log's `first`, else it is lost.
         """
         ...
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        """For each partition the offset that the next record will get."""
+        """For each partition that there is now the offset that its next record will get."""
         ...
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:

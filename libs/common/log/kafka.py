@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from libs.common.clock import SystemClock, monotonic
@@ -67,8 +67,15 @@ class KafkaLog:
         deadline = monotonic() + wait
         while True:
             left = max(0.0, deadline - monotonic())
-            async with bounded(left + 5):
-                records = self._taken(client, await self._fetched(client, left, max_records))
+            try:
+                async with bounded(left + 5):
+                    records = self._taken(client, await self._fetched(client, left, max_records))
+            except KafkaAway as error:
+                if type(error.__cause__) is KafkaError:
+                    # The client itself has come to grief, as when partitions change while it looks for its group's
+                    # coordinator, and would say so for ever.
+                    await self._drop()
+                raise
             if records:
                 self._behind_since = None
                 return records
@@ -79,7 +86,7 @@ class KafkaLog:
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """See `Log.end_offsets`: what has come to Kafka, which the relay may be still behind."""
-        return await self._places.ends(topic, range(TOPICS[topic].partitions))
+        return await self._places.ends(topic)
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
         """See `Log.ages`."""

@@ -68,6 +68,8 @@ class Kafka:
             "security_protocol": self.security,
             "request_timeout_ms": int(ANSWER_SECONDS * 1000),
             "client_id": "regulars",
+            # So soon a client hears of partitions that a topic has got.
+            "metadata_max_age_ms": 5000,
         }
         if self.security.endswith("SSL"):
             options["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)

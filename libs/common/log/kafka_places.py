@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from libs.common.contracts.topics import TOPICS
 from libs.common.log.kafka_client import BATCH_BYTES, Kafka, bounded, close_consumer, start_consumer
 from libs.common.log.kafka_records import SEQ
 
@@ -36,10 +37,13 @@ class Places:
         self._last: dict[TopicPartition, tuple[int, int]] = {}
         """Kafka's end of a partition, and the number that follows its last record."""
 
-    async def ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        """For each partition the number that its next event will get; 0 where there was never one."""
-        places = [TopicPartition(self._kafka.topic(topic), partition) for partition in partitions]
+    async def ends(self, topic: str) -> dict[int, int]:
+        """For each partition that Kafka has the number that its next event will get; 0 where there was never one."""
+        name = self._kafka.topic(topic)
         async with self._looking, bounded():
+            # Not known yet, or not there: then asking for what there must be says so.
+            partitions = (await self._connected()).partitions_for_topic(name) or range(TOPICS[topic].partitions)
+            places = [TopicPartition(name, partition) for partition in sorted(partitions)]
             bounds = await self._bounds(places)
             asked = {
                 place: end - 1

@@ -11,6 +11,8 @@ from aiokafka.structs import ConsumerRecord
 from libs.common.log.base import Halted, Record
 
 SEQ = "seq"
+FIRST = "first"
+"""On the record with which the producer's log begins, where retention has dropped what came before."""
 _REQUIRED = ("ce_id", "ce_type", "ce_source", "ce_tenant", "ce_time", SEQ)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -30,6 +32,8 @@ def headers(record: Record) -> Headers:
         ("content-type", b"application/json"),
         (SEQ, b"%d" % record.offset),
     ]
+    if record.first:
+        found.append((FIRST, b"1"))
     if record.traceparent is not None:
         found.append(("traceparent", record.traceparent.encode()))
     return found
@@ -59,6 +63,7 @@ def record_of(topic: str, received: ConsumerRecord) -> Record:
             partition=received.partition,
             offset=int(seq),
             appended_at=_EPOCH + received.timestamp * _MILLISECOND,
+            first=FIRST in found,
         )
     except (KeyError, ValueError) as error:
         raise Halted(

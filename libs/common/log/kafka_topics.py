@@ -1,72 +1,98 @@
-"""Our topics in Kafka: made as `contracts/topics.py` says, and never read or written when they are otherwise."""
+"""Our topics in Kafka: made as `contracts/topics.py` says, and never read or written when they are otherwise.
 
-from collections.abc import Sequence
+Kafka may have more partitions of a topic than the log: they are empty until the log has grown, too. What the log has
+and Kafka has not, the relay makes before it ships.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.errors import (
+    InvalidPartitionsError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
-from libs.common.contracts.topics import RELAYED, Topic
+from libs.common.contracts.topics import RELAYED, TOPICS, Topic
 from libs.common.log.base import Halted
 from libs.common.log.kafka_client import LARGEST_EVENT, Kafka, KafkaAway, bounded, ended
 
 _DAY = 86_400_000
+_AT_FIRST = {topic.name: topic.partitions for topic in RELAYED}
 
 
-async def make_topics(kafka: Kafka, topics: Sequence[Topic] = RELAYED) -> list[str]:
-    """Makes those that are missing, and says which. Halted when one is there and is not as it must be."""
-    missing = await _missing(kafka, topics)
-    if not missing:
+async def make_topics(kafka: Kafka, partitions: Mapping[str, int] = _AT_FIRST) -> list[str]:
+    """Makes the topics and partitions that are missing, and says of which. `partitions`: topic -> at least so many.
+
+    Halted when one is there and is not as it must be.
+    """
+    there = await _fitting(kafka, [TOPICS[topic] for topic in partitions])
+    missing = [_new(kafka, TOPICS[topic], count) for topic, count in partitions.items() if topic not in there]
+    narrow = {
+        kafka.topic(topic): NewPartitions(total_count=count)
+        for topic, count in partitions.items()
+        if there.get(topic, count) < count
+    }
+    if not missing and not narrow:
         return []
-    wanted = [
-        NewTopic(
-            name=kafka.topic(topic.name),
-            num_partitions=topic.partitions,
-            replication_factor=kafka.replication,
-            topic_configs={
-                "retention.ms": str(topic.retention_days * _DAY),
-                # One copy may be away, the others must have what was acknowledged.
-                "min.insync.replicas": str(max(1, kafka.replication - 1)),
-                "max.message.bytes": str(LARGEST_EVENT),
-                "cleanup.policy": "delete",
-                # A record bears the time of its event's first append, however often it is sent (`kafka_places`).
-                "message.timestamp.type": "CreateTime",
-            },
-        )
-        for topic in missing
-    ]
+    # In both somebody else may have been faster, or be making it at this moment.
+    answers: list[tuple[Any, ...]] = []
     async with bounded():
         admin = await _admin(kafka)
         try:
-            answer = await admin.create_topics(wanted, timeout_ms=4000)
+            if missing:
+                answers = (await admin.create_topics(missing, timeout_ms=4000)).topic_errors
+            if narrow:
+                with suppress(InvalidPartitionsError):
+                    await admin.create_partitions(narrow, timeout_ms=4000)
         finally:
             await ended(admin.close())
-    for name, code, *reason in answer.topic_errors:
+    for name, code, *reason in answers:
         error: type[KafkaError] = for_code(code)
-        # Somebody else may be making it at this moment.
         if code and error is not TopicAlreadyExistsError:
             raise KafkaAway(f"topic {name} could not be made: {error.__name__} {reason}")
-    return [topic.name for topic in missing]
+    return [topic for topic, count in partitions.items() if there.get(topic, 0) < count]
+
+
+def _new(kafka: Kafka, topic: Topic, partitions: int) -> NewTopic:
+    return NewTopic(
+        name=kafka.topic(topic.name),
+        num_partitions=partitions,
+        replication_factor=kafka.replication,
+        topic_configs={
+            "retention.ms": str(topic.retention_days * _DAY),
+            # One copy may be away, the others must have what was acknowledged.
+            "min.insync.replicas": str(max(1, kafka.replication - 1)),
+            "max.message.bytes": str(LARGEST_EVENT),
+            "cleanup.policy": "delete",
+            # A record bears the time of its event's first append, however often it is sent (`kafka_places`).
+            "message.timestamp.type": "CreateTime",
+        },
+    )
 
 
 async def check_topics(kafka: Kafka, topics: Sequence[Topic] = RELAYED) -> None:
-    """KafkaAway when one is missing; Halted when one has not its number of partitions."""
-    if missing := await _missing(kafka, topics):
-        names = ", ".join(kafka.topic(topic.name) for topic in missing)
-        raise KafkaAway(f"Kafka has no {names}: `regulars migrate` makes topics")
+    """KafkaAway when one is missing; Halted when one has not a number of partitions that it can have."""
+    there = await _fitting(kafka, topics)
+    if missing := [kafka.topic(topic.name) for topic in topics if topic.name not in there]:
+        raise KafkaAway(f"Kafka has no {', '.join(missing)}: `regulars migrate` makes topics")
 
 
-async def _missing(kafka: Kafka, topics: Sequence[Topic]) -> list[Topic]:
-    partitions = await partition_counts(kafka, topics)
+async def _fitting(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, int]:
+    there = await partition_counts(kafka, topics)
     for topic in topics:
-        count = partitions.get(topic.name, topic.partitions)
-        if count != topic.partitions:
+        count = there.get(topic.name, topic.partitions)
+        if count % topic.partitions:
             raise Halted(
-                f"topic {kafka.topic(topic.name)} has {count} partitions in Kafka, not {topic.partitions}: events of"
-                " one key would part. Delete it there while no worker runs, if nothing of it is needed any more, or"
-                " take another REGULARS_KAFKA_PREFIX"
+                f"topic {kafka.topic(topic.name)} has {count} partitions in Kafka, not {topic.partitions} or a"
+                " multiple: it was not made here. Delete it there while no worker runs, if nothing of it is needed any"
+                " more, or take another REGULARS_KAFKA_PREFIX"
             )
-    return [topic for topic in topics if topic.name not in partitions]
+    return there
 
 
 async def partition_counts(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, int]:

@@ -2,6 +2,10 @@
 
 A partition's counter row is locked from the append to the end of the transaction. So offsets are given in commit order
 and a rolled back transaction leaves no hole, which a bare sequence could not promise.
+
+How many partitions there are is counted by the appending statement itself: nobody can have learned an old number. A
+statement looks at the data only once it has its locks on the tables, so that one which had to wait for `growth.grow`
+counts what that has made.
 """
 
 import zlib
@@ -18,9 +22,14 @@ from libs.common.log.bell import Bell
 COLUMNS = 'id, type, source, tenant, key, "time", traceparent, data'
 
 
+def hash_of(tenant: str, key: str) -> int:
+    """CRC-32 (IEEE) of `tenant NUL key` in UTF-8."""
+    return zlib.crc32(f"{tenant}\0{key}".encode())
+
+
 def partition_of(tenant: str, key: str, partitions: int) -> int:
-    """The partition of a key: CRC-32 (IEEE) of `tenant NUL key` in UTF-8, modulo the number of partitions."""
-    return zlib.crc32(f"{tenant}\0{key}".encode()) % partitions
+    """The partition of a key: its hash modulo the number of partitions, as the append has it."""
+    return hash_of(tenant, key) % partitions
 
 
 def _append_sql(topic: str, *, unique: bool) -> str:
@@ -36,7 +45,8 @@ def _append_sql(topic: str, *, unique: bool) -> str:
     # The rows themselves come in only at the end: nothing but numbers is sorted and counted.
     return f"""
         WITH input AS MATERIALIZED (
-            SELECT * FROM unnest($2::int[]{digest[0]}) WITH ORDINALITY AS u(partition{digest[1]}, n)
+            SELECT *, (hash % (SELECT count(*) FROM log_partitions WHERE topic = $1))::int AS partition
+            FROM unnest($2::bigint[]{digest[0]}) WITH ORDINALITY AS u(hash{digest[1]}, n)
         ),
         {fresh}
         counts AS (SELECT partition, count(*) AS n FROM kept GROUP BY partition),
@@ -70,7 +80,7 @@ _APPEND_UNIQUE = {name: _append_sql(name, unique=True) for name in TOPICS}
 def _arguments(topic: Topic, events: Sequence[Event]) -> list[Any]:
     return [
         topic.name,
-        [partition_of(e.tenant, e.key, topic.partitions) for e in events],
+        [hash_of(e.tenant, e.key) for e in events],
         [e.id for e in events],
         [e.type for e in events],
         [e.source for e in events],
@@ -168,8 +178,11 @@ def _ages_sql(topic: str) -> str:
 
 def _read_sql(topic: str) -> str:
     return f"""
-        SELECT r.partition, r."offset", r.appended_at, {", ".join("r." + c.strip() for c in COLUMNS.split(","))}
+        SELECT r.partition, r."offset", r.appended_at, {", ".join("r." + c.strip() for c in COLUMNS.split(","))},
+               r."offset" > 0 AND r."offset" = begins.first_offset AS first
         FROM unnest($1::int[], $2::bigint[]) AS p(partition, first)
+        JOIN {TOPICS[topic].producer}.log_partitions begins
+          ON begins.topic = '{topic}' AND begins.partition = p.partition
         CROSS JOIN LATERAL (
             SELECT * FROM {TOPICS[topic].producer}.log_{topic} l
             WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3

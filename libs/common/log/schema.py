@@ -41,6 +41,20 @@ def create_log(*topics: Topic) -> list[str]:
     return statements
 
 
+def create_beginnings(*topics: Topic) -> list[str]:
+    """SQL for a producer whose log does not say yet where it begins: retention may have dropped some of it already."""
+    return [
+        # Nobody appends from here to the end.
+        "ALTER TABLE log_partitions ADD COLUMN first_offset bigint NOT NULL DEFAULT 0",
+        *(
+            f"""UPDATE log_partitions p SET first_offset = coalesce(
+                (SELECT min("offset") FROM log_{topic.name} l WHERE l.partition = p.partition), p.next_offset)
+                WHERE topic = '{topic.name}'"""
+            for topic in topics
+        ),
+    ]
+
+
 def create_seen() -> list[str]:
     """SQL for a producer that appends each digest once (`append_unique`)."""
     return [
@@ -111,7 +125,7 @@ async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]
             oldest = f"{name}_{_start(now - timedelta(days=topic.retention_days), span):%Y%m%d}"
             for child in sorted(existing):
                 if child != f"{name}_rest" and child < oldest:
-                    await pg.execute(f"DROP TABLE IF EXISTS {child}")
+                    await _drop(pg, topic.name, child)
                     dropped.append(child)
             if topic.name == "journal":
                 await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
@@ -124,6 +138,28 @@ _CHILDREN = """
     SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
     JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relname = $1 AND n.nspname = current_schema()
     """
+
+
+async def _drop(pg: "asyncpg.Connection[Any]", topic: str, child: str) -> None:
+    async with pg.transaction():
+        # First the log, then its counters, as those do who append.
+        await pg.execute(f"LOCK TABLE log_{topic} IN ACCESS EXCLUSIVE MODE")
+        if await pg.fetchval("SELECT to_regclass($1)", child) is None:
+            # Another worker was faster.
+            return
+        # Who comes later has to know that what is missing was dropped, and not lost.
+        await pg.execute(
+            f"""
+            UPDATE log_partitions p SET first_offset = greatest(first_offset, dropped.last + 1)
+            FROM (
+                SELECT partition, (SELECT max("offset") FROM {child} c WHERE c.partition = l.partition) AS last
+                FROM log_partitions l WHERE topic = $1
+            ) dropped
+            WHERE p.topic = $1 AND p.partition = dropped.partition AND dropped.last IS NOT NULL
+            """,
+            topic,
+        )
+        await pg.execute(f"DROP TABLE {child}")
 
 
 async def _attach(pg: "asyncpg.Connection[Any]", parent: str, child: str, start: datetime, end: datetime) -> None:

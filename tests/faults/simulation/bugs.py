@@ -56,6 +56,24 @@ class EventsApart(SimulatedPositions):
         del tx.writes[before:]
 
 
+class OpenAtOnce(SimulatedPositions):
+    """A new partition is read without waiting for the one in which its keys were before."""
+
+    def is_through(self, tx: SimulatedTx, consumer: str, parent: Position, until: int) -> bool:
+        del tx, consumer, parent, until
+        return True
+
+
+class OldNumber(SimulatedPositions):
+    """Who has counted a topic's partitions once does not count them again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+
+    def counted(self, tx: SimulatedTx, topic: Topic) -> int:
+        return self._known.setdefault((tx.database.actor.name, topic.name), super().counted(tx, topic))
+
+
 @dataclass(frozen=True)
 class Bug:
     """What is wrong in a run."""
@@ -74,6 +92,8 @@ BUGS = (
     Bug("position before the effects", EarlyPosition),
     Bug("position after the effects", LatePosition),
     Bug("events beside the transaction", EventsApart),
+    Bug("new partitions opened at once", OpenAtOnce),
+    Bug("writers with an old number of partitions", OldNumber),
     Bug("relay without seq", numbered=False),
     Bug("relay without acknowledgements", waits=False),
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from libs.common.contracts.topics import TOPICS
 from libs.common.log.base import Position, Record
 from tests.faults.simulation.clockwork import passes
 
@@ -74,6 +75,9 @@ class Schema:
     """A service's committed state."""
 
     logs: dict[Position, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    partitions: dict[str, int] = field(
+        default_factory=lambda: {name: topic.partitions for name, topic in TOPICS.items()}
+    )
     kept: dict[Position, int] = field(default_factory=dict)
     """From which offset on retention has left a log as it was; 0 unless told otherwise."""
     positions: dict[tuple[str, Position], Row] = field(default_factory=dict)
@@ -101,6 +105,7 @@ class Server:
         """Transactions that have neither committed nor rolled back."""
         self.begun = 0
         self._locks: dict[Hashable, SimulatedTx] = {}
+        self._shares: dict[Hashable, set[SimulatedTx]] = defaultdict(set)
         self._unlocked = asyncio.Event()
 
     @property
@@ -122,14 +127,28 @@ class Server:
             raise Cut("before")
 
     async def lock(self, tx: "SimulatedTx", key: Hashable) -> None:
-        """Takes a row's lock, waiting for whoever has it."""
-        while (holder := self._locks.get(key)) is not None and holder is not tx:
-            self._unlocked.clear()
-            await self._unlocked.wait()
-            tx.check()
-        if holder is None:
+        """Takes a row's or a table's lock, waiting for whoever has it."""
+        while self._held_by_another(tx, key) or self._shares.get(key, set()) - {tx}:
+            await self._unlocking(tx)
+        if key not in self._locks:
             self._locks[key] = tx
             tx.locks.append(key)
+
+    async def share(self, tx: "SimulatedTx", key: Hashable) -> None:
+        """The same beside others who share it."""
+        while self._held_by_another(tx, key):
+            await self._unlocking(tx)
+        if tx not in self._shares[key]:
+            self._shares[key].add(tx)
+            tx.shares.append(key)
+
+    def _held_by_another(self, tx: "SimulatedTx", key: Hashable) -> bool:
+        return self._locks.get(key, tx) is not tx
+
+    async def _unlocking(self, tx: "SimulatedTx") -> None:
+        self._unlocked.clear()
+        await self._unlocked.wait()
+        tx.check()
 
     def is_free(self, key: Hashable) -> bool:
         """Whether nobody holds the row's lock."""
@@ -139,8 +158,11 @@ class Server:
         """Lets go of all of a transaction's locks."""
         for key in tx.locks:
             del self._locks[key]
-        if tx.locks:
+        for key in tx.shares:
+            self._shares[key].discard(tx)
+        if tx.locks or tx.shares:
             tx.locks.clear()
+            tx.shares.clear()
             self._unlocked.set()
 
     def alive(self, worker: str) -> bool:
@@ -191,18 +213,22 @@ class Session:
             raise Cut("session")
 
 
+_COUNT = "SELECT count(*) FROM log_partitions WHERE topic = $1"
 _LOG = re.compile(r"SELECT id FROM log_(\w+) WHERE partition = \$1 AND \"offset\" = \$2")
 
 
 class _Raw:
-    """The one statement that the relay asks by itself."""
+    """The two statements that the relay asks by itself."""
 
     def __init__(self, tx: "SimulatedTx") -> None:
         self._tx = tx
 
-    async def fetchval(self, sql: str, partition: int, offset: int) -> str | None:
-        """Id of the record at a place of the log."""
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        """How many partitions a topic has; or the id of the record at a place of the log."""
         await self._tx.statement()
+        if sql == _COUNT:
+            return self._tx.database.state.partitions[arguments[0]]
+        partition, offset = arguments
         asked = _LOG.fullmatch(sql)
         assert asked is not None, sql
         log = self._tx.database.state.logs[asked[1], partition]
@@ -219,6 +245,7 @@ class SimulatedTx:
         self.appended: set[str] = set()
         self.writes: list[Callable[[], None]] = []
         self.locks: list[Hashable] = []
+        self.shares: list[Hashable] = []
         server = database.server
         server.begun += 1
         server.open[self] = None

@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
 
+from libs.common.contracts.topics import RELAYED
 from libs.common.log.kafka_client import Kafka
 from libs.common.log.kafka_records import SEQ
 from tests.faults.simulation.clockwork import passes
@@ -44,6 +45,7 @@ class Cluster:
         """Kafka's offset of the first record that retention has left."""
         self._following: dict[TopicPartition, int] = defaultdict(int)
         """The number that comes next, unless a relay sends again what it, or another one, has sent before."""
+        self.partitions = {topic.name: topic.partitions for topic in RELAYED}
         self.news = asyncio.Event()
         self.up = asyncio.Event()
         self.up.set()
@@ -126,6 +128,10 @@ class SimulatedProducer:
         if self._last is not None:
             await asyncio.wait({self._last})
 
+    async def partitions_for(self, topic: str) -> set[int]:
+        """As aiokafka's."""
+        return {*range(self._cluster.partitions[topic])}
+
     def create_batch(self) -> Builder:
         """As aiokafka's."""
         return Builder()
@@ -197,6 +203,10 @@ class SimulatedConsumer:
     def seek(self, place: TopicPartition, offset: int) -> None:
         """As aiokafka's."""
         self._at[place] = offset
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """As aiokafka's."""
+        return {*range(self._cluster.partitions[topic])}
 
     async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """As aiokafka's."""

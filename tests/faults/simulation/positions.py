@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from msgspec.structs import asdict
+import msgspec
+from msgspec.structs import asdict, replace
 
 from libs.common.contracts.topics import TOPICS, Topic
 from libs.common.log.base import Event, Position, Record
+from libs.common.log.growth import OPENED, Opened, check_growth
 from libs.common.log.postgres import partition_of
 from libs.common.positions import Fenced
 from tests.faults.simulation.database import Cut, Row, Schema, Session, SimulatedDatabase, SimulatedTx
@@ -28,8 +30,34 @@ class SimulatedPositions:
         await session.statement()
         session.names.add(worker)
         for topic in topics:
-            for partition in range(topic.partitions):
-                session.database.state.positions.setdefault((consumer, (topic.name, partition)), Row())
+            _widen(session.database.state, consumer, topic.name, topic.partitions)
+
+    async def widen(self, tx: SimulatedTx, consumer: str, topic: str, partitions: int) -> None:
+        """As `positions.widen`."""
+        await tx.statement()
+        tx.writes.append(lambda: _widen(tx.database.state, consumer, topic, partitions))
+
+    async def open_partitions(
+        self, tx: SimulatedTx, consumer: str, worker: str, waiting: Mapping[Position, tuple[int, int]]
+    ) -> list[Position]:
+        """As `positions.open_partitions`."""
+        await tx.statement()
+        due = []
+        for place, (parent, until) in sorted(waiting.items()):
+            await tx.database.server.lock(tx, ("row", consumer, place))
+            row = tx.database.state.positions[consumer, place]
+            if (
+                row.owner == worker
+                and row.next_offset == 0
+                and self.is_through(tx, consumer, (place[0], parent), until)
+            ):
+                tx.writes.append(moved(row, 1))
+                due.append(place)
+        return due
+
+    def is_through(self, tx: SimulatedTx, consumer: str, parent: Position, until: int) -> bool:
+        """Whether the consumer has read the parent so far."""
+        return tx.database.state.positions[consumer, parent].next_offset >= until
 
     async def heartbeat(
         self,
@@ -122,14 +150,36 @@ class SimulatedPositions:
     async def append(self, tx: SimulatedTx, topic: Topic, events: Sequence[Event]) -> None:
         """As `postgres.append`: offsets by a counter that stays locked to the end."""
         await tx.statement()
+        await tx.database.server.share(tx, ("partitions", tx.database.schema))
+        partitions = self.counted(tx, topic)
         groups: dict[int, list[Event]] = defaultdict(list)
         for event in events:
-            groups[partition_of(event.tenant, event.key, topic.partitions)].append(event)
+            groups[partition_of(event.tenant, event.key, partitions)].append(event)
         for partition in sorted(groups):
             place = (topic.name, partition)
             await tx.database.server.lock(tx, ("counter", tx.database.schema, place))
             tx.writes.append(_appended(tx.database.state.logs[place], place, groups[partition], tx.database.server.now))
         tx.appended.add(topic.name)
+
+    def counted(self, tx: SimulatedTx, topic: Topic) -> int:
+        """How many partitions the append finds."""
+        return tx.database.state.partitions[topic.name]
+
+    async def grow(self, tx: SimulatedTx, topic: Topic, partitions: int) -> None:
+        """As `growth.grow`."""
+        await tx.statement()
+        await tx.database.server.lock(tx, ("partitions", tx.database.schema))
+        state, now = tx.database.state, tx.database.server.now
+        before = state.partitions[topic.name]
+        check_growth(topic, before, partitions)
+        for new in range(before, partitions):
+            place, parent = (topic.name, new), new % before
+            record = Event(
+                id=f"opened {place}", type=OPENED, source="/simulation", tenant="", key="", time=START,
+                data=msgspec.json.encode(Opened(parent, len(state.logs[topic.name, parent]))),
+            )  # fmt: skip
+            tx.writes.append(_appended(state.logs[place], place, [record], now))
+        tx.writes.append(lambda: state.partitions.update({topic.name: partitions}))
 
 
 class SimulatedLog:
@@ -153,7 +203,8 @@ class SimulatedLog:
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """See `Log.end_offsets`."""
         await self._database.server.statement(self._database.actor)
-        return {n: len(self._log((topic, n))) for n in range(TOPICS[topic].partitions)}
+        partitions = self._database.server.schemas[TOPICS[topic].producer].partitions[topic]
+        return {n: len(self._log((topic, n))) for n in range(partitions)}
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
         """See `Log.ages`."""
@@ -179,8 +230,10 @@ class SimulatedLog:
         each = max(1, max_records // max(1, len(positions)))
         found: list[Record] = []
         for place, asked in sorted(positions.items()):
-            offset = max(asked, self._first(place))
-            found += self._log(place)[offset : offset + each]
+            first = self._first(place)
+            offset = max(asked, first)
+            records = self._log(place)[offset : offset + each]
+            found += [replace(record, first=True) if record.offset == first > 0 else record for record in records]
         return found
 
 
@@ -195,6 +248,11 @@ async def _settled(session: Session, consumer: str, worker: str) -> None:
         tx.end()
     if session.is_closed():
         raise Cut("session")
+
+
+def _widen(schema: Schema, consumer: str, topic: str, partitions: int) -> None:
+    for partition in range(partitions):
+        schema.positions.setdefault((consumer, (topic, partition)), Row())
 
 
 def _rows(schema: Schema, consumer: str) -> dict[str, dict[Position, Row]]:

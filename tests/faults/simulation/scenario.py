@@ -2,13 +2,14 @@
 
 `commerce` is written by ingest and read by profiles, which writes `customers`, read by metrics: the line, with handlers
 that only note what they saw. While things go wrong processes are killed, stopped and started, connections are cut and
-answers lost. Then it is quiet, and before long each event must have had its effect, once, in the order of its key.
+answers lost, and topics get more partitions. Then it is quiet, and before long each event must have had its effect,
+once, in the order of its key.
 """
 
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from types import ModuleType
 
 import msgspec
 
-from libs.common import relay, worker
+from libs.common import openings, relay, worker
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, Topic
 from libs.common.log import kafka, kafka_places
 from libs.common.log.base import Event, Log, Record
@@ -128,7 +129,8 @@ def note(batch: Batch, record: Record, service: str, emits: Topic | None) -> Non
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, bug: Bug) -> None:
+    def __init__(self, seed: int, bug: Bug, positions: SimulatedPositions) -> None:
+        self._positions = positions
         self.dice = Random(seed)
         rough = self.dice.choice([0.0, 0.002, 0.02])
         faults = Faults(lost_before=rough, lost_after=self.dice.choice([0.0, 0.02, 0.1]), slow=0.01)
@@ -163,6 +165,7 @@ class World:
             for _ in range(self.dice.choice([1, 1, 2, 3])):
                 self.start(kind)
         writing = [asyncio.create_task(self._write(f"w{n}", self.dice.randrange(5, 40))) for n in range(2)]
+        writing.append(asyncio.create_task(self._growths()))
         await self._storm()
         self.calm()
         await asyncio.gather(*writing)
@@ -173,9 +176,10 @@ class World:
         return self.told
 
     async def _write(self, name: str, events: int) -> None:
-        """Ingest: appends again until it is told that it did; what is there already is known by its id."""
-        database = SimulatedDatabase(self.server, "ingest", Actor(name))
-        place = SimulatedPositions()
+        """Ingest: appends again until it is told that it did; what is there already is known by its id.
+
+        An old process and ever newer ones take turns.
+        """
         for n in range(events):
             await passes(self.dice.expovariate(events / STORM_SECONDS))
             key = f"{name}:{self.dice.randrange(KEYS)}"
@@ -192,13 +196,30 @@ class World:
             if not poison:
                 self.sent[key].append(f"{name}-{n}")
             self.told.counts["poison" if poison else "events"] += 1
+            database = SimulatedDatabase(self.server, "ingest", Actor(f"{name} {self.dice.choice([0, n // 4])}"))
             while True:
                 with suppress(Cut):
                     async with database.transaction() as tx:
                         known = {r.id for records in database.state.logs.values() for r in records}
                         if event.id not in known:
-                            await place.append(tx, COMMERCE, [event])
+                            await self._positions.append(tx, COMMERCE, [event])
                     break
+
+    async def _grow(self, topic: Topic, factor: int) -> None:
+        """`regulars partitions grow`, again until it is told that it did."""
+        database = SimulatedDatabase(self.server, topic.producer, Actor(f"growth of {topic.name}"))
+        partitions = database.state.partitions[topic.name] * factor
+        while database.state.partitions[topic.name] < partitions:
+            with suppress(Cut):
+                async with database.transaction() as tx:
+                    await self._positions.grow(tx, topic, partitions)
+
+    async def _growths(self) -> None:
+        """Of some topics, once or twice."""
+        for _ in range(self.dice.choice([0, 1, 2, 2])):
+            await passes(self.dice.uniform(0, STORM_SECONDS / 2))
+            await self._grow(self.dice.choice([COMMERCE, CUSTOMERS]), self.dice.choice([2, 2, 3]))
+            self.told.counts["growths"] += 1
 
     async def _storm(self) -> None:
         loop = asyncio.get_running_loop()
@@ -246,10 +267,10 @@ class World:
         left = {}
         for service, (topic, _) in SERVICES.items():
             rows = self.server.schemas[service].positions
-            logs = self.server.schemas[topic.producer].logs
-            left[service] = sum(
-                len(logs[place]) - row.next_offset for (name, place), row in rows.items() if name == service
-            )
+            producer = self.server.schemas[topic.producer]
+            places = [(topic.name, partition) for partition in range(producer.partitions[topic.name])]
+            read = {place: rows[service, place].next_offset if (service, place) in rows else 0 for place in places}
+            left[service] = sum(len(producer.logs[place]) - read[place] for place in places)
         return left
 
     def _through(self) -> bool:
@@ -283,7 +304,16 @@ def _difference(sent: Sequence[str], seen: Sequence[str]) -> str:
 
 
 async def _topics_are_there(*_: object) -> None:
-    """Topics are made and checked against a real Kafka elsewhere."""
+    """Topics are checked against a real Kafka elsewhere."""
+
+
+async def _made(kafka: SimulatedKafka, partitions: Mapping[str, int] | None = None) -> None:
+    """Topics are there; partitions are made."""
+    assert kafka.cluster is not None
+    assert kafka.actor is not None
+    await kafka.cluster.reach(kafka.actor)
+    for topic, count in (partitions or {}).items():
+        kafka.cluster.partitions[topic] = max(count, kafka.cluster.partitions[topic])
 
 
 @contextmanager
@@ -291,6 +321,7 @@ def simulated(positions: SimulatedPositions) -> Iterator[None]:
     """The loop's SQL, its stopwatch and its Kafka clients are replaced by what is simulated, and nothing else."""
     replaced: list[tuple[ModuleType, str, object]] = [
         (worker, "positions", positions),
+        (openings, "positions", positions),
         (worker, "postgres", positions),
         (worker, "monotonic", lambda: asyncio.get_running_loop().time()),
         (kafka, "monotonic", lambda: asyncio.get_running_loop().time()),
@@ -299,7 +330,7 @@ def simulated(positions: SimulatedPositions) -> Iterator[None]:
         (kafka, "check_topics", _topics_are_there),
         (kafka_places, "AIOKafkaConsumer", SimulatedConsumer),
         (relay, "AIOKafkaProducer", SimulatedProducer),
-        (relay, "make_topics", _topics_are_there),
+        (relay, "make_topics", _made),
     ]
     kept = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
@@ -314,11 +345,12 @@ def simulated(positions: SimulatedPositions) -> Iterator[None]:
 def simulate(seed: int, bug: Bug = NONE) -> Told:
     """Runs one seed, at will with a bug put in. Odd ones read through Kafka."""
     random.seed(seed)
+    positions = bug.positions()
 
     async def main() -> Told:
-        return await World(seed, bug).run()
+        return await World(seed, bug, positions).run()
 
-    with simulated(bug.positions()):
+    with simulated(positions):
         try:
             return run(main(), Random(f"order {seed}"))
         except Exception as error:  # noqa: BLE001 (whatever it is, it is this seed's, and the others go on)

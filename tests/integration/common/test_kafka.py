@@ -4,142 +4,46 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from libs.common import pipeline
 from libs.common.batch import Batch
 from libs.common.clock import SystemClock
-from libs.common.contracts.topics import COMMERCE, MESSAGES, PARTITIONS
-from libs.common.db import Database
-from libs.common.log.base import Halted, Position
-from libs.common.log.choice import RELAY, Logs
-from libs.common.log.kafka import KafkaLog
+from libs.common.contracts.topics import COMMERCE, MESSAGES
+from libs.common.log.base import Halted
+from libs.common.log.choice import RELAY
 from libs.common.log.kafka_client import Kafka, KafkaAway
 from libs.common.log.kafka_topics import make_topics, partition_counts
-from libs.common.log.postgres import PostgresLog, append, partition_of
-from libs.common.relay import LIMITS, Publisher, relay_worker
-from libs.common.worker import Consumer, Limits, Worker
-from tests.contract.logs import create, event, send
+from libs.common.relay import LIMITS, Publisher
+from libs.common.worker import Consumer, Worker
+from tests.contract.logs import working
+from tests.integration.common.kafka_ground import (
+    PARTITION,
+    PLACE,
+    Ground,
+    administrator,
+    delete,
+    numbers,
+    opened,
+    problem,
+)
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
 
-KEY = "one key, one partition"
-PARTITION = partition_of("default", KEY, PARTITIONS)
-PLACE = ("commerce", PARTITION)
 CHECKOUT = Path(__file__).parents[3]
-
-
-class Ground:
-    """Ingest, which writes, and profiles, which reads, with Kafka between them and nobody at work yet."""
-
-    def __init__(self, kafka: Kafka, ingest: Database, profiles: Database) -> None:
-        self.kafka = kafka
-        self.ingest = ingest
-        self.profiles = profiles
-        self.own = PostgresLog(ingest)
-        self.log = KafkaLog(kafka, kafka.group("profiles", "profiles"))
-        self.publisher = Publisher(kafka)
-        self.got: list[bytes] = []
-
-    async def write(self, numbers: Iterable[int]) -> None:
-        async with self.ingest.transaction() as tx:
-            await append(tx, COMMERCE, [event(KEY, data=str(number).encode()) for number in numbers])
-
-    async def send(self, numbers: Iterable[int]) -> None:
-        """What a relay sends that is not ours: these numbers, as they come."""
-        await send(self.kafka, PLACE, numbers)
-
-    async def read(self, first: int, until: int) -> list[bytes]:
-        """The data of what the log gives from one number on, to its end or to another number."""
-        data: list[bytes] = []
-        at = first
-        while at < until and (records := await self.log.read({PLACE: at}, 7, 2)):
-            for record in records:
-                assert record.offset == at
-                at += 1
-                data.append(record.data)
-        return data
-
-    async def read_nothing(self, at: Position) -> None:
-        while True:
-            assert await self.log.read({at: 3}, 10, 0.2) == []
-
-    def relay(self) -> Worker:
-        return relay_worker(self.ingest, self.own, SystemClock(), self.publisher)
-
-    def consumer(self) -> Worker:
-        async def note(batch: Batch) -> None:
-            self.got += [record.data for record in batch.records]
-
-        reading = Consumer("profiles", (COMMERCE,), note)
-        return Worker(self.profiles, self.log, SystemClock(), consumers=[reading], limits=Limits(patience=0.2))
-
-    async def position(self, database: Database, consumer: str) -> int | None:
-        async with database.autocommit() as pg:
-            found: int | None = await pg.fetchval(
-                "SELECT next_offset FROM positions WHERE consumer = $1 AND partition = $2", consumer, PARTITION
-            )
-        return found
-
-    async def relayed(self) -> bool:
-        ends = await self.own.end_offsets("commerce")
-        return await self.position(self.ingest, RELAY) == ends[PARTITION]
-
-    async def standing(self) -> pipeline.Standing:
-        return await pipeline.standing(self.ingest, Logs(self.own, self.log), [RELAY])
 
 
 @pytest_asyncio.fixture
 async def ground(empty_database_url: str, kafka: Kafka) -> AsyncIterator[Ground]:
-    setup = Database(empty_database_url, schema="public")
-    await create(setup)
-    await setup.close()
-    await make_topics(kafka)
-    ingest, profiles = (Database(empty_database_url, schema=name) for name in ("ingest", "profiles"))
-    ground = Ground(kafka, ingest, profiles)
-    yield ground
-    for each in (ground.publisher, ground.log, ground.own, ingest, profiles):
-        await each.close()
-
-
-@asynccontextmanager
-async def working(*workers: Worker) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
-
-
-@asynccontextmanager
-async def administrator(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**kafka.options)
-    await admin.start()
-    yield admin
-    await admin.close()
-
-
-async def problem(worker: Worker) -> str:
-    async def told() -> list[str]:
-        return [each for each in worker.problems() if "halted" in each]
-
-    return (await eventually(told))[0]
-
-
-def numbers(until: int) -> list[bytes]:
-    return [str(n).encode() for n in range(until)]
+    async with opened(empty_database_url, kafka) as made:
+        yield made
 
 
 async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(ground: Ground) -> None:
@@ -158,17 +62,13 @@ async def test_a_crash_between_acknowledgement_and_position_doubles_nothing(grou
     async with working(relay, ground.consumer()):
         await eventually(ground.relayed)
         await ground.write(range(20, 25))
-        await eventually(partial(_reached, ground, 25))
+        await eventually(partial(ground.reached, 25))
     assert ground.got == numbers(25)
     place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
     assert (await ground.log._places.bounds([place]))[place] == (0, 65), "all of it was there three times"
     # From any number on, the place in Kafka is found again.
     ground.log._standing.clear()
     assert await ground.read(22, 25) == numbers(25)[22:]
-
-
-async def _reached(ground: Ground, number: int) -> bool:
-    return await ground.position(ground.profiles, "profiles") == number
 
 
 @pytest.mark.parametrize(
@@ -186,21 +86,33 @@ async def test_a_gap_stops_the_consumer(ground: Ground, sent: list[int]) -> None
     assert ground.got == numbers(6)
 
 
+async def test_a_topic_cut_short_by_retention_stops_who_had_not_read_it(ground: Ground) -> None:
+    """That the producer's log begins there, it does not say."""
+    await ground.send(range(10))
+    place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
+    async with administrator(ground.kafka) as admin:
+        await admin.delete_records({place: RecordsToDelete(before_offset=4)})
+    worker = ground.consumer()
+    async with working(worker):
+        assert "goes on at 4, not at 0: records are missing" in await problem(worker)
+    assert ground.got == []
+
+
 async def test_a_topic_that_was_deleted_stops_who_is_behind_and_is_repaired_as_the_manual_says(ground: Ground) -> None:
     await ground.write(range(10))
     async with working(ground.relay()):
         await eventually(ground.relayed)
-        await _delete(ground)
+        await delete(ground)
         await ground.write(range(10, 12))
         await eventually(ground.relayed)
     worker = ground.consumer()
     async with working(worker):
         assert "goes on at 10, not at 0: records are missing" in await problem(worker)
-    await _delete(ground)
+    await delete(ground)
     async with ground.ingest.autocommit() as pg:
         await pg.execute("UPDATE positions SET next_offset = 0 WHERE consumer = 'relay' AND topic = 'commerce'")
     async with working(ground.relay(), ground.consumer()):
-        await eventually(partial(_reached, ground, 12))
+        await eventually(partial(ground.reached, 12))
     assert ground.got == numbers(12)
 
 
@@ -208,7 +120,7 @@ async def test_a_topic_that_lost_its_end_stops_the_relay(ground: Ground) -> None
     await ground.write(range(10))
     async with working(ground.relay()):
         await eventually(ground.relayed)
-    await _delete(ground)
+    await delete(ground)
     await ground.send(range(4))
     await ground.write(range(10, 12))
     await ground.publisher.close()
@@ -216,19 +128,6 @@ async def test_a_topic_that_lost_its_end_stops_the_relay(ground: Ground) -> None
     relay = ground.relay()
     async with working(relay):
         assert "has lost what was sent up to 10" in await problem(relay)
-
-
-async def _delete(ground: Ground) -> None:
-    async with administrator(ground.kafka) as admin:
-        await admin.delete_topics([ground.kafka.topic("commerce")])
-    await eventually(partial(_made_again, ground))
-
-
-async def _made_again(ground: Ground) -> bool:
-    try:
-        return "commerce" in await make_topics(ground.kafka)
-    except KafkaAway:  # it is still being deleted
-        return False
 
 
 async def test_a_topic_with_another_database_s_events_is_not_written_to(ground: Ground) -> None:
@@ -270,7 +169,7 @@ async def test_nothing_is_drained_before_the_others_can_see_it(ground: Ground) -
 async def test_lag_tools_see_the_progress(ground: Ground) -> None:
     await ground.send([*range(5), 3, 4, 5])
     async with working(ground.consumer()), administrator(ground.kafka) as admin:
-        await eventually(partial(_reached, ground, 6))
+        await eventually(partial(ground.reached, 6))
         place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
 
         async def told() -> bool:
@@ -290,21 +189,6 @@ async def test_a_client_that_brings_nothing_is_made_anew(ground: Ground) -> None
     with pytest.raises(KafkaAway, match="did not bring it"):
         await ground.read_nothing(PLACE)
     assert await ground.read(3, 5) == [b"3", b"4"]
-
-
-async def test_a_consumer_may_go_from_one_log_to_the_other(ground: Ground) -> None:
-    """A position is the producer's number, in both."""
-    at = 0
-    async with working(ground.relay()):
-        for log in (ground.own, ground.log, ground.own, ground.log):
-            await ground.write(range(at, at + 5))
-            await eventually(ground.relayed)
-            reader = ground.consumer()
-            reader._log = log
-            at += 5
-            async with working(reader):
-                await eventually(partial(_reached, ground, at))
-    assert ground.got == numbers(20)
 
 
 async def test_the_example_reads_our_topics(ground: Ground) -> None:

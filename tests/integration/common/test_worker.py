@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
@@ -11,13 +10,13 @@ import pytest
 import pytest_asyncio
 
 from libs.common import positions
-from libs.common.clock import SystemClock
+from libs.common.clock import SystemClock, monotonic
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
 from libs.common.db import Database, is_transient
 from libs.common.log.base import Record
 from libs.common.log.postgres import PostgresLog, append
 from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
-from tests.contract.logs import Written, event, kafka_log, postgres_log
+from tests.contract.logs import Written, event, kafka_log, postgres_log, working
 from tests.waiting import eventually
 
 Handle = Callable[[Batch], Awaitable[None]]
@@ -86,18 +85,6 @@ async def bench(request: pytest.FixtureRequest, empty_database_url: str) -> Asyn
             await pg.execute("CREATE TABLE effects (id text NOT NULL)")
         yield Bench(written, database)
         await database.close()
-
-
-@asynccontextmanager
-async def working(*workers: Worker) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
 
 
 async def test_each_record_takes_effect_once_and_the_leases_are_given_back(bench: Bench) -> None:
@@ -219,6 +206,16 @@ async def test_two_workers_share_the_partitions_and_an_heir_takes_all(bench: Ben
     assert set((await bench.effects()).values()) == {1}
 
 
+async def test_an_added_worker_has_its_fair_share_within_ten_seconds(bench: Bench) -> None:
+    first, second = bench.worker(), bench.worker()
+    async with working(first):
+        await eventually(lambda: _owns(bench, {first.name: 8}))
+        began = monotonic()
+        async with working(second):
+            await eventually(lambda: _owns(bench, {first.name: 4, second.name: 4}))
+            assert monotonic() - began < 10
+
+
 async def _owns(bench: Bench, expected: dict[str, int]) -> bool:
     return dict(await bench.owners()) == expected
 
@@ -268,16 +265,43 @@ async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
     assert await bench.dead() == []
 
 
-async def test_what_retention_took_before_it_was_read_stops_the_consumer(bench: Bench) -> None:
-    await bench.write(*[b"{}"] * 80)
-    ends = await bench.written.ends(COMMERCE)
-    place = max(ends, key=ends.__getitem__)
-    await bench.written.drop(place, 4)
-    worker = bench.worker(batch_size=500)
+@pytest.mark.parametrize("bench", ["postgres"], indirect=True)
+async def test_a_missing_record_stops_the_consumer(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 20)
+    async with bench.written.database.autocommit() as pg:
+        await pg.execute('DELETE FROM log_commerce WHERE "offset" = 0')
+    worker = bench.worker()
     async with working(worker):
         await eventually(lambda: _async(bool(worker.problems())))
-        assert f"commerce[{place[1]}] goes on at 4, not at 0: records are missing" in worker.problems()[0]
-    assert len(await bench.effects()) <= 80 - ends[place]
+        assert "records are missing" in worker.problems()[0]
+    assert await bench.effects() == {}
+
+
+async def test_what_retention_took_before_it_was_read_stops_a_consumer_that_has_begun(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 80)
+    async with working(bench.worker()):
+        await eventually(bench.drained)
+    read = await bench.written.ends(COMMERCE)
+    await bench.write(*[b"{}"] * 80)
+    ends = await bench.written.ends(COMMERCE)
+    place = max(read, key=read.__getitem__)
+    await bench.written.drop(place, read[place] + 4)
+    worker = bench.worker()
+    async with working(worker):
+        await eventually(lambda: _async(bool(worker.problems())))
+        told = f"commerce[{place[1]}] goes on at {read[place] + 4}, not at {read[place]}: records are missing"
+        assert told in worker.problems()[0]
+    assert len(await bench.effects()) <= 160 - (ends[place] - read[place])
+
+
+@pytest.mark.parametrize("bench", ["postgres"], indirect=True)
+async def test_who_has_read_nothing_begins_where_retention_has_left_the_log(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 80)
+    place = ("commerce", 0)
+    await bench.written.drop(place, 4)
+    async with working(bench.worker()):
+        await eventually(bench.drained)
+    assert len(await bench.effects()) == 76
 
 
 async def test_events_out_commit_with_the_effects_and_derive_their_ids(bench: Bench) -> None:
