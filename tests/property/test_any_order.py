@@ -35,7 +35,7 @@ from tests.property.line import Line, running_line
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 2
 PEOPLE = 14
-TRIALS = {"postgres": 3, "kafka": 2}
+TRIALS = {"postgres": 3, "kafka": 1}
 """After the one in order, which the others are held against."""
 ASKED = [START + timedelta(days=DAYS, hours=n) for n in (1, 26, 50)]
 """When the line is looked at."""
@@ -215,7 +215,9 @@ async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_s
             monkeypatch.setenv("REGULARS_DATABASE_URL", url)
             clock.set(START)
             for topic in TOPICS.values():
-                force_setattr(topic, "partitions", dice.choice([1, 3, PARTITIONS]) if trial else PARTITIONS)
+                # Kafka's topics have the number that they were made with.
+                drawn = dice.choice([1, 3, PARTITIONS])
+                force_setattr(topic, "partitions", drawn if trial and not kafka_or_none else PARTITIONS)
             async with running_line(clock, batch_size=dice.choice([7, 40, 500])) as line:
                 arrivals = disordered(told, dice) if trial else told
                 states.append(await tell(line, keys, arrivals, pieces=dice.randint(1, 4)))
