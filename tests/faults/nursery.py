@@ -15,6 +15,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -83,8 +84,9 @@ def main() -> None:
     living: set[int] = set()
 
     def reap(_number: int, _frame: FrameType | None) -> None:
-        for pid in [*living]:
-            if os.waitpid(pid, os.WNOHANG)[0]:
+        # Another one may end meanwhile, and this be called within itself.
+        with suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 living.discard(pid)
 
     signal.signal(signal.SIGCHLD, reap)

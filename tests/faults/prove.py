@@ -8,6 +8,7 @@ was not kept.
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import traceback
@@ -129,6 +130,8 @@ def main() -> int:
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"no such row: {', '.join(unknown)}")
     configure_logging("critical")
+    # Told to stop, it leaves nobody behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     return 0 if prove(names, {name: getattr(asked, name) for name in defaults}, asked.out) else 1
 
 

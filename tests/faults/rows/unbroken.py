@@ -22,9 +22,11 @@ class Unbroken:
         sending = asyncio.create_task(self._sender.send(self._until(done), pace=at_rate(self._rate)))
         try:
             await fault()
-        finally:
             done.set()
             await sending
+        finally:
+            # Who is never answered would go on for ever.
+            sending.cancel()
 
     def _until(self, done: asyncio.Event) -> Iterator[Webhook]:
         while not done.is_set():
