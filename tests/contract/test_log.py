@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -155,3 +156,21 @@ async def test_retention_drops_whole_tables_and_keeps_offsets(in_postgres: Writt
     assert len(dropped) == 1
     assert await in_postgres.drain(COMMERCE) == []
     assert sum((await in_postgres.log.end_offsets("commerce")).values()) == 2
+
+
+async def test_partitions_that_come_and_go_while_a_reader_gets_to_know_the_log(written: Written) -> None:
+    """Whatever breaks within a client because of it, the next read or the one after it goes on."""
+    events = [event(f"key {n}") for n in range(40)]
+    async with written.database.transaction() as tx:
+        await append(tx, COMMERCE, events)
+    whole = await written.ends(COMMERCE)
+    some = dict.fromkeys(list(whole)[:3], 0)
+    for n in range(6):
+        # A new reader each time: only at first does it not know where its group is.
+        log = written.reader()
+        for places in (some, dict.fromkeys(whole, 0), some, dict.fromkeys(whole, 0)):
+            with suppress(ConnectionError):
+                await log.read(places, 1, 0.002 * n)
+        with suppress(ConnectionError):
+            await log.read(dict.fromkeys(whole, 0), 64, 0.1)
+        assert await log.read(dict.fromkeys(whole, 0), 64, 5)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from libs.common.clock import SystemClock, monotonic
@@ -67,8 +67,15 @@ class KafkaLog:
         deadline = monotonic() + wait
         while True:
             left = max(0.0, deadline - monotonic())
-            async with bounded(left + 5):
-                records = self._taken(client, await self._fetched(client, left, max_records))
+            try:
+                async with bounded(left + 5):
+                    records = self._taken(client, await self._fetched(client, left, max_records))
+            except KafkaAway as error:
+                if type(error.__cause__) is KafkaError:
+                    # aiokafka's word for one of its own tasks having ended, as when partitions change while it asks
+                    # for its group: this client will say the same for ever.
+                    await self._drop()
+                raise
             if records:
                 self._behind_since = None
                 return records

@@ -123,7 +123,7 @@ async def replay(asked: Asked) -> Shown:
         s.clock.set(START + timedelta(minutes=50))
         await s.drained()
         mails = len(s.mailbox.letters)
-        before = await _digests(s.line.database_url)
+        before, observed = await _digests(s.line.database_url), await _observations(s.line.database_url)
         differing: set[str] = set()
         for _ in range(asked.rounds):
             await asyncio.to_thread(s.line.end, "ingest-worker")
@@ -132,6 +132,7 @@ async def replay(asked: Asked) -> Shown:
             await s.drained()
             after = await _digests(s.line.database_url)
             differing |= {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        observed_again = await _observations(s.line.database_url) - observed
         sent_again = len(s.mailbox.letters) - mails
         report = await s.judged()
         report.subscribers = subscribers
@@ -140,13 +141,16 @@ async def replay(asked: Asked) -> Shown:
         f"{asked.rounds} times {len(once)} deliveries",
         seen=[
             (
-                f"{len(before)} tables of {len(SERVICES)} services compared, row by row; {mails} mails before,"
+                f"{observed_again} observations of {observed} were made again;"
+                f" {len(before)} tables of {len(SERVICES)} services compared, row by row; {mails} mails before,"
                 f" {sent_again} because of it"
             )
         ],
         differences=[f"{name} is another after it" for name in sorted(differing)],
     )
     shown.judged(report)
+    if observed_again != asked.rounds * observed:
+        shown.differences.append(f"{observed_again} observations were made again, not {asked.rounds} times {observed}")
     if sent_again:
         shown.differences.append(f"{sent_again} mails were sent because of it")
     return shown
@@ -158,6 +162,15 @@ def _history(webhooks: int) -> tuple[list[Webhook], int]:
     many = max(20, (webhooks - 2 * subscribers) // (REVISIONS + 1))
     changes = [each for revision in range(REVISIONS + 1) for each in orders(many, PLACED, revision)]
     return [*changes, *abandoned(subscribers, START - timedelta(minutes=2), OVER)], subscribers
+
+
+async def _observations(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        made: int = await connection.fetchval("SELECT count(*) FROM ingest.log_commerce WHERE type <> 'store.observed'")
+        return made
+    finally:
+        await connection.close()
 
 
 async def _from_the_beginning(database_url: str) -> None:
