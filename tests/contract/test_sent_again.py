@@ -62,7 +62,7 @@ async def topic(place: tuple[Kafka, AbstractContextManager[None]]) -> AsyncItera
     kafka, within = place
     with within:
         if not isinstance(kafka, SimulatedKafka):
-            await make_topics(kafka, [COMMERCE])
+            await make_topics(kafka, {COMMERCE.name: COMMERCE.partitions})
         topic = Topic(kafka)
         yield topic
         await topic.log.close()
