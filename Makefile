@@ -11,13 +11,14 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 COMPOSE_ARGS ?=
+PROVE_ARGS ?=
 
 BIN := .venv/bin
 # Caches go where nobody else's checkout is written to.
 CACHE := $(or $(TMPDIR),/tmp)/regulars-checks-$(shell id -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run kafka kafka-stop test check format lock image-lock docs bench secrets compose-test
+.PHONY: help setup demo run kafka kafka-stop test check format lock image-lock docs bench prove secrets compose-test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ docs: setup ## write the generated pages of docs/ anew
 
 bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay and Kafka)
 	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka) $(BENCH_ARGS)
+
+prove: setup ## break everything on real processes, Kafka and PostgreSQL; writes docs/promises.md (PROVE_ARGS=)
+	$(BIN)/python -m tests.faults.prove $(PROVE_ARGS)
 
 secrets: ## write .env and secrets/ for docker compose, once
 	@sh deploy/secrets.sh .

@@ -27,6 +27,8 @@ USER = DATABASE = "regulars"
 START_SECONDS = 120.0
 """Recovery of a killed server may take this long."""
 STOP_SECONDS = 30.0
+AGAIN_SECONDS = 1.0
+"""Between two tries to start a server that had ended."""
 LEAVING_SECONDS = 10.0
 """A former run that is stopping, or a short command, is waited for so long."""
 LOG_BYTES = 16 * 1024 * 1024
@@ -48,7 +50,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "24MB",
-    "work_mem": "8MB",
+    "work_mem": "4MB",
     "maintenance_work_mem": "64MB",
     "effective_cache_size": "512MB",
     "huge_pages": "off",
@@ -60,6 +62,9 @@ _SETTINGS = {
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     "autovacuum_naptime": "15s",
+    "autovacuum_work_mem": "8MB",
+    # ANALYZE keeps 300 times as many whole rows in memory, deliveries' bodies among them: 45 MB by default.
+    "default_statistics_target": "30",
     "autovacuum_vacuum_insert_scale_factor": "0.5",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -144,9 +149,19 @@ class EmbeddedPostgres:
             if self._server is None or self._owner is None:
                 return
             log.error("the database server ended by itself: starting it again", pid=self._server.pid)
-            await self._standing()
-            await self._prepare()
-            self._server = await self._launch(monotonic(), port=self._server.port)
+            self._server = await self._relaunch(self._server.port)
+
+    async def _relaunch(self, port: int) -> Postmaster:
+        """However often it takes: a full disk, where a server cannot even recover, is full only for a while."""
+        while True:
+            try:
+                if (standing := await self._standing()) is not None:
+                    return standing
+                await self._prepare()
+                return await self._launch(monotonic(), port)
+            except (RuntimeError, OSError) as error:
+                log.error("the database server cannot be started: trying again", reason=str(error))  # noqa: TRY400
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def _ended(self) -> None:
         if self._child is not None:

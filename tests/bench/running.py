@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libs.common.clock import monotonic
-from tests.faults.kill import drain
+from tests.faults.ledger import drain
 from tests.faults.running import Running
 from tests.faults.traffic import SHOP, store
 

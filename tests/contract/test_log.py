@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 
 import pytest
@@ -256,3 +256,20 @@ async def test_a_log_that_retention_has_cut_says_where_it_begins(in_postgres: Wr
     async with in_postgres.database.transaction() as tx:
         await tx.pg.execute('DELETE FROM log_commerce WHERE "offset" = 5')
     assert [record.first for record in await in_postgres.log.read({place: 0}, 10, 1)] == [False, False]
+
+
+async def test_partitions_that_come_and_go_while_a_reader_gets_to_know_the_log(written: Written) -> None:
+    """Whatever breaks within a client because of it, the next read or the one after it goes on."""
+    events = [event(f"key {n}") for n in range(40)]
+    await written.write(COMMERCE, events)
+    whole = await written.ends(COMMERCE)
+    some = dict.fromkeys(list(whole)[:3], 0)
+    for n in range(6):
+        # A new reader each time: only at first does it not know where its group is.
+        log = written.reader()
+        for places in (some, dict.fromkeys(whole, 0), some, dict.fromkeys(whole, 0)):
+            with suppress(ConnectionError):
+                await log.read(places, 1, 0.002 * n)
+        with suppress(ConnectionError):
+            await log.read(dict.fromkeys(whole, 0), 64, 0.1)
+        assert await log.read(dict.fromkeys(whole, 0), 64, 5)

@@ -1,239 +1,181 @@
 """SIGKILL in a loop under load: is anything lost that was answered 200, does anything take effect twice?
 
-`python -m tests.faults.kill --kills 100 --webhooks 20000` prints the figures; `test_kill.py` runs a short one.
+`python -m tests.faults.kill --kills 100 --webhooks 20000` prints the figures of `regulars run`; `test_kill.py` runs a
+short one. `tests.faults.prove` runs the same over roles apart, on Kafka.
 """
 
 import argparse
 import asyncio
-import signal
 import tempfile
-from collections import Counter
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
-
-import httpx
+from time import monotonic
+from typing import Protocol
 
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
+from tests.faults.ledger import Reachable, Report, drain, judge, judge_mails, judge_timelines, reached, register
 from tests.faults.running import Running
-from tests.faults.traffic import Sender, abandoned, orders, price, store
+from tests.faults.traffic import Budget, Sender, abandoned, orders
 from tests.waiting import eventually, until
-
-Victim = Literal["api", "worker", "postgres", "supervisor", "everything"]
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """When the last order is placed; what the clock shows meanwhile."""
-VICTIMS: dict[Victim, int] = {"api": 4, "worker": 6, "postgres": 4, "supervisor": 2, "everything": 2}
-"""Whom to kill, and how often in proportion."""
-DRAIN_SECONDS = 300.0
-SERVICES = ("ingest", "profiles", "metrics", "messaging")
+VICTIMS: Mapping[str, int] = {"api": 4, "worker": 6, "postgres": 4, "supervisor": 2, "everything": 2}
+"""Of `regulars run`: whom to kill, and how often in proportion."""
+IN_ADVANCE = 3
+"""So many kills' share of the webhooks may leave before a kill: the load lasts as long as the kills do."""
+BACK_SECONDS = 60.0
+OVER = timedelta(minutes=30)
+"""Within this time the checkouts were left."""
+FIRST_MAIL = timedelta(minutes=45)
+"""After a checkout was left."""
 
 
-class Reachable(Protocol):
-    """An installation whose API can be asked: in processes, or in containers."""
-
-    def client(self) -> httpx.Client:
-        """With a key to everything."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What came of it."""
-
-    webhooks: int
-    subscribers: int
-    kills: Counter[str] = field(default_factory=Counter)
-    acknowledged: int = 0
-    unavailable: int = 0
-    broken: int = 0
-    mails: int = 0
-    in_doubt: int = 0
-    missing: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        kills = ", ".join(f"{number} of {victim}" for victim, number in sorted(self.kills.items()))
-        return (
-            f"webhooks {self.webhooks}, acknowledged {self.acknowledged},"
-            f" answered 503 {self.unavailable}, connections broken {self.broken}\n"
-            f"SIGKILLs {self.kills.total()} ({kills})\n"
-            f"abandoned checkouts {self.subscribers}, mails {self.mails},"
-            f" claimed by a worker that died and not sent again {self.in_doubt}\n"
-            f"acknowledged and missing: {len(self.missing)}\neffects twice: {len(self.doubled)}\n"
-            + "".join(f"{line}\n" for line in [*self.missing[:10], *self.doubled[:10], *self.wrong[:10]])
-        )
+class Breakable(Reachable, Protocol):
+    """An installation that can be hurt."""
 
     @property
-    def clean(self) -> bool:
-        """Nothing lost, nothing twice, nothing else wrong."""
-        return not (self.missing or self.doubled or self.wrong)
+    def address(self) -> str:
+        """Where webhooks are sent to."""
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL; it is started again at once."""
+
+    def ready(self, victim: str) -> bool:
+        """Whether it is there again."""
 
 
-async def kill_run(folder: Path, *, kills: int, webhooks: int, seed: int) -> Report:
+class Killing:
+    """Kills one of the victims at a time, never one that is not yet back, and at most so many of them are away."""
+
+    def __init__(self, run: Breakable, victims: Mapping[str, int], away: int, dice: Random, report: Report) -> None:
+        self._run = run
+        self._victims = victims
+        self._away = away
+        self._dice = dice
+        self._report = report
+        self._coming: dict[str, asyncio.Task[None]] = {}
+
+    async def kill(self) -> None:
+        """One more."""
+        while len(self._coming) >= self._away:
+            await asyncio.wait(self._coming.values(), return_when=asyncio.FIRST_COMPLETED)
+            await self._look()
+        there = {name: weight for name, weight in self._victims.items() if name not in self._coming}
+        victim = self._dice.choices(list(there), list(there.values()))[0]
+        if victim == "everything":
+            await self.all_back()
+        began = monotonic()
+        await asyncio.to_thread(self._run.kill, victim)
+        self._report.kills[victim] += 1
+        self._coming[victim] = asyncio.create_task(self._back(victim, began))
+        if victim == "everything":
+            await self.all_back()
+        await self._look()
+
+    async def all_back(self) -> None:
+        """Nobody is away any more."""
+        if self._coming:
+            await asyncio.wait(self._coming.values())
+        await self._look()
+
+    async def _look(self) -> None:
+        for victim in [name for name, task in self._coming.items() if task.done()]:
+            await self._coming.pop(victim)
+
+    async def _back(self, victim: str, began: float) -> None:
+        ready = partial(self._run.ready, victim)
+        await asyncio.to_thread(until, f"{victim} is back", ready, BACK_SECONDS, 0.02)
+        self._report.back.setdefault(victim, []).append(monotonic() - began)
+
+
+async def under_fire(
+    run: Breakable,
+    mailbox: Mailbox,
+    clock: DrivenClock,
+    victims: Mapping[str, int],
+    *,
+    kills: int,
+    webhooks: int,
+    seed: int,
+    away: int = 1,
+) -> Report:
     """Sends the webhooks and lets the mails go out while killing; then asks the API what became of them.
 
     One webhook in twenty belongs to an abandoned checkout, one kill in ten falls among the mails.
     """
     dice = Random(seed)
-    clock = DrivenClock.create(folder / "clock", START)
-    among_mails = max(1, kills // 10)
     subscribers = webhooks // 40
-    bought = orders(webhooks - 2 * subscribers, START - timedelta(hours=12))
-    left = abandoned(subscribers, START - timedelta(minutes=2))
+    among_mails = max(1, min(kills // 10, subscribers // 12))
+    during = kills - among_mails
+    deliveries = [
+        *orders(webhooks - 2 * subscribers, START - timedelta(hours=webhooks // 3600 + 1)),
+        *abandoned(subscribers, START - timedelta(minutes=2), OVER),
+    ]
+    dice.shuffle(deliveries)
     report = Report(webhooks, subscribers)
+    killing = Killing(run, victims, away, dice, report)
+    key = await asyncio.to_thread(register, run)
+    sender = Sender(lambda: f"{run.address}/webhooks/shopify/{key}")
+    marks = sorted(dice.sample(range(webhooks), during))
+    budget = Budget(0)
+    sending = asyncio.create_task(sender.send(deliveries, pace=budget))
+    for n, mark in enumerate(marks):
+        budget.allow(marks[min(n + IN_ADVANCE, during - 1)])
+        await eventually(partial(reached, sender.acknowledged, mark), 600)
+        await killing.kill()
+    budget.allow(webhooks)
+    await sending
+    await killing.all_back()
+    await asyncio.to_thread(drain, run)
+    for n in range(among_mails):
+        # Some more of them fall due, and the next kill comes while they are being sent.
+        before = len(mailbox.letters)
+        clock.set(START - timedelta(minutes=2) - OVER + FIRST_MAIL + OVER * ((n + 1) / among_mails))
+        some = dice.randrange(1, max(2, subscribers // among_mails // 2))
+        await eventually(partial(reached, mailbox.letters, before + some), 600)
+        await killing.kill()
+    await killing.all_back()
+    clock.set(START + timedelta(minutes=50))
+    await asyncio.to_thread(drain, run, but=("being sent",))
+    await asyncio.to_thread(judge, run, key, sender, report)
+    await asyncio.to_thread(judge_timelines, run, key, sender, report)
+    await asyncio.to_thread(judge_mails, run, mailbox, report)
+    return report
+
+
+async def kill_run(
+    folder: Path,
+    *,
+    kills: int,
+    webhooks: int,
+    seed: int,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Report:
+    """`regulars run`, with these options and settings, under fire."""
+    clock = DrivenClock.create(folder / "clock", START)
     async with Mailbox(clock) as mailbox:
-        environment = {
+        settings = {
             "REGULARS_CLOCK_PATH": str(folder / "clock"),
             "REGULARS_SMTP_PORT": str(mailbox.port),
             "REGULARS_SEND_BATCH_SIZE": "4",
+            **(environment or {}),
         }
-        run = Running(folder / "data", environment=environment)
+        run = Running(folder / "data", options=options, environment=settings)
         await asyncio.to_thread(run.start)
         try:
-            key = await asyncio.to_thread(register, run)
-            sender = Sender(lambda: f"{run.address}/webhooks/shopify/{key}")
-            deliveries = [*bought, *left]
-            dice.shuffle(deliveries)
-            sending = asyncio.create_task(sender.send(deliveries))
-            for mark in sorted(dice.sample(range(webhooks), kills - among_mails)):
-                await eventually(partial(reached, sender.acknowledged, mark), 600)
-                await asyncio.to_thread(_kill, run, _victim(dice), report)
-            await sending
-            await asyncio.to_thread(drain, run)
-            clock.set(START + timedelta(minutes=50))
-            for mark in sorted(dice.sample(range(subscribers * 3 // 4), among_mails)):
-                await eventually(partial(reached, mailbox.letters, mark), 600)
-                await asyncio.to_thread(_kill, run, _victim(dice), report)
-            await asyncio.to_thread(drain, run, but=("being sent",))
-            await asyncio.to_thread(judge, run, key, sender, report)
-            await asyncio.to_thread(judge_mails, run, mailbox, report)
+            report = await under_fire(run, mailbox, clock, VICTIMS, kills=kills, webhooks=webhooks, seed=seed)
             if code := await asyncio.to_thread(run.stop):
                 report.wrong.append(f"ended with code {code}")
         except BaseException:
             await asyncio.to_thread(run.kill_everything)
             raise
     return report
-
-
-def register(run: Reachable) -> str:
-    """Registers the store that signs; its key."""
-    with run.client() as client:
-        key: str = client.post("/v1/stores", json=store()).raise_for_status().json()["store_key"]
-        return key
-
-
-async def reached(collected: Sized, mark: int) -> bool:
-    """Whether so many are there."""
-    return len(collected) >= mark
-
-
-def _victim(dice: Random) -> Victim:
-    return dice.choices(list(VICTIMS), list(VICTIMS.values()))[0]
-
-
-def _kill(run: Running, victim: Victim, report: Report) -> None:
-    report.kills[victim] += 1
-    if victim == "everything":
-        run.kill_everything()
-        run.start()
-    elif victim == "supervisor":
-        run.kill_supervisor()
-        run.start()
-    else:
-        run.signal(victim, signal.SIGKILL)
-
-
-def drain(run: Reachable, but: Sequence[str] = (), limit: float = DRAIN_SECONDS) -> None:
-    """Waits until every service says that it is through. `but`: endings of what may be pending all the same."""
-
-    def drained() -> bool:
-        with run.client() as client:
-            answers = [client.get(f"/v1/pipeline/{name}") for name in SERVICES]
-        return all(answer.is_success and _through(answer.json(), but) for answer in answers)
-
-    # Twice: what one service finishes may be the next one's work.
-    for _ in range(2):
-        until("drained", drained, limit, 0.25)
-
-
-def _through(standing: dict[str, Any], but: Sequence[str]) -> bool:
-    if standing["drained"]:
-        return True
-    level = all(
-        partition["position"] == partition["end"]
-        for consumer in standing["consumers"]
-        for partition in consumer["partitions"]
-    )
-    return level and all(any(words.endswith(ending) for ending in but) for words in standing["pending"])
-
-
-def pages(run: Reachable, path: str, **parameters: str) -> list[dict[str, Any]]:
-    """Every entry of a list."""
-    found: list[dict[str, Any]] = []
-    with run.client() as client:
-        cursor: dict[str, str] = {}
-        while True:
-            page = client.get(path, params={"limit": "250", **parameters, **cursor}).raise_for_status().json()
-            found += page["data"]
-            if page["next"] is None:
-                return found
-            cursor = {"cursor": page["next"]}
-
-
-def judge(run: Reachable, key: str, sender: Sender, report: Report) -> None:
-    """What was acknowledged against what is there."""
-    report.acknowledged, report.unavailable, report.broken = len(sender.acknowledged), sender.unavailable, sender.broken
-    report.wrong += sender.other
-    ledger = pages(run, "/v1/orders", store=key)
-    seen = Counter(int(entry["source_id"]) - 5_800_000_000_000 for entry in ledger)
-    sent = sorted(name for name in sender.acknowledged if name.startswith("order-"))
-    report.missing += [name for name in sent if int(name.removeprefix("order-")) not in seen]
-    report.doubled += [f"order {n} is there {times} times" for n, times in seen.items() if times > 1]
-    with run.client() as client:
-        counts = client.get("/v1/deliveries/counts", params={"store": key}).raise_for_status().json()
-        kpis = client.get("/v1/kpis", params={"store": key, "window": "365d"}).raise_for_status().json()["kpis"]
-        verified = client.get("/v1/kpis/verify").raise_for_status().json()
-        dead = [
-            letter
-            for service in SERVICES
-            for letter in client.get(f"/v1/dead-letters/{service}").raise_for_status().json()["data"]
-        ]
-    expected = sum(price(n) for n in seen)
-    told = round(float(kpis["total_sales"]["value"]["amount"]) * 100)
-    if kpis["orders"]["value"] > len(seen) or told > expected:
-        report.doubled.append(
-            f"KPIs: {kpis['orders']['value']} orders for {told} cents, not {len(seen)} for {expected}"
-        )
-    elif kpis["orders"]["value"] < len(seen) or told < expected:
-        report.missing.append(
-            f"KPIs: {kpis['orders']['value']} orders for {told} cents, not {len(seen)} for {expected}"
-        )
-    report.wrong += [f"KPI differs from the facts: {difference}" for difference in verified["differences"]]
-    report.wrong += [f"dead letter: {letter['reason']}" for letter in dead]
-    if not verified["checked"]:
-        report.wrong.append("nothing was verified")
-    if counts["observed"] != len(sender.acknowledged):
-        report.wrong.append(f"deliveries: {counts}, though {len(sender.acknowledged)} were acknowledged")
-
-
-def judge_mails(run: Reachable, mailbox: Mailbox, report: Report) -> None:
-    """What should have been sent against what came."""
-    received = Counter(letter.recipient for letter in mailbox.letters)
-    report.mails = received.total()
-    report.doubled += [f"{times} mails to one recipient" for times in received.values() if times > 1]
-    messages = pages(run, "/v1/messages", flow="cart_abandonment")
-    states = Counter(message["state"] for message in messages if message["step"] == 1)
-    report.in_doubt = states["claimed"] + states["unknown"]
-    if states["sent"] > len(received):
-        report.missing.append(f"{states['sent']} messages are sent, {len(received)} came")
-    if states["sent"] + report.in_doubt != report.subscribers:
-        report.missing.append(f"{report.subscribers} checkouts were abandoned, messages are {dict(states)}")
 
 
 def main() -> int:

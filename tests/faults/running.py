@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import httpx
 import psutil
 
 from libs.common.postmaster import Postmaster
+from tests.faults.nursery import compiled
 from tests.waiting import until
 
 ADMIN_KEY = "rk_test_admin_key_of_the_fault_runs"
@@ -37,6 +38,7 @@ class Running:
         self._options = options
         self._environment = {
             **os.environ,
+            **compiled(),
             "REGULARS_ADMIN_KEY": ADMIN_KEY,
             "REGULARS_RATE_LIMIT": "0",
             **(environment or {}),
@@ -92,6 +94,21 @@ class Running:
         process = self._taken()
         process.kill()
         process.wait(STOP_SECONDS)
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL to a role, or to `everything`; who has no supervisor any more is started again here."""
+        if victim == "everything":
+            self.kill_everything()
+            self.start()
+        elif victim == "supervisor":
+            self.kill_supervisor()
+            self.start()
+        else:
+            self.signal(cast("Role", victim), signal.SIGKILL)
+
+    def ready(self, victim: str) -> bool:
+        """Whether it is there again."""
+        return victim in {"everything", "supervisor"} or bool(self.processes(cast("Role", victim)))
 
     def processes(self, role: Role) -> list[psutil.Process]:
         """The live processes of a role; of the database only its server process."""

@@ -17,7 +17,7 @@ import pytest
 from libs.common.postmaster import processes_in
 from regulars.shop import shopify
 from tests.conftest import START
-from tests.faults.kill import drain, reached
+from tests.faults.ledger import drain, reached
 from tests.faults.running import Running
 from tests.faults.traffic import SHOP, Sender, order, orders, store
 from tests.waiting import eventually, until

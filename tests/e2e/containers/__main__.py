@@ -21,7 +21,8 @@ from time import monotonic
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
 from tests.e2e.containers.docker import BUILDING, IMAGE, Skipped, Stack, engine, run
-from tests.faults.kill import SERVICES, START, Report, drain, judge, judge_mails, reached, register
+from tests.faults.kill import START
+from tests.faults.ledger import SERVICES, Report, drain, judge, judge_mails, reached, register
 from tests.faults.traffic import Sender, abandoned, orders
 from tests.waiting import eventually, until
 

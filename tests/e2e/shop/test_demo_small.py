@@ -23,8 +23,7 @@ def test_a_smaller_one_is_equal_through_kafka(
     kafka: Kafka, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REGULARS_KAFKA_PREFIX", kafka.prefix)
-    code = main(seed=3, days=3, keep=False, data_dir=tmp_path, people=24, on_kafka=",".join(kafka.servers))
+    code = main(seed=3, days=2, keep=False, data_dir=tmp_path, people=24, on_kafka=",".join(kafka.servers))
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert "everything is equal" in shown
-    assert "Subject:" in shown

@@ -69,19 +69,23 @@ class Clockwork(asyncio.BaseEventLoop):
         """Virtual seconds since the start."""
         return self._now
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Turn:
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> _Turn:
         """As asyncio's."""
         turn = _Turn(self._now, callback, args, context)
         self._turns.append(turn)
         return turn
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Turn:
         """As asyncio's."""
         return self._at(_Turn(self._now + delay, callback, args, context))
 
-    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Turn:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> _Turn:
         """As asyncio's; of those that are due at one moment the first comes first."""
         return self._at(_Turn(when, callback, args, context))
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground
-from tests.integration.ingest.proxy import Proxy, proxied
+from tests.proxy import Proxy, proxied
 from tests.waiting import eventually
 
 WAIT = 0.5

@@ -198,6 +198,33 @@ async def test_a_server_that_ends_is_started_again_at_its_port(folder: Path) -> 
     await server.stop()
 
 
+async def test_what_keeps_it_from_starting_again_may_pass(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    url = await server.start()
+    before, found = await _rows(url), _cluster(folder)
+    written = (folder / "postgres.log").stat().st_size
+
+    async def refused() -> bool:
+        return b"could not bind" in (folder / "postgres.log").read_bytes()[written:]
+
+    # Its keeper sleeps while the port is taken from it.
+    os.kill(found.pid, signal.SIGKILL)
+    until("it has ended", lambda: not processes_in(folder / "postgres"))
+    with socket.create_server(("127.0.0.1", found.port)):
+        watching = asyncio.create_task(server.watch())
+        await eventually(refused)
+        assert not watching.done()
+
+    async def back() -> bool:
+        now = Postmaster.read(folder / "postgres")
+        return now is not None and now.pid != found.pid and now.ready
+
+    await eventually(back)
+    assert await _rows(url) == before
+    watching.cancel()
+    await server.stop()
+
+
 async def test_an_interrupted_first_start_is_no_cluster(tmp_path: Path) -> None:
     (tmp_path / "postgres.new-dead").mkdir()
     (tmp_path / "postgres.new-dead" / "PG_VERSION").write_text("18")

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL, to cut the line and to freeze it."""
+"""A TCP proxy before PostgreSQL or Kafka, to cut the line and to freeze it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,10 +37,12 @@ class Proxy:
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        try:
             upstream_reader, upstream = await asyncio.open_connection(*self._target)
             self._writers |= {writer, upstream}
             await asyncio.gather(self._pass(reader, upstream), self._pass(upstream_reader, writer))
+        except OSError:
+            writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

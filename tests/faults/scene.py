@@ -1,0 +1,81 @@
+"""Where a row of the promises plays: roles apart on Kafka, a shop that sends, a clock, a mailbox."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from libs.common.clock import DrivenClock
+from regulars.demo.mailbox import Mailbox
+from tests.faults.apart import Apart
+from tests.faults.kill import START
+from tests.faults.ledger import FIRST_ORDER, Report, drain, judge, judge_timelines, register
+from tests.faults.nursery import Nursery
+from tests.faults.traffic import Sender, orders
+from tests.waiting import until
+
+PLACED = START - timedelta(days=3)
+"""When the first order is placed; the others follow by the second."""
+FLOW_SECONDS = 60.0
+LATER = 100_000_000
+"""Number of the first order that only asks whether orders flow."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """Everything stands and is ready."""
+
+    line: Apart
+    clock: DrivenClock
+    mailbox: Mailbox
+    key: str
+    """Of the store that sends."""
+    sender: Sender
+
+    async def drained(self, limit: float = 300) -> None:
+        """Everything is through."""
+        await asyncio.to_thread(partial(drain, self.line, limit=limit))
+
+    async def flowing(self) -> float:
+        """Sends one more order, and waits until its facts are known at the other end; seconds that this took."""
+        n = LATER + len(self.sender.acknowledged)
+        began = monotonic()
+        await self.sender.send(orders(1, START - timedelta(hours=1, seconds=n), first=n), at_once=1)
+        await asyncio.to_thread(until, "an order flows", partial(self._counted, n), FLOW_SECONDS)
+        return monotonic() - began
+
+    def _counted(self, n: int) -> bool:
+        """Whether the order has come through ingest, the relay and Kafka to profiles."""
+        with self.line.client() as client:
+            return client.get(f"/v1/orders/{self.key}:{FIRST_ORDER + n}").status_code == 200
+
+    async def judged(self) -> Report:
+        """Drains, and holds what is there against what was acknowledged."""
+        await self.drained()
+        report = Report(len(self.sender.acknowledged), 0)
+        await asyncio.to_thread(judge, self.line, self.key, self.sender, report)
+        await asyncio.to_thread(judge_timelines, self.line, self.key, self.sender, report)
+        report.wrong += await asyncio.to_thread(self.line.died)
+        return report
+
+
+@asynccontextmanager
+async def scene(
+    folder: Path, nursery: Nursery, *, nodes: int = 1, proxied: bool = False, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Scene]:
+    """Begins with everything ready and one store registered. `settings`: of all roles, besides."""
+    clock = DrivenClock.create(folder / "clock", START)
+    async with Mailbox(clock) as mailbox:
+        environment = {
+            "REGULARS_CLOCK_PATH": str(folder / "clock"),
+            "REGULARS_SMTP_PORT": str(mailbox.port),
+            **(settings or {}),
+        }
+        apart = Apart(folder, nursery, nodes=nodes, proxied=proxied, environment=environment)
+        async with apart as line:
+            key = await asyncio.to_thread(register, line)
+            yield Scene(line, clock, mailbox, key, Sender(lambda: f"{line.address}/webhooks/shopify/{key}"))
