@@ -42,8 +42,10 @@ def test_whatever_goes_wrong_is_told_with_the_command_that_shows_it_again(capsys
 
 @pytest.mark.parametrize("seed", [0, 1], ids=["postgres", "kafka"])
 def test_an_added_worker_has_its_fair_share_within_ten_seconds(seed: int) -> None:
+    positions = SimulatedPositions()
+
     async def shared() -> float:
-        world = World(seed, NONE)
+        world = World(seed, NONE, positions)
 
         def owned() -> list[int]:
             rows = world.server.schemas["profiles"].positions.items()
@@ -58,7 +60,7 @@ def test_an_added_worker_has_its_fair_share_within_ten_seconds(seed: int) -> Non
             await passes(0.05)
         return asyncio.get_running_loop().time() - began
 
-    with simulated(SimulatedPositions()):
+    with simulated(positions):
         assert run(shared(), Random(seed)) < 10
 
 
