@@ -34,7 +34,7 @@ class _Turn(asyncio.TimerHandle):
     def cancel(self) -> None:
         """It will not be called; what it held is let go at once."""
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback = self._args = None  # type: ignore[assignment]
 
 
 class _Numbered(asyncio.Task[Any]):
