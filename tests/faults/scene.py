@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+import asyncpg
+
 from libs.common.clock import DrivenClock
 from regulars.demo.mailbox import Mailbox
 from tests.faults.apart import Apart
@@ -16,11 +18,12 @@ from tests.faults.kill import START
 from tests.faults.ledger import FIRST_ORDER, Report, drain, judge, judge_timelines, register
 from tests.faults.nursery import Nursery
 from tests.faults.traffic import Sender, orders
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 PLACED = START - timedelta(days=3)
 """When the first order is placed; the others follow by the second."""
 FLOW_SECONDS = 60.0
+_TAKEN = "SELECT sum(next_offset) FROM profiles.positions WHERE consumer = 'profiles' AND topic = 'commerce'"
 LATER = 100_000_000
 """Number of the first order that only asks whether orders flow."""
 
@@ -40,12 +43,28 @@ class Scene:
         """Everything is through."""
         await asyncio.to_thread(partial(drain, self.line, limit=limit))
 
-    async def flowing(self) -> float:
-        """Sends one more order, and waits until its facts are known at the other end; seconds that this took."""
-        n = LATER + len(self.sender.acknowledged)
+    async def moving(self) -> float:
+        """Waits until profiles takes up what has come through Kafka; seconds that this took."""
         began = monotonic()
-        await self.sender.send(orders(1, START - timedelta(hours=1, seconds=n), first=n), at_once=1)
-        await asyncio.to_thread(until, "an order flows", partial(self._counted, n), FLOW_SECONDS)
+        connection = await asyncpg.connect(self.line.database_url)
+        try:
+            before = await connection.fetchval(_TAKEN)
+
+            async def more() -> bool:
+                return bool(await connection.fetchval(_TAKEN) > before)
+
+            await eventually(more, FLOW_SECONDS)
+        finally:
+            await connection.close()
+        return monotonic() - began
+
+    async def flowing(self, many: int = 1) -> float:
+        """Sends so many more orders, and waits until all are known at the other end; seconds that this took."""
+        first = LATER + len(self.sender.acknowledged)
+        began = monotonic()
+        await self.sender.send(orders(many, START - timedelta(hours=1, seconds=first + many), first=first), at_once=4)
+        for n in range(first, first + many):
+            await asyncio.to_thread(until, "an order flows", partial(self._counted, n), FLOW_SECONDS)
         return monotonic() - began
 
     def _counted(self, n: int) -> bool:

@@ -18,6 +18,8 @@ BACK_SECONDS = 5.0
 """By then events flow again."""
 NODE_SECONDS = 10.0
 """By then they flow again without the third node: Kafka has to miss it and to elect anew."""
+ORDERS = 40
+"""Enough for each partition to get one."""
 THROUGH_SECONDS = 60.0
 KINDS = ("frozen", "cut off", "killed")
 
@@ -48,6 +50,7 @@ async def _heal(s: Scene, kind: str) -> None:
 async def away(asked: Asked) -> Shown:
     """Frozen, cut off, killed: by turns, a few seconds each."""
     took: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    through: list[float] = []
     async with scene(asked.folder, asked.nursery, proxied=True) as s:
         load = Unbroken(s.sender, asked.rate)
 
@@ -55,7 +58,8 @@ async def away(asked: Asked) -> Shown:
             await _hurt(s, kind)
             await pause(AWAY_SECONDS)
             await _heal(s, kind)
-            took[kind].append(await s.flowing())
+            took[kind].append(await s.moving())
+            through.append(await s.flowing())
 
         for _ in range(asked.rounds):
             for kind in KINDS:
@@ -65,7 +69,8 @@ async def away(asked: Asked) -> Shown:
         f"{asked.rounds} times each {', '.join(KINDS)}, {len(s.sender.acknowledged)} webhooks",
         back=spread(seconds for each in took.values() for seconds in each),
         seen=[
-            "back after: from Kafka's first answer until an order sent then had come through",
+            "back after: from Kafka's first answer until a consumer took up the next events",
+            f"an order sent then was through, behind all that had piled up, after {spread(through)}",
             *(f"{kind}: {spread(seconds)}" for kind, seconds in took.items()),
             f"meanwhile {asked.rate} webhooks/s: {_answers(s)}",
         ],
@@ -84,7 +89,7 @@ async def one_of_three(asked: Asked) -> Shown:
 
         async def once(node: Node) -> None:
             await asyncio.to_thread(node.end, SIGKILL)
-            took.append(await s.flowing())
+            took.append(await s.flowing(ORDERS))
 
         for n in range(asked.rounds):
             node = s.line.kafka.nodes[n % 3]
@@ -99,7 +104,7 @@ async def one_of_three(asked: Asked) -> Shown:
         f"{asked.rounds} times one of three, {len(s.sender.acknowledged)} webhooks",
         back=spread(took),
         seen=[
-            "back after: from the SIGKILL until an order sent then had come through, on the two that are left",
+            f"back after: from the SIGKILL until {ORDERS} orders sent then, to all partitions, were through",
             f"meanwhile {asked.rate} webhooks/s: {_answers(s)}",
         ],
     )
