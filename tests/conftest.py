@@ -38,7 +38,7 @@ from tests.local_kafka import no_kafka
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
-KAFKA_FOLDER = "REGULARS_TEST_KAFKA_FOLDER"
+KAFKA_FOLDER = "TEST_KAFKA_FOLDER"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """Where the `clock` fixture stands: a Monday noon."""
 
