@@ -146,4 +146,6 @@ class Link:
 
     def ready(self) -> None:
         """Tells the parent."""
-        self._socket.send(READY)
+        # One that is gone is noticed by `stop_with_parent`, which lets those be answered who have come in already.
+        with suppress(ConnectionError):
+            self._socket.send(READY)

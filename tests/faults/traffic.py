@@ -241,9 +241,11 @@ class Sender:
             if status == 503 and "\r\nretry-after: " in answer:
                 self.unavailable += 1
                 await pause(RETRY_SECONDS)
-            else:
-                self.other.append(f"{status} {answer[-200:]}")
+                continue
+            self.other.append(f"{status} {answer[-200:]}")
+            if status < 500:
                 return
+            await pause(RETRY_SECONDS)
 
 
 def orders(count: int, start: datetime, revision: int = 0, first: int = 0) -> list[Webhook]:
