@@ -4,6 +4,7 @@ Kafka may have more partitions of a topic than the log: they are empty until the
 and Kafka has not, the relay makes before it ships.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,7 @@ from libs.common.contracts.topics import RELAYED, TOPICS, Topic
 from libs.common.log.base import Halted
 from libs.common.log.kafka_client import LARGEST_EVENT, Kafka, KafkaAway, bounded, ended
 
+LOOK_SECONDS = 0.05
 _DAY = 86_400_000
 _AT_FIRST = {topic.name: topic.partitions for topic in RELAYED}
 
@@ -55,7 +57,19 @@ async def make_topics(kafka: Kafka, partitions: Mapping[str, int] = _AT_FIRST) -
         error: type[KafkaError] = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise KafkaAway(f"topic {name} could not be made: {error.__name__} {reason}")
+    await _told(kafka, partitions)
     return [topic for topic, count in partitions.items() if there.get(topic, 0) < count]
+
+
+async def _told(kafka: Kafka, partitions: Mapping[str, int]) -> None:
+    """Waits until Kafka tells of them: its controller has made them some time before its brokers know."""
+    topics = [TOPICS[topic] for topic in partitions]
+    async with bounded():
+        while True:
+            there = await partition_counts(kafka, topics)
+            if all(there.get(topic, 0) >= count for topic, count in partitions.items()):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _new(kafka: Kafka, topic: Topic, partitions: int) -> NewTopic:
