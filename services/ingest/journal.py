@@ -1,7 +1,6 @@
 """The journal's front: concurrent requests share one commit.
 
-While one group is being committed the next one gathers, so groups grow with the load. Who comes to an idle journal
-does not wait for company; under load a group waits a moment for those that the last one has just answered.
+While one group is being committed the next one gathers, so groups grow with the load and nobody waits for company.
 Whoever appends is told once the commit is there, or that it cannot be had in time; never both.
 """
 
@@ -34,8 +33,6 @@ GROUP_LENGTH = 256
 GROUP_BYTES = 8 * 1024 * 1024
 DIGEST_BYTES = 16
 """No two deliveries ever share them, and the index stays small."""
-GATHER_SECONDS = 0.002
-"""How long a busy journal waits before it commits again: half as many commits, each larger, cost a sixth less."""
 BELL_SECONDS = 0.02
 """Least time between two rings: NOTIFY is a commit of its own."""
 RETRY_SECONDS = 0.05
@@ -132,15 +129,16 @@ class Journal:
         return group
 
     async def _work(self) -> None:
-        """One commit at a time: a second one beside it would only make both smaller, and each has its price."""
-        busy = False
+        """One commit at a time: a second one beside it would only make both smaller, and each has its price.
+
+        Nor does a group wait for more to come: larger ones cost less, but the process stands idle meanwhile.
+        """
         while True:
             await self._news.wait()
             # Whoever came in the same turn of the loop comes along.
-            await asyncio.sleep(GATHER_SECONDS if busy else 0)
+            await asyncio.sleep(0)
             if group := self._take():
                 await self._commit(group)
-                busy = bool(self._queue) and not self._stop.is_set()
             elif self._stop.is_set():
                 break
         if self._session is not None:
