@@ -63,8 +63,8 @@ image-lock: setup ## of requirements.lock, the pins that the container image ins
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/regulars docs
 
-bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay and Kafka)
-	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka) $(BENCH_ARGS)
+bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay, Kafka, webhook to KPI)
+	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka line) $(BENCH_ARGS)
 
 prove: setup ## break everything on real processes, Kafka and PostgreSQL; writes docs/promises.md (PROVE_ARGS=)
 	$(BIN)/python -m tests.faults.prove $(PROVE_ARGS)
