@@ -21,9 +21,9 @@ async def fold(tx: Tx, points: Points) -> None:
         else:
             windowed.append(((tenant, store, currency, LENGTHS[window] // HOUR, at), values))
     if totals:
-        await tx.pg.execute(_FOLD_TOTALS, list(range(len(SIZES))), list(SIZES), *_columns(totals, len(TOTALS)))
+        await tx.pg.execute(_FOLD_TOTALS, *_columns(totals, len(TOTALS)))
     if windowed:
-        await tx.pg.execute(_FOLD_WINDOWED, list(range(len(SIZES))), list(SIZES), *_columns(windowed, len(WINDOWED)))
+        await tx.pg.execute(_FOLD_WINDOWED, *_columns(windowed, len(WINDOWED)))
 
 
 async def read(
@@ -96,18 +96,24 @@ def _values(instants: Sequence[int], rows: Sequence[Any]) -> dict[int, Values]:
 def _fold_sql(table: str, keys: dict[str, str], measures: Sequence[str]) -> str:
     names = [*keys, *measures]
     types = [*keys.values(), *("bigint" for _ in measures)]
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 3))
-    grouped = ", ".join(f"p.{name}" for name in keys if name != "at")
-    # Rounded down, before 1970 too.
-    block = "p.at - ((p.at % b.size) + b.size) % b.size"
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1))
+    grouped = ", ".join(name for name in keys if name != "at")
+    sums = ", ".join(f"sum({name}) AS {name}" for name in measures)
+    # Each tier out of the one before, which has fewer rows than there are points.
+    tiers = [f"tier0 AS (SELECT * FROM unnest({arrays}) AS p({', '.join(names)}))"]
+    for tier, size in enumerate(SIZES[1:], 1):
+        # Rounded down, before 1970 too.
+        block = f"at - ((at % {size}) + {size}) % {size}"
+        tiers.append(
+            f"tier{tier} AS (SELECT {block} AS at, {grouped}, {sums} FROM tier{tier - 1} GROUP BY {block}, {grouped})"
+        )
+    columns = f"at, {grouped}, {', '.join(measures)}"
+    rows = " UNION ALL ".join(f"SELECT {tier} AS tier, {columns} FROM tier{tier}" for tier in range(len(SIZES)))
     return f"""
-        INSERT INTO {table} AS t (tier, at, {", ".join(name for name in names if name != "at")})
-        SELECT b.tier, {block}, {grouped}, {", ".join(f"sum(p.{name})" for name in measures)}
-        FROM unnest({arrays}) AS p({", ".join(names)})
-        CROSS JOIN unnest($1::smallint[], $2::bigint[]) AS b(tier, size)
-        GROUP BY b.tier, {block}, {grouped}
-        ORDER BY b.tier, {block}, {grouped}
-        ON CONFLICT (tier, at, {", ".join(name for name in keys if name != "at")}) DO UPDATE
+        WITH {", ".join(tiers)}
+        INSERT INTO {table} AS t (tier, {columns})
+        SELECT tier, {columns} FROM ({rows}) AS news ORDER BY tier, at, {grouped}
+        ON CONFLICT (tier, at, {grouped}) DO UPDATE
         SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in measures)}
         """
 

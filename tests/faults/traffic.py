@@ -16,7 +16,7 @@ from tests.waiting import pause
 
 SHOP = SHOPIFY
 BOWL = Product(id=8_412_000_000_001, variant_id=8_412_000_000_002, title="Teeschale Moos", sku="NK-000", price=2400)
-BUYERS = 997
+BUYERS = 9973
 RETRY_SECONDS = 0.2
 ANSWER_SECONDS = 10.0
 

@@ -43,6 +43,12 @@ class _Standing:
     since: tuple[int, int]
     """Both, as they were at the last read: a batch that was rolled back is read again from there."""
 
+    def offset_of(self, seq: int) -> int | None:
+        """Where the event of this number is found by reading on, if one has stood there."""
+        if seq == self.seq:
+            return self.offset
+        return self.since[1] if seq == self.since[0] else None
+
 
 class KafkaLog:
     """Reads for one consumer: a second one would pull it to and fro. Without a group it only answers questions."""
@@ -91,7 +97,17 @@ class KafkaLog:
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
         """See `Log.ages`."""
         places = {self._place(position): position for position in positions}
-        at = await self._places.locate({place: positions[position] for place, position in places.items()})
+        at: dict[TopicPartition, int] = {}
+        unknown: dict[TopicPartition, int] = {}
+        for place, position in places.items():
+            seq, stands = positions[position], self._standing.get(position)
+            offset = stands.offset_of(seq) if stands is not None else None
+            if offset is None:
+                unknown[place] = seq
+            else:
+                at[place] = offset
+        if unknown:
+            at |= await self._places.locate(unknown)
         now = SystemClock().now().timestamp()
         records = await self._places.records(at)
         return {places[place]: now - record.timestamp / 1000 for place, record in records.items()}

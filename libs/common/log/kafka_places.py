@@ -70,7 +70,8 @@ class Places:
         async with self._looking, bounded():
             bounds = await self._bounds(wanted)
             at = {place: first for place, (first, _) in bounds.items()}
-            seen = await self._look({place: first for place, (first, end) in bounds.items() if first < end})
+            cut = any(first for first, _ in bounds.values())
+            seen = await self._look({place: first for place, (first, end) in bounds.items() if first < end}, whole=cut)
             probes = {}
             for place, records in seen.items():
                 first, number = at[place], seq_of(records[0])
@@ -134,8 +135,10 @@ class Places:
         offsets = {place: first.offset for place, first in found.items() if first is not None}
         return {place: (offsets[place], seq_of(seen[0])) for place, seen in (await self._look(offsets)).items()}
 
-    async def _look(self, at: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """The records from these offsets on, as far as one answer goes; without those that retention took meanwhile."""
+    async def _look(
+        self, at: Mapping[TopicPartition, int], *, whole: bool = False
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """The record at each of these offsets, or `whole` answers; without those that retention took meanwhile."""
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         if not at:
             return found
@@ -146,7 +149,8 @@ class Places:
             client.seek(place, offset)
         while left:
             try:
-                batches = await client.getmany(*left, timeout_ms=1000)
+                # Kafka gives whole batches all the same, but what nobody asks for is not unpacked.
+                batches = await client.getmany(*left, timeout_ms=1000, max_records=None if whole else 1)
             except OffsetOutOfRangeError as error:
                 for place in error.args[0]:
                     left.pop(place, None)

@@ -23,6 +23,8 @@ from tests.faults.simulation.database import Actor, Faults
 
 LONGEST_BATCH = 20
 """Records: small, so that a relay's turn is many batches."""
+POLL_RECORDS = 500
+"""What aiokafka gives at most when it is not told otherwise."""
 
 
 class Cluster:
@@ -241,7 +243,7 @@ class SimulatedConsumer:
         await self._cluster.reach(self._actor)
 
     async def getmany(
-        self, *places: TopicPartition, timeout_ms: int = 0, max_records: int = 500
+        self, *places: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         """As aiokafka's."""
         await self._cluster.reach(self._actor)
@@ -253,7 +255,7 @@ class SimulatedConsumer:
             if out := {p: self._at[p] for p in wanted if not cluster.firsts[p] <= self._at[p] <= len(cluster.logs[p])}:
                 raise OffsetOutOfRangeError(out)
             # As in aiokafka nothing is awaited once records are taken: who is cancelled has lost none.
-            if (found := self._there(wanted, max_records)) or loop.time() >= deadline:
+            if (found := self._there(wanted, max_records or POLL_RECORDS)) or loop.time() >= deadline:
                 return found
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
