@@ -25,7 +25,9 @@ DEFAULT = "default"
 def create(
     *,
     tenant: Tenant = DEFAULT,
-    scope: Annotated[list[str] | None, typer.Option(help="May be given again; `*` is every scope.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="May be given again; `*` is every scope.", show_default="*")
+    ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "created by regulars keys create",
     expires: Annotated[
         datetime | None, typer.Option(help="From when on it opens nothing (UTC).", show_default="never")
@@ -83,19 +85,29 @@ def revoke(
 
 
 def _with_keys(doing: Callable[["Database"], Awaitable[T]], url: str | None, data_dir: Path) -> T:
+    from asyncpg import UndefinedTableError
+
     from libs.common import access
     from libs.common.db import Database
     from libs.common.telemetry import configure_logging
     from regulars.prepare import database_at
+    from regulars.schemas import Unusable, connect
 
     configure_logging("warning")
 
     async def working() -> T:
-        async with database_at(url, data_dir) as at:
+        async with database_at(url, data_dir, made=True) as at:
+            await (await connect(at)).close()
             database = Database(at, schema=access.SCHEMA, pool_size=1)
             try:
                 return await doing(database)
+            except UndefinedTableError:
+                raise Unusable("the database is not prepared: `regulars migrate`") from None
             finally:
                 await database.close()
 
-    return asyncio.run(working())
+    try:
+        return asyncio.run(working())
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -13,17 +13,22 @@ from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from regulars.parts import settings_told
-from regulars.schemas import SERVICES, connect, trees
+from regulars.schemas import SERVICES, Unusable, connect, trees
 
 log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def database_at(database_url: str | None, data_dir: Path) -> AsyncIterator[str]:
-    """The given database, or that of the settings, or the embedded one: adopted, else started for as long as needed."""
+async def database_at(database_url: str | None, data_dir: Path, *, made: bool = False) -> AsyncIterator[str]:
+    """The given database, or that of the settings, or the embedded one: adopted, else started for as long as needed.
+
+    `made`: Unusable when there is no embedded one yet, which would be made otherwise.
+    """
     url = database_url or _named()
     if url is not None:
         yield url
+    elif made and not (data_dir / "postgres").exists():
+        raise Unusable(f"there is no database in {data_dir}: name yours with --data-dir or --database-url")
     else:
         async with EmbeddedPostgres(data_dir) as url:
             yield url

@@ -128,7 +128,7 @@ async def dead_letters(ground: Ground) -> list[Finding]:
             await database.close()
         if rows:
             told = f"{service}: {sum(row['n'] for row in rows)}, most often ({rows[0]['n']}): {rows[0]['reason']}"
-            step = f"`regulars dead-letters list {service}`, then replay or discard"
+            step = f"`REGULARS_KEY=… regulars dead-letters list {service}` (`--url` of the API), then replay or discard"
             found.append(Finding("dead letters", "warning", told, step))
     return found or [Finding("dead letters", "ok", "none")]
 

@@ -130,11 +130,11 @@ def instant(value: Scalar, name: str, zone: str | None = None) -> datetime | Non
 
 
 def minor(value: Scalar | Decimal, currency: str, name: str) -> int | None:
-    """Minor units of a printed amount; null and empty are None."""
+    """Minor units of a printed amount; null and empty are None. `Unreadable` when no column holds it."""
     if value is None or value == "" or isinstance(value, bool):
         return None
     try:
-        return to_minor(value, currency)
+        return bounded(to_minor(value, currency), name)
     except ValueError as error:
         raise Unreadable(f"{name}: {error}") from error
 

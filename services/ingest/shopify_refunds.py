@@ -8,6 +8,9 @@ from services.ingest.outcome import Arrival, Observation, Observations, Outcome
 from services.ingest.printed import Scalar, bounded, currency_code, decoded, identifier, instant, minor, required, text
 from services.ingest.shopify_parts import LineItem, MoneySet, sent_at, shop_money, total_of
 
+_NO_RATE = 10
+"""Taxes of 1,000 % there are none."""
+
 
 class _RefundLine(Struct):
     subtotal: Scalar = None
@@ -124,7 +127,7 @@ def _tax_inside(body: RefundBody, currency: str) -> bool:
 def _leans_inside(body: _RefundLine) -> float:
     """Above 0 when the line's tax is nearer to tax contained in its amount than to tax added on top."""
     rates = (each.rate for each in (body.line_item.tax_lines if body.line_item else None) or ())
-    rate = sum(each for each in rates if isinstance(each, int | float))
+    rate = sum(each for each in rates if isinstance(each, int | float) and 0 < each < _NO_RATE)
     if rate <= 0 or not isinstance(body.subtotal, int | float) or not isinstance(body.total_tax, int | float):
         return 0
     added = body.subtotal * rate

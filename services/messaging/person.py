@@ -14,7 +14,9 @@ from libs.common.contracts.types import Channel, ConsentState
 _STRICTEST: tuple[ConsentState, ...] = ("unsubscribed", "subscribed", "pending")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS = re.compile(rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+", re.ASCII)
+_ADDRESS = re.compile(
+    rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@)(?!.*=\?){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+", re.ASCII
+)
 
 
 class AccountFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,7 +118,7 @@ def latest(moments: Iterator[datetime | None]) -> datetime | None:
 
 
 def usable_address(address: str | None) -> bool:
-    """Whether SMTP can carry it: ASCII dot-atom and a domain with a dot; no blanks, quotes or control characters."""
+    """Whether SMTP can carry it: ASCII dot-atom and a domain with a dot; nothing that a header would decode."""
     return address is not None and _ADDRESS.fullmatch(address) is not None
 
 

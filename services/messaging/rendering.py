@@ -18,7 +18,7 @@ from msgspec import Struct
 FOLDER = Path(__file__).parent / "templates"
 HEADS = ("subject", "preheader", "heading", "button", "because")
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _BLANKS = re.compile(r"\s+")
 
 

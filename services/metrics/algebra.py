@@ -121,14 +121,15 @@ def of_order(order: Order) -> list[Point]:
     return points
 
 
-def of_profile(placed: Sequence[int]) -> list[Point]:
+def of_profile(placed: Sequence[int], since: int = 0) -> list[Point]:
     """What the orders of one profile add by following one another; `placed` is in ascending order.
 
     An order's points depend on its two predecessors only. So the difference that some orders make is seen in full
-    from two orders before the first of them to two after the last.
+    from two orders before the first of them to two after the last. `since`: leaves out what the first so many add,
+    which they do whatever follows.
     """
     points: list[Point] = []
-    for index, at in enumerate(placed):
+    for index, at in enumerate(placed[since:], since):
         if index == 0:
             points.append((NO_WINDOW, at, FIRST, 1))
             continue

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -156,10 +157,18 @@ async def _fold_orders(tx: Tx, points: Points, changes: list[Change]) -> None:
     for segment, stored in zip(segments, await store.placed(tx, segments), strict=True):
         chain = (segment.tenant, segment.store, segment.profile, segment.currency)
         place = (segment.tenant, segment.store, segment.currency)
-        was = Counter(stored)
-        now = was - gone.get(chain, nothing) + come.get(chain, nothing)
-        points.add(place, of_profile(sorted(was.elements())), -1)
-        points.add(place, of_profile(sorted(now.elements())), 1)
+        held = Counter(stored)
+        was = sorted(held.elements())
+        now = sorted((held - gone.get(chain, nothing) + come.get(chain, nothing)).elements())
+        # Most orders come last.
+        same = _in_common(was, now)
+        points.add(place, of_profile(was, same), -1)
+        points.add(place, of_profile(now, same), 1)
+
+
+def _in_common(was: list[int], now: list[int]) -> int:
+    """How many they begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(was, now, strict=False)))
 
 
 async def _fold_carts(tx: Tx, points: Points, told: Told) -> None:

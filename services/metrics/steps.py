@@ -83,7 +83,9 @@ async def uneven(tx: Tx, tenant: str) -> list[tuple[str, str, str, int, datetime
 
 def _columns(rows: Sequence[tuple[tuple[Any, ...], dict[int, int]]], measures: int) -> list[Any]:
     keys = list(zip(*(key for key, _ in rows), strict=True))
-    return [*keys, *([values.get(measure, 0) for _, values in rows] for measure in range(measures))]
+    there = {measure for _, values in rows for measure in values}
+    # None for a column of noughts: most of what a batch of orders has in those of checkouts.
+    return [*keys, *([v.get(n, 0) for _, v in rows] if n in there else None for n in range(measures))]
 
 
 def _values(instants: Sequence[int], rows: Sequence[Any]) -> dict[int, Values]:
@@ -100,7 +102,8 @@ def _fold_sql(table: str, keys: dict[str, str], measures: Sequence[str]) -> str:
     grouped = ", ".join(name for name in keys if name != "at")
     sums = ", ".join(f"sum({name}) AS {name}" for name in measures)
     # Each tier out of the one before, which has fewer rows than there are points.
-    tiers = [f"tier0 AS (SELECT * FROM unnest({arrays}) AS p({', '.join(names)}))"]
+    given = ", ".join(f"coalesce({name}, 0) AS {name}" for name in measures)
+    tiers = [f"tier0 AS (SELECT at, {grouped}, {given} FROM unnest({arrays}) AS p({', '.join(names)}))"]
     for tier, size in enumerate(SIZES[1:], 1):
         # Rounded down, before 1970 too.
         block = f"at - ((at % {size}) + {size}) % {size}"

@@ -198,6 +198,16 @@ def keys_command(run: Running, command: str, *arguments: str) -> str:
     return said.stdout
 
 
+def test_keys_of_a_folder_without_a_database_say_so_and_make_none(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        keys_command(Running(tmp_path / "data"), "list")
+    assert failed.value.returncode == 1
+    assert failed.value.stderr == (
+        f"there is no database in {tmp_path / 'data'}: name yours with --data-dir or --database-url\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_wrong_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
     run = Running(tmp_path / "data", environment={"REGULARS_RATE_LIMIT": "many"})
     with pytest.raises(RuntimeError, match="REGULARS_RATE_LIMIT"):

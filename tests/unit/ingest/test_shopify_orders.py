@@ -172,6 +172,11 @@ def test_or_else_by_the_rate_of_its_tax(tax: float, returns: int) -> None:
     assert told(refund_line_items=[line], transactions=[]).returns == returns
 
 
+def test_a_rate_that_is_none_decides_nothing() -> None:
+    line = {"subtotal": 100.0, "total_tax": 15.97, "line_item": {"tax_lines": [{"rate": 10**400}, {"rate": 1e308}]}}
+    assert told(refund_line_items=[line], transactions=[]).returns == 10000
+
+
 def test_refunded_shipping_in_both_of_its_forms() -> None:
     adjustment = {"kind": "shipping_refund", "amount": "-5.00", "tax_amount": "-0.95"}
     old = told(refund_line_items=[], order_adjustments=[adjustment], transactions=[])

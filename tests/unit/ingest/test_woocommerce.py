@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,6 +129,12 @@ def test_partial_refunds_take_goods_first_in_order_of_their_ids() -> None:
 def test_a_refund_beyond_an_order_that_was_edited_down() -> None:
     (found,) = order(refunds=[{"id": 9, "total": "-40.00"}]).refunds
     assert (found.returns, found.shipping, found.taxes) == (2700 + 192, 500, 608)
+
+
+def test_an_amount_that_sums_cannot_hold_is_named_whatever_its_currency_counts_by() -> None:
+    # 10^15 dinars are 10^18 fils: ten such refunds would outgrow a bigint.
+    with pytest.raises(Unreadable, match=re.escape("refunds.total: amount beyond 10^15 minor units")):
+        order(currency="KWD", refunds=[{"id": 9, "total": "-1000000000000000.000"}])
 
 
 def test_orders_from_before_refunds_were_printed_do_not_deny_them() -> None:

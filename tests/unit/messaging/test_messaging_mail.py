@@ -217,7 +217,7 @@ def test_prices(minor: int, currency: str, shown: str) -> None:
 
 
 def test_clean() -> None:
-    assert clean("  a\r\n\t b\x00c\u2028 ") == "a b c"
+    assert clean("  a\r\n\t b\x00c\u2028 \ufeff\u061c") == "a b c"
     assert clean("a" * 10, 5) == "aaaa…"
 
 

@@ -266,6 +266,7 @@ def test_the_address_of_the_account_itself_comes_first() -> None:
         ("ada@" + "a.com" * 60, False),
         ("<ada@example.com>", False),
         ("ada@example.com,eve@example.com", False),
+        ("=?utf-8?q?ada?=@example.com", False),
     ],
 )
 def test_usable_addresses(address: str | None, usable: bool) -> None:  # noqa: FBT001
