@@ -93,9 +93,9 @@ async def read_kpis(
         chosen = await _currency(tx, principal.tenant, place, currency)
         here = micros(at)
         asked = instants(here, length)
-        totals, windowed = await steps.read(tx, (principal.tenant, place, chosen or ""), length, asked)
-    now = kpis(figures(totals, windowed, here, length), length)
-    before = kpis(figures(totals, windowed, here - length, length), length)
+        totals, longer = await steps.read(tx, (principal.tenant, place, chosen or ""), length, asked)
+    now = kpis(figures(totals, longer, here, length), length)
+    before = kpis(figures(totals, longer, here - length, length), length)
     return KpisOut(
         as_of=at,
         window=window,

@@ -8,24 +8,27 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from services.metrics.algebra import (
+    ABANDONED,
     BOUGHT,
     CARTS,
     CHECKOUTS,
+    CONVERTED,
     DISCOUNTS,
+    DISTANT,
     FIRST,
     GROSS,
     IDLE,
     LIFESPAN,
+    MESSAGED,
     ORDERS,
     PAIRS,
-    RETAINED,
+    RECOVERED,
+    RECOVERED_NET,
     RETURNS,
     SECOND,
     SHIPPING,
     TAXES,
-    TOTALS,
     TRIPLES,
-    WINDOWED,
 )
 
 Unit = Literal["count", "money", "rate", "ratio"]
@@ -106,20 +109,25 @@ def instants(as_of: int, length: int) -> list[int]:
     )
 
 
-def figures(totals: Mapping[int, Values], windowed: Mapping[int, Values], as_of: int, length: int) -> Figures:
-    """The figures of [as_of - length, as_of); both mappings are by instant."""
-    now, then, windows = totals[as_of], totals[as_of - length], windowed[as_of]
+def figures(totals: Mapping[int, Values], longer: Mapping[int, Values], as_of: int, length: int) -> Figures:
+    """The figures of [as_of - length, as_of); totals and what is no shorter than `length`, by instant."""
+    begin, before = as_of - length, as_of - 2 * length
+    now, then = totals[as_of], totals[begin]
 
     def during(measure: int) -> int:
         return now.get(measure, 0) - then.get(measure, 0)
 
-    def begun(name: str) -> int:
-        started = then.get(TOTALS.index(name + "_start"), 0)
-        return now.get(TOTALS.index(name), 0) - started + windows.get(WINDOWED.index(name), 0)
+    def between(measure: int, started: int, ended: int) -> int:
+        return shorter(measure, ended) - shorter(measure + 1, started)
 
-    pairs = windows.get(PAIRS, 0)
-    earlier = totals[as_of - 2 * length]
-    bought_before = then.get(BOUGHT, 0) - earlier.get(BOUGHT, 0)
+    def shorter(measure: int, at: int) -> int:
+        return totals[at].get(measure, 0) - longer[at].get(measure, 0)
+
+    def within(measure: int) -> int:
+        return between(measure, begin, as_of)
+
+    pairs = within(PAIRS)
+    bought_before = then.get(BOUGHT, 0) - totals[before].get(BOUGHT, 0)
     return Figures(
         orders=during(ORDERS),
         gross=during(GROSS),
@@ -130,9 +138,9 @@ def figures(totals: Mapping[int, Values], windowed: Mapping[int, Values], as_of:
         bought=during(BOUGHT),
         customers=during(BOUGHT) - pairs,
         new=during(FIRST),
-        repeat=pairs - windows.get(TRIPLES, 0),
-        customers_before=bought_before - windowed[as_of - length].get(PAIRS, 0),
-        retained=windows.get(RETAINED, 0),
+        repeat=pairs - within(TRIPLES),
+        customers_before=bought_before - between(PAIRS, before, begin),
+        retained=longer[as_of].get(DISTANT, 0) - longer[before].get(DISTANT + 1, 0) - between(PAIRS, begin, begin),
         net_ever=now.get(GROSS, 0) - now.get(DISCOUNTS, 0) - now.get(RETURNS, 0),
         buyers_ever=now.get(FIRST, 0),
         buyers_twice=now.get(SECOND, 0),
@@ -140,11 +148,11 @@ def figures(totals: Mapping[int, Values], windowed: Mapping[int, Values], as_of:
         carts=during(CARTS),
         checkouts=during(CHECKOUTS),
         ripe=totals[_ripe(as_of)].get(CHECKOUTS, 0) - then.get(CHECKOUTS, 0),
-        abandoned=begun("abandoned"),
-        converted=begun("converted"),
-        messaged=begun("messaged"),
-        recovered=begun("recovered"),
-        recovered_net=begun("recovered_net"),
+        abandoned=within(ABANDONED),
+        converted=within(CONVERTED),
+        messaged=within(MESSAGED),
+        recovered=within(RECOVERED),
+        recovered_net=within(RECOVERED_NET),
     )
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from libs.common.db import Tx
-from services.metrics.algebra import LENGTHS, NO_WINDOW, TOTALS, WINDOWED, Points, Scope
+from services.metrics.algebra import INTERVALS, PAIRS, TOTAL, TOTALS, Points, Scope
 from services.metrics.facts import EPOCH, HOUR, MICROSECOND
 from services.metrics.kpis import Values
 from services.metrics.tiers import COARSEST, SIZES, spans
@@ -14,27 +14,27 @@ from services.metrics.tiers import COARSEST, SIZES, spans
 async def fold(tx: Tx, points: Points) -> None:
     """Adds points to the sums."""
     totals: list[tuple[tuple[Any, ...], dict[int, int]]] = []
-    windowed: list[tuple[tuple[Any, ...], dict[int, int]]] = []
-    for ((tenant, store, currency), window, at), values in points.steps().items():
-        if window == NO_WINDOW:
+    longer: list[tuple[tuple[Any, ...], dict[int, int]]] = []
+    for ((tenant, store, currency), hours, at), values in points.steps().items():
+        if hours == TOTAL:
             totals.append(((tenant, store, currency, at), values))
         else:
-            windowed.append(((tenant, store, currency, LENGTHS[window] // HOUR, at), values))
+            longer.append(((tenant, store, currency, hours, at), values))
     if totals:
-        await tx.pg.execute(_FOLD_TOTALS, *_columns(totals, len(TOTALS)))
-    if windowed:
-        await tx.pg.execute(_FOLD_WINDOWED, *_columns(windowed, len(WINDOWED)))
+        await tx.pg.execute(_FOLD_TOTALS, *_columns(totals, range(len(TOTALS))))
+    if longer:
+        await tx.pg.execute(_FOLD_LONG, *_columns(longer, _LONG))
 
 
 async def read(
     tx: Tx, scope: Scope, length: int, instants: Sequence[int]
 ) -> tuple[dict[int, Values], dict[int, Values]]:
-    """The values of all totals and of the measures of one window length, by instant."""
+    """By instant: all totals, and the intervals that are no shorter than `length`, with its distant pairs."""
     asked = [(n, *span) for n, at in enumerate(instants) for span in spans(at)]
     columns = [list(column) for column in zip(*asked, strict=True)]
     totals = await tx.pg.fetch(_READ_TOTALS, *scope, *columns)
-    windowed = await tx.pg.fetch(_READ_WINDOWED, *scope, *columns, length // HOUR)
-    return _values(instants, totals), _values(instants, windowed)
+    longer = await tx.pg.fetch(_READ_LONG, *scope, *columns, length // HOUR)
+    return _values(instants, totals), _values(instants, longer, PAIRS)
 
 
 async def currencies(tx: Tx, tenant: str, store: str) -> list[str]:
@@ -81,17 +81,17 @@ async def uneven(tx: Tx, tenant: str) -> list[tuple[str, str, str, int, datetime
     return found
 
 
-def _columns(rows: Sequence[tuple[tuple[Any, ...], dict[int, int]]], measures: int) -> list[Any]:
+def _columns(rows: Sequence[tuple[tuple[Any, ...], dict[int, int]]], measures: range) -> list[Any]:
     keys = list(zip(*(key for key, _ in rows), strict=True))
     there = {measure for _, values in rows for measure in values}
     # None for a column of noughts: most of what a batch of orders has in those of checkouts.
-    return [*keys, *([v.get(n, 0) for _, v in rows] if n in there else None for n in range(measures))]
+    return [*keys, *([v.get(n, 0) for _, v in rows] if n in there else None for n in measures)]
 
 
-def _values(instants: Sequence[int], rows: Sequence[Any]) -> dict[int, Values]:
+def _values(instants: Sequence[int], rows: Sequence[Any], first: int = 0) -> dict[int, Values]:
     read: dict[int, Values] = {at: {} for at in instants}
     for n, *sums in rows:
-        read[instants[n]] = {measure: int(value) for measure, value in enumerate(sums) if value}
+        read[instants[n]] = {measure: int(value) for measure, value in enumerate(sums, first) if value}
     return read
 
 
@@ -140,13 +140,13 @@ def _uneven_sql(table: str, keys: Sequence[str], measures: Sequence[str]) -> str
         """
 
 
-def _read_sql(table: str, measures: Sequence[str], condition: str = "") -> str:
+def _read_sql(table: str, sums: dict[str, str], condition: str = "") -> str:
     # Summed up span by span: a join of all would be planned as a scan of the whole scope.
     return f"""
-        SELECT a.n, {", ".join(f"sum(t.{name})" for name in measures)}
+        SELECT a.n, {", ".join(f"sum(t.{name})" for name in sums)}
         FROM unnest($4::int[], $5::smallint[], $6::bigint[], $7::bigint[]) AS a(n, tier, since, until)
         CROSS JOIN LATERAL (
-            SELECT {", ".join(f"sum(s.{name}) AS {name}" for name in measures)}
+            SELECT {", ".join(f"{each} AS {name}" for name, each in sums.items())}
             FROM {table} s
             WHERE s.tenant = $1 AND s.store = $2 AND s.currency = $3 AND s.tier = a.tier
               AND s.at >= a.since AND s.at < a.until {condition}
@@ -157,10 +157,16 @@ def _read_sql(table: str, measures: Sequence[str], condition: str = "") -> str:
 
 _KEYS = {"tenant": "text", "store": "text", "currency": "text"}
 _FOLD_TOTALS = _fold_sql("totals", {**_KEYS, "at": "bigint"}, TOTALS)
-_FOLD_WINDOWED = _fold_sql("windowed", {**_KEYS, "hours": "smallint", "at": "bigint"}, WINDOWED)
-_READ_TOTALS = _read_sql("totals", TOTALS)
-_READ_WINDOWED = _read_sql("windowed", WINDOWED, "AND s.hours = $8")
+_FOLD_LONG = _fold_sql("long_intervals", {**_KEYS, "hours": "smallint", "at": "bigint"}, INTERVALS)
+_LONG = range(PAIRS, len(TOTALS))
+_READ_TOTALS = _read_sql("totals", {name: f"sum(s.{name})" for name in TOTALS})
+_READ_LONG = _read_sql(
+    "long_intervals",
+    {name: f"sum(s.{name})" for name in INTERVALS}
+    | {f"distant_{n}": f"sum(s.{name}) FILTER (WHERE s.hours <= 2 * $8)" for n, name in enumerate(INTERVALS[:2])},
+    "AND s.hours > $8",
+)
 _UNEVEN = {
     "totals": _uneven_sql("totals", ("store", "currency"), TOTALS),
-    "windowed": _uneven_sql("windowed", ("store", "currency", "hours"), WINDOWED),
+    "long_intervals": _uneven_sql("long_intervals", ("store", "currency", "hours"), INTERVALS),
 }

@@ -13,7 +13,7 @@ from sqlalchemy import (
     Text,
 )
 
-from services.metrics.algebra import TOTALS, WINDOWED
+from services.metrics.algebra import INTERVALS, TOTALS
 
 metadata = MetaData()
 
@@ -129,15 +129,15 @@ totals = Table(
     PrimaryKeyConstraint("tenant", "store", "tier", "currency", "at"),
 )
 
-windowed = Table(
-    "windowed",
+long_intervals = Table(
+    "long_intervals",
     metadata,
     _text("tenant"),
     _text("store"),
     Column("tier", SmallInteger, nullable=False),
     _text("currency"),
-    Column("hours", SmallInteger, nullable=False),
     _integer("at"),
-    *(_measure(name) for name in WINDOWED),
-    PrimaryKeyConstraint("tenant", "store", "tier", "currency", "hours", "at"),
+    Column("hours", SmallInteger, nullable=False),
+    *(_measure(name) for name in INTERVALS),
+    PrimaryKeyConstraint("tenant", "store", "tier", "currency", "at", "hours"),
 )

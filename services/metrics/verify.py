@@ -69,8 +69,8 @@ async def compare(tx: Tx, tenant: str, asked: Sequence[Asked]) -> list[Differenc
     found = []
     for window, counted in zip(asked, await recount(tx, tenant, asked), strict=True):
         at = micros(window.as_of)
-        totals, windowed = await steps.read(tx, window.scope, window.length, instants(at, window.length))
-        folded = figures(totals, windowed, at, window.length)
+        totals, longer = await steps.read(tx, window.scope, window.length, instants(at, window.length))
+        folded = figures(totals, longer, at, window.length)
         _, store, currency = window.scope
         found += [
             Difference(store, currency, window.as_of, window.window, name, one, other)

@@ -27,7 +27,7 @@ ORDERS = (1_000, 9_000, 40_000)
 YEARS = 2
 READINGS = 50
 MIGRATIONS = Path(__file__).parents[2] / "services/metrics/migrations"
-TABLES = ("accounts", "orders", "checkouts", "carts", "recoveries", "totals", "windowed")
+TABLES = ("accounts", "orders", "checkouts", "carts", "recoveries", "totals", "long_intervals")
 
 
 def facts(first: int, orders: int, start: datetime) -> Iterator[Record]:
@@ -97,7 +97,9 @@ async def main() -> None:
             seconds = await fold(database, records)
             async with database.autocommit() as pg:
                 await pg.execute("ANALYZE")
-                points = await pg.fetchval("SELECT (SELECT count(*) FROM totals) + (SELECT count(*) FROM windowed)")
+                points = await pg.fetchval(
+                    "SELECT (SELECT count(*) FROM totals) + (SELECT count(*) FROM long_intervals)"
+                )
             milliseconds = await reading(database, driving.NOON - timedelta(minutes=17))
             print(
                 f"{known:,} orders: {len(records) / seconds:,.0f} facts/s ({orders / seconds:,.0f} orders/s), "

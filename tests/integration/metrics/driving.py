@@ -184,5 +184,5 @@ async def read_in(
     tenant: str = "default",
 ) -> dict[str, Kpi]:
     at, length = micros(as_of), WINDOWS[window]
-    totals, windowed = await steps.read(tx, (tenant, store or ALL_STORES, currency), length, instants(at, length))
-    return kpis(figures(totals, windowed, at, length), length)
+    totals, longer = await steps.read(tx, (tenant, store or ALL_STORES, currency), length, instants(at, length))
+    return kpis(figures(totals, longer, at, length), length)

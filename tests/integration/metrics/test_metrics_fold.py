@@ -264,5 +264,5 @@ async def _rows(database: Database) -> list[Any]:
     async with database.reading() as tx:
         return [
             sorted(tuple(row) for row in await tx.pg.fetch(f"SELECT * FROM {table}"))
-            for table in ("orders", "accounts", "totals", "windowed")
+            for table in ("orders", "accounts", "totals", "long_intervals")
         ]

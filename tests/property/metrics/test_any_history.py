@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from libs.common.db import Database
 from libs.common.log.base import Record
 from services.metrics import steps, verify
-from services.metrics.algebra import TOTALS, WINDOWED, WINDOWS
+from services.metrics.algebra import INTERVALS, TOTALS, WINDOWS
 from tests.integration.metrics import driving
 from tests.property.metrics.recount import Begun, History, Sale, recount
 
@@ -230,7 +230,7 @@ async def _check_sums(
 async def _sums(database: Database, tenant: str) -> list[Any]:
     found: list[Any] = []
     async with database.reading() as tx:
-        for table, measures in (("totals", TOTALS), ("windowed", WINDOWED)):
+        for table, measures in (("totals", TOTALS), ("long_intervals", INTERVALS)):
             something = " OR ".join(f"{name} <> 0" for name in measures)
             rows = await tx.pg.fetch(f"SELECT * FROM {table} WHERE tenant = $1 AND ({something})", tenant)
             found += sorted(tuple(row)[1:] for row in rows)

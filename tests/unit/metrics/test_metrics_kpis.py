@@ -1,5 +1,6 @@
 """Each KPI by a case that one can work out by hand: points, read as sums, turned into fractions."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import pairwise
@@ -7,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from services.metrics.algebra import (
+    DISTANT,
     LENGTHS,
-    NO_WINDOW,
+    PAIRS,
+    TOTAL,
     WINDOWS,
     Point,
     of_cart,
@@ -82,18 +85,21 @@ def at(points: Iterable[Point], as_of: int = T, length: int = MONTH) -> dict[str
     """The KPIs of the window that ends at `as_of`, by adding up every point."""
     listed = list(points)
 
-    def values(window: int, instant: int) -> Mapping[int, int]:
-        sums: dict[int, int] = {}
-        for where, when, measure, value in listed:
-            if where == window and when < instant:
-                sums[measure] = sums.get(measure, 0) + value
+    def values(instant: int, *, total: bool) -> Mapping[int, int]:
+        sums: dict[int, int] = defaultdict(int)
+        for hours, when, measure, value in listed:
+            if (hours == TOTAL) is not total or when >= instant:
+                continue
+            if total or hours * HOUR > length:
+                sums[measure] += value
+            if length < hours * HOUR <= 2 * length and measure in {PAIRS, PAIRS + 1}:
+                sums[DISTANT + measure - PAIRS] += value
         return sums
 
     asked = instants(as_of, length)
-    window = LENGTHS.index(length)
-    totals = {instant: values(NO_WINDOW, instant) for instant in asked}
-    windowed = {instant: values(window, instant) for instant in asked}
-    return kpis(figures(totals, windowed, as_of, length), length)
+    totals = {instant: values(instant, total=True) for instant in asked}
+    longer = {instant: values(instant, total=False) for instant in asked}
+    return kpis(figures(totals, longer, as_of, length), length)
 
 
 def value(kpis: dict[str, Kpi], name: str) -> int | float | None:

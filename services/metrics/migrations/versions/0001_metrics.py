@@ -101,7 +101,7 @@ def upgrade() -> None:
         )
         """
     )
-    # The columns are those of TOTALS and WINDOWED in algebra.py. Sums of money and of lifespans outgrow a bigint.
+    # The columns are those of TOTALS and INTERVALS in algebra.py. Sums of money and of lifespans outgrow a bigint.
     # Coarse rows are updated again and again: room for that on their page.
     op.execute(
         """
@@ -123,6 +123,10 @@ def upgrade() -> None:
             lifespan numeric NOT NULL,
             carts bigint NOT NULL,
             checkouts bigint NOT NULL,
+            pairs bigint NOT NULL,
+            pairs_start bigint NOT NULL,
+            triples bigint NOT NULL,
+            triples_start bigint NOT NULL,
             converted bigint NOT NULL,
             converted_start bigint NOT NULL,
             abandoned bigint NOT NULL,
@@ -139,22 +143,28 @@ def upgrade() -> None:
     )
     op.execute(
         """
-        CREATE TABLE windowed (
+        CREATE TABLE long_intervals (
             tenant text NOT NULL,
             store text NOT NULL,
             tier smallint NOT NULL,
             currency text NOT NULL,
-            hours smallint NOT NULL,
             at bigint NOT NULL,
+            hours smallint NOT NULL,
             pairs bigint NOT NULL,
+            pairs_start bigint NOT NULL,
             triples bigint NOT NULL,
-            retained bigint NOT NULL,
+            triples_start bigint NOT NULL,
             converted bigint NOT NULL,
+            converted_start bigint NOT NULL,
             abandoned bigint NOT NULL,
+            abandoned_start bigint NOT NULL,
             messaged bigint NOT NULL,
+            messaged_start bigint NOT NULL,
             recovered bigint NOT NULL,
+            recovered_start bigint NOT NULL,
             recovered_net numeric NOT NULL,
-            PRIMARY KEY (tenant, store, tier, currency, hours, at)
+            recovered_net_start numeric NOT NULL,
+            PRIMARY KEY (tenant, store, tier, currency, at, hours)
         ) WITH (fillfactor = 80)
         """
     )
@@ -162,7 +172,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        "windowed",
+        "long_intervals",
         "totals",
         "carts",
         "recoveries",
