@@ -35,7 +35,8 @@ class Plan:
     """What a batch of looks comes to."""
 
     messages: list[Message] = field(default_factory=list)
-    runs: list[tuple[Subject, Run]] = field(default_factory=list)
+    runs: dict[tuple[str, str, str], tuple[Subject, Run]] = field(default_factory=dict)
+    """Tenant, flow, run key -> how far it is by now: the timers of two accounts may take a person's run two steps."""
     ended: list[tuple[str, str, str, str]] = field(default_factory=list)
     sleeping: list[tuple[Subject, datetime]] = field(default_factory=list)
     disarmed: list[Subject] = field(default_factory=list)
@@ -137,7 +138,8 @@ def _carry_out(made: Plan, subject: Subject, seen: Look, flow: Flow, run: Run | 
             made.messages.append(_intent(subject, seen, flow, run, decision))
             _rest(made, subject, decision.again)
             following = _advanced(flow, run, decision)
-            made.runs.append((subject._replace(subject=following.subject), following))
+            place = (subject.tenant, subject.flow, following.run_key)
+            made.runs[place] = (subject._replace(subject=following.subject), following)
             return following
         case _:
             assert_never(decision)
@@ -189,7 +191,7 @@ def _intent(subject: Subject, seen: Look, flow: Flow, run: Run | None, act: Act)
 
 
 async def _save(tx: Tx, made: Plan, now: datetime) -> None:
-    await timer_store.begin_or_advance(tx, made.runs, now)
+    await timer_store.begin_or_advance(tx, list(made.runs.values()), now)
     await timer_store.end(tx, made.ended, now)
     await ledger_store.plan(tx, made.messages, now)
     await timer_store.sleep(tx, made.sleeping)

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from services.messaging.store import timers as timer_store
+from services.messaging.timers import look
 from tests.conftest import START
 from tests.integration.messaging.driving import World
 from tests.integration.messaging.facts import activity, cart, checkout, consent, known, moved, order, person, shop
@@ -185,6 +187,19 @@ async def test_merged_accounts_lapse_once(world: World) -> None:
     await world.hear(moved(other, PROFILE, before="p2", revision=2))
     await world.until(START + 30 * DAY)
     await world.until(START + 37 * DAY)
+    assert [m["step"] for m in await world.messages()] == [1, 2]
+
+
+async def test_the_timers_of_merged_accounts_may_take_their_run_two_steps_at_once(world: World) -> None:
+    other = "guest:st_shop:ada@example.com"
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), order("o1", ADA, START))
+    await world.hear(*known(other, PROFILE, MAIL, START), order("o2", other, START))
+    now = START + 40 * DAY
+    async with world.database.transaction() as tx:
+        made = await look(tx, await timer_store.claim(tx, now, 100), now)
+    assert [message.step for message in made.messages] == [1, 2]
+    assert [run.step for _, run in made.runs.values()] == [2]
+    await world.until(now)
     assert [m["step"] for m in await world.messages()] == [1, 2]
 
 
