@@ -88,13 +88,14 @@ class Node:
         self._config = folder / "node.properties"
         self._started: subprocess.Popen[bytes] | None = None
 
-    def configure(self, properties: Mapping[str, str]) -> None:
-        """Writes its properties, and formats its storage the first time."""
+    def configure(self, properties: Mapping[str, str], scram: Sequence[str] = ()) -> None:
+        """Writes its properties, and formats its storage the first time, with SCRAM's users in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={value}\n" for name, value in {**properties, "log.dirs": str(self.folder / "data")}.items()]
         self._config.write_text((DEPLOY / "node.properties").read_text() + "".join(lines))
         if not (self.folder / "data" / "meta.properties").exists():
             command = [*_java(), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._config)]
+            command += [part for user in scram for part in ("--add-scram", user)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:
                 raise Unavailable(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
@@ -161,15 +162,18 @@ class LocalKafka:
         port: int | None = None,
         secured: Sequence[str] = (),
         properties: Mapping[str, str] | None = None,
+        scram: Sequence[str] = (),
     ) -> None:
         """`port`: of the first node, the others follow; any free ones by default.
 
         `secured`: listeners besides PLAINTEXT (SASL_PLAINTEXT, SASL_SSL, SSL); what they need is in `properties`.
+        `scram`: who may log in by SCRAM, as Kafka's tool writes it: `SCRAM-SHA-512=[name="me",password="…"]`.
         """
         self.nodes = [Node(folder / f"node-{n + 1}") for n in range(nodes)]
         self._port = port
         self._secured = tuple(secured)
         self._properties = properties or {}
+        self._scram = tuple(scram)
 
     def __enter__(self) -> Self:
         self.start()
@@ -232,7 +236,8 @@ class LocalKafka:
                     "transaction.state.log.replication.factor": str(copies),
                     "transaction.state.log.min.isr": str(max(1, copies - 1)),
                     **self._properties,
-                }
+                },
+                self._scram,
             )
 
     def _ports(self, each: int) -> list[list[int]]:

@@ -18,6 +18,7 @@ CHECKS = (
     Check("settings", machine.settings, needs_database=False),
     Check("secret key", machine.secret_key, needs_database=False),
     Check("disk", machine.disk, needs_database=False),
+    Check("mail", machine.mail, needs_database=False),
     Check("database", database.server),
     Check("clocks", database.clocks),
     Check("schemas", database.schemas),

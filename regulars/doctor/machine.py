@@ -1,16 +1,21 @@
-"""What lies on this machine: settings, the secret key, the disk."""
+"""What lies on this machine: settings, the secret key, the disk; and whether mail leaves it."""
 
+import asyncio
 import os
 import shutil
 import stat
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from libs.common.crypto import KEY_FILE, Keyring
 from regulars.doctor.finding import Finding, Ground
+from regulars.parts import settings_class
 from regulars.wrong_settings import unknown_settings, wrong_settings
 
 LOW_SHARE, LOW_BYTES = 0.10, 2 * 1024**3
 EMPTY_SHARE, EMPTY_BYTES = 0.02, 256 * 1024**2
+RELAY_SECONDS = 3.0
 
 
 async def settings(_: Ground) -> list[Finding]:
@@ -48,6 +53,47 @@ async def secret_key(ground: Ground) -> list[Finding]:
     if not given and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return [Finding("secret key", "warning", f"{path} is open to others", f"chmod 600 {path}")]
     return [Finding("secret key", "ok", "readable" + ("" if given else f": {path}"))]
+
+
+async def mail(ground: Ground) -> list[Finding]:
+    """A relay that answers, and what every mail says of who sends it."""
+    if ground.settings is None:
+        return [Finding("mail", "warning", "not looked at: settings are wrong", "put the settings in order")]
+    told = settings_class("messaging")().model_dump()
+    relay = f"{told['smtp_host']}:{told['smtp_port']}"
+    found = []
+    if not await _answers(told["smtp_host"], told["smtp_port"]):
+        step = "REGULARS_SMTP_HOST and REGULARS_SMTP_PORT are those of your relay? Until it answers messages wait"
+        found.append(Finding("mail", "warning", f"no relay answers at {relay}", step))
+    if told["mail_from"].endswith(".example"):
+        found.append(
+            Finding("mail", "warning", f"it comes from {told['mail_from']}", "REGULARS_MAIL_FROM: one of yours")
+        )
+    if _is_this_machine(told["public_url"]):
+        step = "REGULARS_PUBLIC_URL: where shops and customers reach this installation"
+        found.append(Finding("mail", "warning", f"its links lead to {told['public_url']}", step))
+    if not told["postal_address"]:
+        step = "REGULARS_POSTAL_ADDRESS: the merchant's, which many countries' law asks for"
+        found.append(Finding("mail", "warning", "it names no postal address", step))
+    return found or [Finding("mail", "ok", f"{relay} answers")]
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(RELAY_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def disk(ground: Ground) -> list[Finding]:

@@ -80,7 +80,7 @@ class Apart:
         """How often a role had ended by itself, and was started again."""
         self.proxy: Proxy | None = None
         self._nursery = nursery
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._nodes = nodes
         # Kafka tells its clients where it is: at the proxy.
         self._proxy_port = free_ports(1)[0] if proxied else None
@@ -128,7 +128,7 @@ class Apart:
             await self.proxy.open()
             servers = f"127.0.0.1:{self._proxy_port}"
         self.address = f"http://127.0.0.1:{self.roles['ingest-api'].port}"
-        self._environment = {
+        self.environment = {
             "REGULARS_DATABASE_URL": self.database_url,
             "REGULARS_DATA_DIR": str(self.folder / "data"),
             "REGULARS_LOG": "kafka",
@@ -140,7 +140,7 @@ class Apart:
             # With the roles that rows add, all have to fit into max_connections.
             "REGULARS_POOL_SIZE": "3",
             "REGULARS_LOG_LEVEL": "warning",
-            **self._environment,
+            **self.environment,
         }
         await asyncio.to_thread(self._start_roles)
 
@@ -160,7 +160,7 @@ class Apart:
     def start(self, name: str) -> None:
         """Starts a role's process."""
         role = self.roles[name]
-        environment = {**self._environment, "REGULARS_LISTEN_PORT": str(role.port)}
+        environment = {**self.environment, "REGULARS_LISTEN_PORT": str(role.port)}
         role.process = self._nursery.start(role.words, environment, self.folder / f"{name}.log")
 
     def send(self, name: str, number: signal.Signals) -> None:

@@ -22,7 +22,7 @@ from libs.common.telemetry import configure_logging
 from regulars.local_kafka import why_not
 from tests.faults.nursery import Nursery
 from tests.faults.promises import Measured, Shown, command, keep, machine, today
-from tests.faults.rows import data, database, kafka, kills, simulated, soak, workers
+from tests.faults.rows import data, database, growth, kafka, kills, simulated, soak, workers
 from tests.faults.rows.asked import Asked
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -78,6 +78,11 @@ ROWS: dict[str, Row] = {
         ("outage", "burst"),
     ),
     "l": Row("A steady load: memory and connections stay as they are", soak.soak, ("minutes", "rate")),
+    "n": Row(
+        "Topics grow while any role is killed: the order of each key is kept, nothing is doubled",
+        growth.growing,
+        ("rate", "webhooks", "seed"),
+    ),
     "m": Row("Thousands of simulated histories; bugs put in on purpose are found", simulated.simulated, ("seeds",)),
 }
 

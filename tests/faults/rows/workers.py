@@ -106,11 +106,11 @@ async def coming_and_going(asked: Asked) -> Shown:
             await pause(EVERY)
         await sending
         report = await s.judged()
-        disorder = await _disorder(s.line.database_url, many)
+        wrong = await disorder(s.line.database_url, many)
     shown = Shown(
         f"{done} comings and goings, {many} orders with {REVISIONS} changes each",
         seen=[f"each order's facts: revisions 1 to {REVISIONS + 1}, in this order and each once"],
-        differences=disorder[:10],
+        differences=wrong[:10],
     )
     shown.judged(report)
     return shown
@@ -122,15 +122,18 @@ async def _revise(s: Scene, many: int, rate: int) -> None:
         await s.sender.send(orders(many, PLACED, revision), pace=at_rate(rate))
 
 
-async def _disorder(database_url: str, many: int) -> list[str]:
-    """Orders whose facts do not count their revisions from 1 on, in the log's order."""
+async def disorder(database_url: str, many: int) -> list[str]:
+    """Orders whose facts do not count their revisions from 1 on, in the log's order.
+
+    A key stays in its partition, or moves to one that a growth made behind it.
+    """
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            """SELECT event -> 'order' ->> 'source_id' AS subject, array_agg((event ->> 'revision')::int ORDER BY place)
-                AS revisions
-            FROM (SELECT convert_from(data, 'UTF8')::json AS event, "offset" AS place FROM profiles.log_customers
-                  WHERE type IN ('order.placed', 'order.revised')) facts
+            """SELECT event -> 'order' ->> 'source_id' AS subject,
+                   array_agg((event ->> 'revision')::int ORDER BY partition, place) AS revisions
+            FROM (SELECT convert_from(data, 'UTF8')::json AS event, partition, "offset" AS place
+                  FROM profiles.log_customers WHERE type IN ('order.placed', 'order.revised')) facts
             GROUP BY 1"""
         )
     finally:

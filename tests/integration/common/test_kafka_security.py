@@ -23,6 +23,8 @@ from tests.local_kafka import no_kafka
 pytestmark = pytest.mark.kafka
 
 LISTENERS = ("SASL_PLAINTEXT", "SASL_SSL", "SSL")
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+PASSWORD = "open sesame"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -56,15 +58,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKaf
     folder = tmp_path_factory.mktemp("secured")
     public, private = certificate(folder)
     module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    login = f'{module} username="node" password="node" user_regulars="open sesame";'
+    login = f'{module} username="node" password="node" user_regulars="{PASSWORD}";'
     properties = {
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
-        "listener.name.sasl_ssl.plain.sasl.jaas.config": login,
+        "sasl.enabled.mechanisms": ",".join(["PLAIN", *SCRAM]),
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(private),
     }
-    with LocalKafka(folder / "kafka", secured=LISTENERS, properties=properties) as kafka:
+    for listener in ("sasl_plaintext", "sasl_ssl"):
+        properties[f"listener.name.{listener}.plain.sasl.jaas.config"] = login
+        for mechanism in SCRAM:
+            properties[f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config"] = (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            )
+    users = [f'{mechanism}=[name="regulars",password="{PASSWORD}"]' for mechanism in SCRAM]
+    with LocalKafka(folder / "kafka", secured=LISTENERS, properties=properties, scram=users) as kafka:
         yield kafka, public
 
 
@@ -76,9 +83,13 @@ def settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> CommonSettings:
     return CommonSettings()
 
 
-@pytest.mark.parametrize("security", LISTENERS)
+@pytest.mark.parametrize(
+    ("security", "mechanism"),
+    [("SSL", None), *((listener, each) for listener in LISTENERS[:2] for each in ("PLAIN", *SCRAM))],
+)
 async def test_events_pass(
     security: str,
+    mechanism: str | None,
     secured: tuple[LocalKafka, Path],
     empty_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -91,13 +102,15 @@ async def test_events_pass(
     values = {
         "kafka_servers": cluster.servers(security),
         "kafka_security": security,
-        "kafka_prefix": f"{security.lower()}.",
+        "kafka_prefix": f"{security}-{mechanism}.".lower(),
     }
     if security.endswith("SSL"):
         values["kafka_ca_file"] = str(ca)
     if security.startswith("SASL"):
-        (tmp_path / "password").write_text("open sesame\n")
+        (tmp_path / "password").write_text(f"{PASSWORD}\n")
         values |= {"kafka_username": "regulars", "kafka_password_file": str(tmp_path / "password")}
+    if mechanism is not None:
+        values["kafka_sasl_mechanism"] = mechanism
     kafka = Kafka.from_settings(settings(monkeypatch, **values))
     async with kafka_log(empty_database_url, kafka) as written:
         async with written.database.transaction() as tx:
@@ -105,14 +118,18 @@ async def test_events_pass(
         assert {record.key for record in await written.drain(COMMERCE)} == {"a", "b"}
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", *SCRAM])
 @pytest.mark.parametrize("missing", ["password", "authority"])
-async def test_without_the_right_secret_nothing_passes(missing: str, secured: tuple[LocalKafka, Path]) -> None:
+async def test_without_the_right_secret_nothing_passes(
+    missing: str, mechanism: str, secured: tuple[LocalKafka, Path]
+) -> None:
     cluster, ca = secured
     kafka = Kafka(
         servers=(cluster.servers("SASL_SSL"),),
         security="SASL_SSL",
+        mechanism=mechanism,
         username="regulars",
-        password="open sesame" if missing != "password" else "open",
+        password=PASSWORD if missing != "password" else "open",
         ca_file=ca if missing != "authority" else None,
     )
     with pytest.raises(KafkaAway):
