@@ -81,6 +81,11 @@ class _Consuming:
         """Those that are still in our hands stand there now."""
         self.owned |= {place: offset for place, offset in to.items() if place in self.owned}
 
+    def tries_no_more(self) -> None:
+        """What it tried again has come right, or is somebody else's by now."""
+        if self.state == "retrying":
+            self.state, self.reason = "running", None
+
 
 class Worker:
     """Runs the consumers and periodics of one service until told to stop."""
@@ -199,6 +204,7 @@ class Worker:
         while not self._stop.is_set():
             try:
                 if c.state == "halted" or not c.owned:
+                    c.tries_no_more()
                     c.given.clear()
                     await c.given.wait()
                     continue
@@ -209,8 +215,7 @@ class Worker:
                     looked = monotonic()
                     await self._replay(c)
                 failures = 0
-                if c.state == "retrying":
-                    c.state, c.reason = "running", None
+                c.tries_no_more()
             except Halted as error:
                 self._halt(c, str(error))
             except positions.Fenced as error:

@@ -222,6 +222,29 @@ async def test_a_dead_process_is_inherited_at_once(bench: Bench) -> None:
         await eventually(lambda: _owns(bench, {heir.name: 8}))
 
 
+async def test_what_somebody_else_took_over_is_tried_no_more(bench: Bench) -> None:
+    await bench.write(*[b"{}"] * 20)
+
+    async def away(_: Batch) -> None:
+        raise ConnectionError
+
+    async def retrying() -> bool:
+        return worker.problems() == ["profiles is retrying: ConnectionError"]
+
+    async def ready() -> bool:
+        return worker.problems() == []
+
+    worker = bench.worker(away, limits=Limits(lease=0.6, patience=0.05, backoff=0.1))
+    session = await bench.database.session()
+    async with working(worker):
+        await eventually(retrying)
+        await positions.begin(session, "profiles", (COMMERCE,), "other")
+        await positions.heartbeat(session, "profiles", "other", 3600)
+        await session.execute("UPDATE positions SET owner = 'other', lease_until = now() + interval '1 hour'")
+        await eventually(ready)
+    await session.close()
+
+
 async def test_a_lost_database_is_waited_for(bench: Bench) -> None:
     """Every connection is cut in the middle of a batch: rolled back, tried again, once."""
     await bench.write(*[b"{}"] * 20)
