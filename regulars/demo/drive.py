@@ -1,4 +1,4 @@
-"""Ninety days in ticks: what arrives in a tick is sent, all of it is dealt with, then the clock is set to its end.
+"""Ninety days in ticks: what arrives in a tick is sent at its end, all of it is dealt with, then timers fall due.
 
 Timers fall due at ends of ticks only. So the platform and the shop's own truth decide about every message from the same
 knowledge, and a run is exact and repeatable.
@@ -56,6 +56,8 @@ class Drive:
         while end < self.world.end:
             end += TICK
             arrived = self._until(progress.sent, end)
+            # Nothing is dated later than it arrives; timers wait until all of it is known.
+            self.clock.set_arrivals(end)
             if arrived:
                 await self.stage.deliver(arrived)
                 await self.stage.drain("ingest", "profiles", "messaging")

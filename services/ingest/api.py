@@ -175,7 +175,7 @@ async def post_event(
     registered = edge.registry.find(body.store)
     if registered is None or registered.tenant != principal.tenant:
         raise invalid("/store", "There is no such store.")
-    now = edge.clock.now()
+    now = edge.clock.arrival()
     if body.time is not None and body.time - now > events.AHEAD:
         raise invalid("/time", "This is more than five minutes ahead.")
     event = events.FirstPartyEvent(

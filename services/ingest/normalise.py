@@ -6,9 +6,13 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import cast
 
+from msgspec.structs import replace
+
+from libs.common.contracts.commerce import CheckoutObserved, CustomerObserved, Observed, OrderObserved
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.types import Origin
 from services.ingest import shopify, woocommerce
+from services.ingest.events import AHEAD
 from services.ingest.outcome import (
     Arrival,
     Ignored,
@@ -59,9 +63,29 @@ def normalise(
                 delivery=delivery_ref,
             )
             read = shopify.normalise if platform == "shopify" else woocommerce.normalise
-            return read(topic, arrival)
+            return _without_consent_to_come(read(topic, arrival), until=received_at + AHEAD)
         case _:
             return Parked("no normaliser for this platform")
+
+
+def _without_consent_to_come(outcome: Outcome, *, until: datetime) -> Outcome:
+    """A yes that is dated later than any clock may go wrong says nothing: no withdrawal could come after it."""
+    if not isinstance(outcome, Observations):
+        return outcome
+    return Observations([each._replace(observed=_said_by(each.observed, until)) for each in outcome.observations])
+
+
+def _said_by(observed: Observed, until: datetime) -> Observed:
+    match observed:
+        case OrderObserved(accepts_marketing=True) if observed.placed_at > until:
+            return replace(observed, accepts_marketing=None)
+        case CheckoutObserved(accepts_marketing=True) if observed.started_at > until:
+            return replace(observed, accepts_marketing=None)
+        case CustomerObserved(consents=[*consents]) if any(each.at > until for each in consents):
+            said = [each for each in consents if each.at <= until or each.state == "unsubscribed"]
+            return replace(observed, consents=said)
+        case _:
+            return observed
 
 
 def root_key(platform: str, topic: str, body: bytes) -> str:

@@ -151,7 +151,7 @@ class WebhookEndpoint:
             id=id_,
             tenant=registered.tenant,
             root=root_key(platform, heading.topic, body),
-            time=self._clock.now(),
+            time=self._clock.arrival(),
             traceparent=heading.traceparent,
         )
         # The verified signature is a digest of the body already. (A repeat under the other secret of a rotation is

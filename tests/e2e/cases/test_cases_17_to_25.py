@@ -211,3 +211,18 @@ async def test_25_what_nobody_has_heard_of(ground: Ground) -> None:
     assert "\x00" not in paid["lines"][0]["title"]
     assert len((await woocommerce.order(728))["lines"]) == 400
     assert len((await ground.get(f"/v1/products/{shopify.key}:501"))["variants"]) == 100
+
+
+async def test_a_consent_of_the_future_outruns_no_withdrawal(ground: Ground) -> None:
+    store = await ground.store("shopify", consent="soft_opt_in")
+    later = "2199-01-01T00:00:00Z"
+    ticked = {"buyer_accepts_marketing": True, "created_at": later}
+    await store.send("orders/create", shopify_order(processed_at="2026-03-02T13:00:00Z", **ticked))
+    await store.send("checkouts/create", checkout(**ticked))
+    customer = {"id": 88, "email": "ada@example.com", "created_at": "2026-03-01T09:00:00Z"}
+    for minute, state, at in ((0, "subscribed", later), (1, "unsubscribed", "2026-03-02T11:59:00Z")):
+        consent = {"state": state, "consent_updated_at": at}
+        changed = {"updated_at": f"2026-03-02T11:5{minute}:00Z", "email_marketing_consent": consent}
+        await store.send("customers/update", customer | changed)
+    ada = await ground.get("/v1/profiles/email:ada@example.com")
+    assert ada["consent"]["email"]["state"] == "unsubscribed"

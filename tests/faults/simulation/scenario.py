@@ -63,6 +63,10 @@ class LoopClock:
         """UTC."""
         return START + timedelta(seconds=asyncio.get_running_loop().time())
 
+    def arrival(self) -> datetime:
+        """UTC."""
+        return self.now()
+
 
 class Process:
     """A worker process: it can be killed, stopped, and asked to go."""

@@ -29,6 +29,14 @@ def test_processes_share_a_driven_clock(tmp_path: Path) -> None:
     assert clock.now() == START + timedelta(hours=1)
 
 
+def test_what_arrives_may_be_dated_before_timers_fall_due(tmp_path: Path) -> None:
+    clock = DrivenClock.create(tmp_path / "clock", START)
+    clock.set_arrivals(START + timedelta(hours=4))
+    assert (clock.now(), clock.arrival()) == (START, START + timedelta(hours=4))
+    clock.set(START + timedelta(hours=8))
+    assert clock.now() == clock.arrival() == START + timedelta(hours=8)
+
+
 def test_a_clock_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         clock_from(str(tmp_path / "none"))
