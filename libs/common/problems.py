@@ -150,12 +150,24 @@ async def _on_problem(_: Request, error: Exception) -> Response:
     return respond(cast("Problem", error))
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     entries = cast("RequestValidationError", error).errors()
+    if not _calls_itself_json(request) and any(
+        entry["loc"] == ("body",) and entry["type"] != "missing" for entry in entries
+    ):
+        # Such a body is not parsed, and what is said of it then is not what is wrong.
+        detail = "Send the body as application/json."
+        wrong = FieldError("/content-type", detail, "content-type")
+        return respond(Problem(415, "unsupported_media_type", detail, [wrong], headers={"accept": "application/json"}))
     fields = [_field_error(entry["loc"], entry["type"], entry["msg"]) for entry in entries]
     if any(entry["type"] == "json_invalid" for entry in entries):
         return respond(Problem(400, "invalid_json", "The body is not JSON.", fields))
     return respond(Problem(422, "invalid", "The request is not valid.", fields))
+
+
+def _calls_itself_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
 def _field_error(location: Sequence[str | int], kind: str, message: str) -> FieldError:

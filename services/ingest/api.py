@@ -88,12 +88,14 @@ async def get_stores(
     cursor: Cursor = None,
 ) -> Page[StoreOut]:
     """The stores, by age."""
-    after = decode_cursor(cursor, datetime, str) if cursor is not None else None
+    after = decode_cursor(cursor, "stores", datetime, str) if cursor is not None else None
     async with edge.database.reading() as tx:
         found = await records.list_stores(
             tx, principal.tenant, limit=limit + 1, after=(after[0], after[1]) if after else None
         )
-    following = encode_cursor(found[limit - 1].created_at, found[limit - 1].key) if len(found) > limit else None
+    following = (
+        encode_cursor("stores", found[limit - 1].created_at, found[limit - 1].key) if len(found) > limit else None
+    )
     return Page(data=[StoreOut.of(one, edge.public_url) for one in found[:limit]], next=following)
 
 
@@ -123,11 +125,11 @@ async def get_deliveries(
     cursor: Cursor = None,
 ) -> Page[DeliveryOut]:
     """What was received and what became of it, newest first."""
-    before = str(decode_cursor(cursor, UUID)[0]) if cursor is not None else None
+    before = str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None
     wanted = Wanted(tenant=principal.tenant, store=store, topic=topic, before=before)
     async with edge.database.reading() as tx:
         found = await archive.newest(tx, wanted, outcome, limit + 1)
-    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    following = encode_cursor("deliveries", found[limit - 1].id) if len(found) > limit else None
     return Page(data=[DeliveryOut.of(one) for one in found[:limit]], next=following)
 
 

@@ -5,6 +5,7 @@ Everything here answers a value, None for "not said", or raises `Unreadable` wit
 
 import html
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ LARGEST_AMOUNT = 10**15
 """In minor units. Thousands of them, such as an order's refunds, add up to what still fits into a bigint."""
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 T = TypeVar("T", bound=msgspec.Struct)
+I = TypeVar("I")  # noqa: E741 - an item
+R = TypeVar("R")
 
 _DECIMAL = re.compile(r"\s*[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?\s*", re.ASCII)
 _LONE_SURROGATE = re.compile(
@@ -42,8 +45,10 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         mended = _LONE_SURROGATE.sub(_replaced, body)
         if mended == body:
             raise Unreadable(f"not JSON: {error}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"not JSON: {type(error).__name__}") from error
+    except UnicodeDecodeError as error:
+        raise Unreadable("not JSON: not UTF-8") from error
+    except RecursionError as error:
+        raise Unreadable("not JSON: nested too deep") from error
     return decoded(decoder, mended)
 
 
@@ -97,6 +102,17 @@ def identifier(value: Any) -> str | None:
         found = found.rpartition("/")[2]
     found = found.partition("?")[0]
     return found if 0 < len(found) <= LONGEST_ID and found != "0" else None
+
+
+def listed(read: Callable[[I], R], items: Iterable[I] | None, name: str) -> list[R]:
+    """What `read` makes of each; an `Unreadable` among them says which, as in `line_items[3].price`."""
+    found = []
+    for n, item in enumerate(items or ()):
+        try:
+            found.append(read(item))
+        except Unreadable as error:
+            raise Unreadable(f"{name}[{n}].{error.reason}") from error
+    return found
 
 
 def required(value: str | None, name: str) -> str:

@@ -1,5 +1,6 @@
 """Shopify's carts and checkouts. There is no "abandoned" topic: whoever reads these infers it by silence."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from services.ingest.printed import (
     identifier,
     instant,
     link,
+    listed,
     minor,
     pieces,
     required,
@@ -80,7 +82,7 @@ def cart(arrival: Arrival) -> Outcome:
     token = required(identifier(body.token) or identifier(body.id), "token")
     currency = currency_code(arrival.store.currency)
     updated_at = instant(body.updated_at, "updated_at") or sent_at(arrival)
-    lines = [_cart_line(item, currency) for item in body.line_items or ()]
+    lines = listed(partial(_cart_line, currency=currency), body.line_items, "line_items")
     observed = CartObserved(
         **arrival.envelope(token, updated_at),
         started_at=instant(body.created_at, "created_at") or updated_at,
@@ -99,7 +101,7 @@ def checkout(arrival: Arrival) -> Outcome:
     updated_at = instant(body.updated_at, "updated_at") or sent_at(arrival)
     tax_inside = body.taxes_included is True
     customer = body.customer if isinstance(body.customer, Customer) else Customer()
-    lines = [line(item, currency, tax_inside=tax_inside) for item in body.line_items or ()]
+    lines = listed(partial(line, currency=currency, tax_inside=tax_inside), body.line_items, "line_items")
     total = minor(body.total_price, currency, "total_price")
     observed = CheckoutObserved(
         **arrival.envelope(token, updated_at),

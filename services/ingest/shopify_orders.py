@@ -5,6 +5,7 @@ taken off again comes as a refund, so that lines, discounts and `total_price` ar
 """
 
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from services.ingest.printed import (
     first,
     identifier,
     instant,
+    listed,
     minor,
     required,
     text,
@@ -115,7 +117,7 @@ def order(arrival: Arrival) -> Outcome:
     created_at = instant(body.created_at, "created_at")
     if created_at is None and body.line_items is None and body.total_line_items_price is None:
         raise Unreadable("an order without a date, lines and amounts")
-    lines = [line(item, currency, tax_inside=tax_inside) for item in body.line_items or ()]
+    lines = listed(partial(line, currency=currency, tax_inside=tax_inside), body.line_items, "line_items")
     amounts = _amounts(body, lines, currency, tax_inside=tax_inside)
     observed = OrderObserved(
         **arrival.envelope(source_id, updated_at),
@@ -131,7 +133,7 @@ def order(arrival: Arrival) -> Outcome:
         test=body.test is True or is_test(arrival),
         cancelled_at=instant(body.cancelled_at, "cancelled_at"),
         fulfilled_at=_fulfilled_at(body, updated_at),
-        refunds=[refund_of(refund, currency, tax_inside=tax_inside) for refund in body.refunds or ()],
+        refunds=listed(partial(refund_of, currency=currency, tax_inside=tax_inside), body.refunds, "refunds"),
         lines=lines,
         person=person(
             customer,

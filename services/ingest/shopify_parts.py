@@ -103,7 +103,7 @@ def line(item: LineItem, currency: str, *, tax_inside: bool) -> commerce.Line:
         title=title(item.title),
         quantity=quantity,
         price=price,
-        total=bounded(price * quantity - line_discount(item, currency) - tax, "line_items.price"),
+        total=bounded(price * quantity - line_discount(item, currency) - tax, "price"),
         source_id=identifier(item.id),
         product_id=identifier(item.product_id),
         variant_id=identifier(item.variant_id),

@@ -86,8 +86,8 @@ def refund_of(body: RefundBody, currency: str, *, tax_inside: bool) -> Refund:
         shipping += shop_money(each.subtotal_amount_set, currency, "subtotal_amount_set") - (tax if tax_inside else 0)
         taxes += tax
     return Refund(
-        source_id=required(identifier(body.id), "refund id"),
-        at=instant(body.processed_at, "refund processed_at") or instant(body.created_at, "refund created_at"),
+        source_id=required(identifier(body.id), "id"),
+        at=instant(body.processed_at, "processed_at") or instant(body.created_at, "created_at"),
         returns=bounded(
             returns + shop_money(body.total_additional_fees_set, currency, "total_additional_fees_set"),
             "refund_line_items.subtotal",

@@ -7,6 +7,7 @@ order, under the same id, when the status leaves it. Refunds are printed inside 
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from services.ingest.printed import (
     first,
     identifier,
     instant,
+    listed,
     minor,
     pieces,
     required,
@@ -131,8 +133,12 @@ def order(arrival: Arrival) -> Outcome:
     source_id = required(identifier(body.id), "id")
     currency = currency_code(body.currency, arrival.store.currency)
     zone = arrival.store.timezone
-    created_at = dated(body.date_created_gmt, body.date_created, zone) or instant(body.created_at, "created_at")
-    changed_at = dated(body.date_modified_gmt, body.date_modified, zone) or instant(body.updated_at, "updated_at")
+    created_at = dated(body.date_created_gmt, body.date_created, "date_created", zone) or instant(
+        body.created_at, "created_at"
+    )
+    changed_at = dated(body.date_modified_gmt, body.date_modified, "date_modified", zone) or instant(
+        body.updated_at, "updated_at"
+    )
     updated_at = changed_at or created_at or arrival.received_at
     started_at = created_at or updated_at
     status = (text(body.status) or "unknown").removeprefix("wc-")
@@ -140,8 +146,8 @@ def order(arrival: Arrival) -> Outcome:
         observed = _checkout(body, arrival.envelope(source_id, updated_at), currency, started_at)
         return Observations([Observation("checkout.observed", f"order:{source_id}", observed)])
     parts = _parts(body, currency)
-    paid_at = dated(body.date_paid_gmt, body.date_paid, zone)
-    fulfilled_at = dated(body.date_completed_gmt, body.date_completed, zone)
+    paid_at = dated(body.date_paid_gmt, body.date_paid, "date_paid", zone)
+    fulfilled_at = dated(body.date_completed_gmt, body.date_completed, "date_completed", zone)
     observed_order = OrderObserved(
         **arrival.envelope(source_id, updated_at),
         number=first(body.number, body.order_number) or source_id,
@@ -157,7 +163,7 @@ def order(arrival: Arrival) -> Outcome:
         fulfilled_at=fulfilled_at or instant(body.completed_at, "completed_at"),
         refunds=_refunds(body, parts, currency),
         refunds_complete=body.refunds is not None,
-        lines=[_line(item, currency) for item in body.line_items or ()],
+        lines=listed(partial(_line, currency=currency), body.line_items, "line_items"),
         person=_person(body),
         customer_id=identifier(body.customer_id),
         # Nothing in an order says whether it was a draft; where there was none, no checkout has this id.
@@ -166,9 +172,9 @@ def order(arrival: Arrival) -> Outcome:
     return Observations([Observation("order.observed", f"order:{source_id}", observed_order)])
 
 
-def dated(gmt: Scalar, local: Scalar, zone: str) -> datetime | None:
+def dated(gmt: Scalar, local: Scalar, name: str, zone: str) -> datetime | None:
     """The UTC twin of a date, which carries no suffix; without it the local one, in the store's time zone."""
-    return instant(gmt, "date (gmt)") or instant(local, "date", zone)
+    return instant(gmt, f"{name}_gmt") or instant(local, name, zone)
 
 
 def split_refunds(refunds: Sequence[tuple[str, int, str | None]], parts: Parts) -> list[Refund]:
@@ -261,8 +267,8 @@ def _minor(value: Decimal, currency: str) -> int:
 
 
 def _line(item: _Line, currency: str) -> Line:
-    total = decimal(item.total, "line_items.total")
-    subtotal = total if item.subtotal is None else decimal(item.subtotal, "line_items.subtotal")
+    total = decimal(item.total, "total")
+    subtotal = total if item.subtotal is None else decimal(item.subtotal, "subtotal")
     quantity = decimal(item.quantity, "quantity")
     # `price` is a float and after discounts.
     unit = subtotal / quantity if quantity else subtotal
@@ -287,7 +293,7 @@ def _checkout(body: _Order, envelope: dict[str, Any], currency: str, started_at:
         started_at=started_at,
         currency=currency,
         total=minor(body.total, currency, "total") or 0,
-        lines=[_line(item, currency) for item in body.line_items or ()],
+        lines=listed(partial(_line, currency=currency), body.line_items, "line_items"),
         person=_person(body),
         customer_id=identifier(body.customer_id),
     )

@@ -77,8 +77,12 @@ def customer(arrival: Arrival) -> Outcome:
         body = body.customer
     source_id = required(identifier(body.id), "id")
     zone = arrival.store.timezone
-    created_at = dated(body.date_created_gmt, body.date_created, zone) or instant(body.created_at, "created_at")
-    changed_at = dated(body.date_modified_gmt, body.date_modified, zone) or instant(body.last_update, "last_update")
+    created_at = dated(body.date_created_gmt, body.date_created, "date_created", zone) or instant(
+        body.created_at, "created_at"
+    )
+    changed_at = dated(body.date_modified_gmt, body.date_modified, "date_modified", zone) or instant(
+        body.last_update, "last_update"
+    )
     candidates = (body.billing, body.billing_address, body.shipping, body.shipping_address)
     addresses = [each for each in candidates if isinstance(each, Address)]
     observed = CustomerObserved(
@@ -103,8 +107,12 @@ def product(arrival: Arrival) -> Outcome:
     source_id = required(identifier(body.id), "id")
     currency = currency_code(arrival.store.currency)
     zone = arrival.store.timezone
-    created_at = dated(body.date_created_gmt, body.date_created, zone) or instant(body.created_at, "created_at")
-    changed_at = dated(body.date_modified_gmt, body.date_modified, zone) or instant(body.updated_at, "updated_at")
+    created_at = dated(body.date_created_gmt, body.date_created, "date_created", zone) or instant(
+        body.created_at, "created_at"
+    )
+    changed_at = dated(body.date_modified_gmt, body.date_modified, "date_modified", zone) or instant(
+        body.updated_at, "updated_at"
+    )
     observed = ProductObserved(
         **arrival.envelope(source_id, changed_at or created_at or arrival.received_at),
         title=title(first(body.name, body.title)),

@@ -136,7 +136,7 @@ async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
     cursor: Cursor = None,
 ) -> Page[MessageOut]:
     """The send ledger, newest first."""
-    after = decode_cursor(cursor, datetime, str) if cursor else None
+    after = decode_cursor(cursor, "messages", datetime, str) if cursor else None
     async with _state(request).database.reading() as tx:
         rows = await listing.list_messages(
             tx,
@@ -150,7 +150,7 @@ async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
             limit=limit + 1,
         )
     shown = rows[:limit]
-    following = encode_cursor(shown[-1]["created_at"], shown[-1]["id"]) if len(rows) > limit else None
+    following = encode_cursor("messages", shown[-1]["created_at"], shown[-1]["id"]) if len(rows) > limit else None
     return Page(data=[MessageOut.model_validate(_shown(row)) for row in shown], next=following)
 
 
@@ -196,7 +196,7 @@ async def read_suppressions(
     cursor: Cursor = None,
 ) -> Page[SuppressionOut]:
     """Addresses that are not written to."""
-    after = decode_cursor(cursor, str, str) if cursor else None
+    after = decode_cursor(cursor, "suppressions", str, str) if cursor else None
     async with _state(request).database.reading() as tx:
         rows = await listing.list_suppressions(
             tx,
@@ -207,7 +207,7 @@ async def read_suppressions(
             limit=limit + 1,
         )
     shown = rows[:limit]
-    following = encode_cursor(shown[-1]["channel"], shown[-1]["address"]) if len(rows) > limit else None
+    following = encode_cursor("suppressions", shown[-1]["channel"], shown[-1]["address"]) if len(rows) > limit else None
     return Page(data=[SuppressionOut.model_validate(dict(row)) for row in shown], next=following)
 
 

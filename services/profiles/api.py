@@ -87,7 +87,7 @@ async def get_orders(
     cursor: Cursor = None,
 ) -> Page[OrderOut]:
     """Orders, latest first."""
-    place = decode_cursor(cursor, datetime, str, str) if cursor else None
+    place = decode_cursor(cursor, "orders", datetime, str, str) if cursor else None
     async with database.reading() as tx:
         home = None
         if profile is not None:
@@ -107,7 +107,7 @@ async def get_orders(
     following = None
     if len(shown) > limit:
         last = shown[limit - 1]
-        following = encode_cursor(last.placed_at, last.store, last.source_id)
+        following = encode_cursor("orders", last.placed_at, last.store, last.source_id)
     return Page(data=shown[:limit], next=following)
 
 
@@ -154,13 +154,13 @@ async def get_profiles(
         wanted.append(_email("email", email))
     if phone is not None:
         wanted.append(_phone("phone", phone))
-    after = str(decode_cursor(cursor, UUID)[0]) if cursor else None
+    after = str(decode_cursor(cursor, "profiles", UUID)[0]) if cursor else None
     async with database.reading() as tx:
         ids = await reads.profile_ids(
             tx, principal.tenant, identifiers=wanted, store=store, after=after, limit=limit + 1
         )
         found = await reads.profiles(tx, principal.tenant, ids[:limit])
-    following = encode_cursor(UUID(ids[limit - 1])) if len(ids) > limit else None
+    following = encode_cursor("profiles", UUID(ids[limit - 1])) if len(ids) > limit else None
     return Page(data=[_profile(profile) for profile in found], next=following)
 
 
@@ -177,13 +177,13 @@ async def get_timeline(
     reference: ProfileReference, database: Rows, principal: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[EntryOut]:
     """What happened to a person, latest first."""
-    place = decode_cursor(cursor, datetime, str) if cursor else None
+    place = decode_cursor(cursor, "timeline", datetime, str) if cursor else None
     async with database.reading() as tx:
         profile = await _find(tx, principal.tenant, reference)
         found = await reads.timeline(
             tx, principal.tenant, profile, after=(place[0], place[1]) if place else None, limit=limit + 1
         )
-    following = encode_cursor(found[limit - 1].at, found[limit - 1].key) if len(found) > limit else None
+    following = encode_cursor("timeline", found[limit - 1].at, found[limit - 1].key) if len(found) > limit else None
     return Page(data=[EntryOut.model_validate(entry._asdict()) for entry in found[:limit]], next=following)
 
 

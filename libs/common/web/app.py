@@ -135,6 +135,8 @@ def build_app(
         # Their pages load scripts from elsewhere; /openapi.json is what tools read.
         docs_url=None,
         redoc_url=None,
+        # A slash too many is another address, and a redirect's answer would be no problem document.
+        redirect_slashes=False,
     )
     app.state.access = keys
     for service in services:

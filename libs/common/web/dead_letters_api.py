@@ -85,14 +85,18 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[DeadLetterOut]:
-        after = decode_cursor(cursor, datetime, UUID) if cursor else None
+        after = decode_cursor(cursor, f"dead_letters {service}", datetime, UUID) if cursor else None
         selection = dead_letters.Selection(consumer=consumer, reason=reason, since=since, state=state)
         async with database_of(service).reading() as tx:
             rows = await dead_letters.listed(
                 tx, principal.tenant, selection, limit + 1, tuple(after) if after else None
             )
         page = rows[:limit]
-        following = encode_cursor(page[-1]["failed_at"], page[-1]["id"]) if len(rows) > limit else None
+        following = (
+            encode_cursor(f"dead_letters {service}", page[-1]["failed_at"], page[-1]["id"])
+            if len(rows) > limit
+            else None
+        )
         return Page(data=[DeadLetterOut.model_validate(row) for row in page], next=following)
 
     @router.get("/{service}/{letter_id}")

@@ -25,24 +25,21 @@ class Page(BaseModel, Generic[Item]):
     next: str | None = Field(default=None, description="Cursor of the following page; null on the last.")
 
 
-def encode_cursor(*values: object) -> str:
-    """An opaque cursor: where the next page begins. Values: str, int, float, datetime, UUID, None."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(values)).rstrip(b"=").decode()
+def encode_cursor(listing: str, *values: object) -> str:
+    """An opaque cursor of the list `listing`: where the next page begins. Values: str, int, float, datetime, UUID."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((listing, *values))).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str, *types: Any) -> list[Any]:
-    """The values of a cursor. Problem 422 at `/cursor` when it is not one of ours.
+def decode_cursor(text: str, listing: str, *types: Any) -> list[Any]:
+    """The values of a cursor of that list, each converted: `decode_cursor(text, "orders", datetime, str)`.
 
-    With `types`, as many values as types, each converted: `decode_cursor(text, datetime, str)`. Without, datetimes and
-    UUIDs come as text.
+    Problem 422 at `/cursor` when it is none: another list's, or not one of ours.
     """
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        values = msgspec.json.decode(packed, type=list[Any])
-        if types and len(values) == len(types):
+        told, *values = msgspec.json.decode(packed, type=list[Any]) or [None]
+        if told == listing and len(values) == len(types):
             return [msgspec.convert(value, kind) for value, kind in zip(values, types, strict=True)]
-        if not types:
-            return values
     except (binascii.Error, ValueError):
         # Told below, together with the wrong number of values.
         pass

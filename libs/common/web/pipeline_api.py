@@ -1,4 +1,4 @@
-"""`/v1/pipeline/{service}`: how far the events have come."""
+"""`/v1/pipeline/{service}`: how far the events have come, those of all tenants: positions are an installation's."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +71,7 @@ def pipeline_router(lines: Mapping[str, Line], clock: Clock) -> APIRouter:
 
     @router.get("/{service}")
     async def show_pipeline(service: str, _: Annotated[Principal, Depends(require("pipeline:read"))]) -> PipelineOut:
+        """Of the whole installation, for whoever runs it: positions and workers serve all tenants alike."""
         line = lines.get(service)
         if line is None:
             raise not_found("service")

@@ -57,7 +57,7 @@ async def test_17_money_in_every_form(ground: Ground) -> None:
         await store.send("orders/create", shopify_order(id=n + 1, line_items=[shopify_line(price=price, quantity=1)]))
     outcomes = await store.outcomes()
     assert [outcome for _, outcome, _ in outcomes] == [OBSERVED] * 4 + ["dead"] * 4
-    assert all(str(reason).startswith("price: ") for _, _, reason in outcomes[4:])
+    assert all(str(reason).startswith("line_items[0].price: ") for _, _, reason in outcomes[4:])
     gross = {order["source_id"]: order["gross"]["amount"] for order in await store.orders()}
     assert gross == {"1": "30.00", "2": "30.50", "3": "30.56", "4": "-30.00"}
     # The decimals are the shop's, and a yen has none.

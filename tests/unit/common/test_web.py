@@ -50,8 +50,19 @@ async def test_text_that_the_database_cannot_hold(client: httpx.AsyncClient, nam
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", None])
+async def test_a_body_that_does_not_call_itself_json(client: httpx.AsyncClient, media_type: str | None) -> None:
+    headers = {} if media_type is None else {"content-type": media_type}
+    answer = await client.post("/v1/things", content=b'{"name": "abc"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert answer.json()["errors"] == [
+        {"pointer": "/content-type", "detail": "Send the body as application/json.", "parameter": "content-type"}
+    ]
+    assert answer.headers["accept"] == "application/json"
+
+
 async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
-    for method, path, status in [("GET", "/nothing", 404), ("DELETE", "/v1/things", 405)]:
+    for method, path, status in [("GET", "/nothing", 404), ("GET", "/v1/things/", 404), ("DELETE", "/v1/things", 405)]:
         answer = await client.request(method, path)
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
@@ -222,16 +233,28 @@ class TestCursors:
     def test_there_and_back(self) -> None:
         moment = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=UTC)
         number = UUID(int=7)
-        cursor = encode_cursor(moment, number, "é/?", 5, None)
-        assert decode_cursor(cursor, datetime, UUID, str, int, str | None) == [moment, number, "é/?", 5, None]
+        cursor = encode_cursor("things", moment, number, "é/?", 5, None)
+        assert decode_cursor(cursor, "things", datetime, UUID, str, int, str | None) == [moment, number, "é/?", 5, None]
         assert cursor.isascii()
         assert not set("=+/&?") & set(cursor)
 
     @pytest.mark.parametrize(
-        "text", ["", "x", "!!!", "é", "bnVsbA", "e30", encode_cursor(1), encode_cursor("a", "b", "c")]
+        "text",
+        [
+            "",
+            "x",
+            "!!!",
+            "é",
+            "bnVsbA",
+            "e30",
+            "W10",
+            encode_cursor("things", 1),
+            encode_cursor("things", "a", "b", "c"),
+            encode_cursor("others", datetime(2026, 3, 2, tzinfo=UTC), "b"),
+        ],
     )
     def test_what_is_no_cursor(self, text: str) -> None:
         with pytest.raises(Problem) as caught:
-            decode_cursor(text, datetime, str)
+            decode_cursor(text, "things", datetime, str)
         assert caught.value.status == 422
         assert caught.value.errors[0].pointer == "/cursor"

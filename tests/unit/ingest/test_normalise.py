@@ -69,6 +69,14 @@ def test_bodies_that_are_no_object(platform: str, topic: str, body: bytes) -> No
         outcome(platform, topic, body)
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b'{"note": ' + b"[" * 100_000, "not JSON: nested too deep"), (b"\xff", "not JSON: ")]
+)
+def test_what_is_not_json_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        outcome("shopify", "orders/create", body)
+
+
 def test_half_a_surrogate_pair_is_replaced_and_whole_ones_are_kept() -> None:
     body = json.dumps(shopify_order(name="#1 \U0001f375"))
     broken = body.replace("Lovelace", r"Love\ud83dlace\udc00 \\ud83d").encode()

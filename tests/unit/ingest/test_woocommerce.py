@@ -131,6 +131,12 @@ def test_a_refund_beyond_an_order_that_was_edited_down() -> None:
     assert (found.returns, found.shipping, found.taxes) == (2700 + 192, 500, 608)
 
 
+@pytest.mark.parametrize("field", ["date_created_gmt", "date_modified_gmt", "date_paid_gmt"])
+def test_a_date_that_is_none_says_which(field: str) -> None:
+    with pytest.raises(Unreadable, match=f"{field}: not a date"):
+        order(**{field: "example string"})
+
+
 def test_an_amount_that_sums_cannot_hold_is_named_whatever_its_currency_counts_by() -> None:
     # 10^15 dinars are 10^18 fils: ten such refunds would outgrow a bigint.
     with pytest.raises(Unreadable, match=re.escape("refunds.total: amount beyond 10^15 minor units")):
