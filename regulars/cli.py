@@ -13,6 +13,7 @@ import typer
 from regulars.dead_letters import app as dead_letters
 from regulars.keys import app as keys
 from regulars.options import DatabaseUrl, DataDir
+from regulars.replay import replay
 
 app = typer.Typer(
     name="regulars",
@@ -29,6 +30,7 @@ app.add_typer(config, name="config")
 app.add_typer(positions, name="positions")
 app.add_typer(partitions, name="partitions")
 app.add_typer(dead_letters, name="dead-letters")
+app.command()(replay)
 
 
 class ServiceName(StrEnum):

@@ -4,19 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
+from regulars.calling import LOCAL, Address, Key, ask
+
 app = typer.Typer(help="Events that could not be processed.", no_args_is_help=True)
 
 Service = Annotated[str, typer.Argument(help="ingest, profiles, metrics or messaging.")]
-Address = Annotated[str, typer.Option("--url", envvar="REGULARS_URL", help="Where the API answers.")]
-Key = Annotated[
-    str,
-    typer.Option(
-        "--key", envvar=["REGULARS_KEY", "REGULARS_ADMIN_KEY"], help="An API key.", show_default=False, prompt=False
-    ),
-]
 Reason = Annotated[str | None, typer.Option(help="Beginning of the reason.")]
 Since = Annotated[str | None, typer.Option(help="Failed at this time or later (RFC 3339).")]
-LOCAL = "http://127.0.0.1:8080"
 
 
 @app.command("list")
@@ -32,7 +26,7 @@ def list_letters(
     """One line for each: id, when, event, reason."""
     asked = {"reason": reason, "since": since, "state": state, "limit": "250", "cursor": None}
     while True:
-        page = _ask("GET", url, key, f"/v1/dead-letters/{service}", params=asked)
+        page = ask("GET", url, key, f"/v1/dead-letters/{service}", params=asked)
         for letter in page["data"]:
             print(letter["id"], letter["failed_at"], letter["event_type"], letter["state"], letter["reason"])
         if page["next"] is None:
@@ -43,7 +37,7 @@ def list_letters(
 @app.command()
 def show(service: Service, letter: str, *, key: Key, url: Address = LOCAL) -> None:
     """Everything that is known of one, with its traceback and data."""
-    _print(_ask("GET", url, key, f"/v1/dead-letters/{service}/{letter}"))
+    _print(ask("GET", url, key, f"/v1/dead-letters/{service}/{letter}"))
 
 
 @app.command()
@@ -65,32 +59,15 @@ def replay(
     if dry_run:
         _print(chosen)
         return
-    print(_ask("POST", url, key, f"/v1/dead-letters/{service}/replay", json=chosen)["marked"], "to be tried again")
+    print(ask("POST", url, key, f"/v1/dead-letters/{service}/replay", json=chosen)["marked"], "to be tried again")
 
 
 @app.command()
 def discard(service: Service, letters: list[str], *, key: Key, url: Address = LOCAL) -> None:
     """Puts them aside for good; they stay to be looked at."""
     for letter in letters:
-        _ask("POST", url, key, f"/v1/dead-letters/{service}/{letter}/discard")
+        ask("POST", url, key, f"/v1/dead-letters/{service}/{letter}/discard")
         print(letter, "discarded")
-
-
-def _ask(method: str, url: str, key: str, path: str, **request: Any) -> Any:
-    import httpx
-
-    if "params" in request:
-        request["params"] = {name: value for name, value in request["params"].items() if value is not None}
-    try:
-        answer = httpx.request(method, url + path, headers={"authorization": f"Bearer {key}"}, timeout=60, **request)
-    except httpx.TransportError as error:
-        print(f"nothing answers at {url}: {error}")
-        raise typer.Exit(1) from error
-    if answer.is_error:
-        problem = answer.json()
-        print(problem["detail"], *(f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ())))
-        raise typer.Exit(1)
-    return answer.json()
 
 
 def _print(document: Any) -> None:

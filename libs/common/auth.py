@@ -29,8 +29,9 @@ EVERYTHING = "*"
 """The scope that holds all others."""
 SCOPES = frozenset(
     {
-        "stores:read", "stores:write", "deliveries:read", "events:write", "profiles:read", "metrics:read",
-        "messages:read", "flows:read", "flows:write", "suppressions:read", "suppressions:write",
+        "stores:read", "stores:write", "deliveries:read", "deliveries:write", "events:write",
+        "profiles:read", "metrics:read", "messages:read", "flows:read", "flows:write",
+        "suppressions:read", "suppressions:write",
         "dead-letters:read", "dead-letters:write", "pipeline:read",
     }
 )  # fmt: skip

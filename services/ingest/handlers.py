@@ -1,10 +1,12 @@
 """The normaliser: deliveries in, observations out."""
 
-from typing import assert_never
+from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import COMMERCE
+from libs.common.contracts.types import Origin
+from libs.common.ids import derived_id
 from libs.common.log.base import Record
 from services.ingest import events, store
 from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Unreadable, normalise
@@ -31,16 +33,17 @@ async def on_deliveries_received(batch: Batch) -> None:
             batch.reject(record, "no such store")
             continue
         try:
-            outcome = _outcome(record, delivery, facts)
+            outcome = outcome_of(record, delivery, facts)
         except Unreadable as error:
             batch.reject(record, error.reason)
             continue
-        _emit(batch, record, delivery, outcome)
-        rows.append(_row(record, delivery, outcome))
+        emit(batch, record, delivery, outcome)
+        rows.append(row_of(record, delivery, outcome))
     await store.save_deliveries(batch.tx, rows)
 
 
-def _outcome(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
+def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
+    """What a delivery turns out to be. Raises Unreadable."""
     if delivery.platform != "events":
         return normalise(delivery, store=facts, received_at=record.time, position=record.offset, delivery_ref=record.id)
     return events.observe(
@@ -51,20 +54,23 @@ def _outcome(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
             body=delivery.body,
             received_at=record.time,
             position=record.offset,
-            origin="backfill" if delivery.origin == "backfill" else "live",
+            origin=cast("Origin", delivery.origin),
             delivery=record.id,
         )
     )
 
 
-def _emit(batch: Batch, record: Record, delivery: Delivery, outcome: Outcome) -> None:
+def emit(batch: Batch, record: Record, delivery: Delivery, outcome: Outcome, *, replay: str | None = None) -> None:
+    """Emits what was observed. `replay`: id of the one that reads the delivery again: its events are its own."""
     if isinstance(outcome, Observations):
-        for type_, root, observed in outcome.observations:
+        for n, (type_, root, observed) in enumerate(outcome.observations):
             key = f"{delivery.store}:{root}"
-            batch.emit(COMMERCE, type_, observed, key=key, time=observed.updated_at, cause=record)
+            id_ = None if replay is None else derived_id(replay, record.id, str(n))
+            batch.emit(COMMERCE, type_, observed, key=key, time=observed.updated_at, cause=record, id=id_)
 
 
-def _row(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
+def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
+    """What is written of a delivery that could be read."""
     name, reason, root = _told(outcome)
     return DeliveryRow(
         tenant=record.tenant,

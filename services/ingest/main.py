@@ -1,5 +1,7 @@
 """Ingest's HTTP role."""
 
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -12,6 +14,7 @@ from libs.common.web import Service, build_app
 from services.ingest.api import router
 from services.ingest.archive import CONSUMER
 from services.ingest.edge import Edge
+from services.ingest.replays import open_count
 from services.ingest.settings import SCHEMA, IngestSettings
 from services.ingest.webhooks import PATH, Limits
 
@@ -42,7 +45,15 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         webhooks=edge.endpoint,
         start=edge.start,
         stop=edge.stop,
+        pending=partial(pending, database),
     )
+
+
+async def pending(database: Database, _now: datetime) -> list[str]:
+    """Work that no position shows, in words."""
+    async with database.reading() as tx:
+        count = await open_count(tx)
+    return [f"{count} replays"] if count else []
 
 
 def create_app(settings: IngestSettings) -> FastAPI:

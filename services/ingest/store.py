@@ -168,6 +168,11 @@ async def save_deliveries(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
         *(list(column) for column in zip(*rows, strict=True)),
     )
     counts = Counter((row["tenant"], row["store"], row["outcome"], row["journal_partition"]) for row in written)
+    await add_outcome_counts(tx, counts)
+
+
+async def add_outcome_counts(tx: Tx, counts: Mapping[tuple[str, str, str, int], int]) -> None:
+    """Adds to the counts of (tenant, store, outcome, journal partition)."""
     await _add(tx.pg, "outcome_counts", ("outcome", "journal_partition"), counts)
 
 

@@ -1,4 +1,4 @@
-"""Ingest's worker role: the normaliser, and the upkeep of the log."""
+"""Ingest's worker role: the normaliser, replays, and the upkeep of the log."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,16 +10,21 @@ from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.postgres import PostgresLog
 from libs.common.upkeep import log_upkeep
-from libs.common.worker import Consumer, Worker
+from libs.common.worker import Consumer, Periodic, Worker
 from services.ingest.archive import CONSUMER
 from services.ingest.handlers import on_deliveries_received
+from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.settings import SCHEMA, IngestSettings
 
 
 def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
     """What turns deliveries into observations."""
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
-    periodics = [log_upkeep(database, JOURNAL, COMMERCE), database_watch(database)]
+    periodics = [
+        Periodic("replays", REPLAYS_SECONDS, Replays(database).run),
+        log_upkeep(database, JOURNAL, COMMERCE),
+        database_watch(database),
+    ]
     return Worker(database, log, clock, consumers=[normalise], periodics=periodics)
 
 

@@ -168,6 +168,10 @@ async def test_another_tenant_sees_and_changes_nothing_of_ours(ground: Ground) -
         ("GET", "/v1/deliveries", "deliveries:read"),
         ("GET", "/v1/deliveries/counts", "deliveries:read"),
         ("GET", "/v1/deliveries/0190f1a0-0000-7000-8000-000000000000", "deliveries:read"),
+        ("POST", "/v1/deliveries/replays", "deliveries:write"),
+        ("GET", "/v1/deliveries/replays", "deliveries:read"),
+        ("GET", "/v1/deliveries/replays/0190f1a0-0000-7000-8000-000000000000", "deliveries:read"),
+        ("POST", "/v1/deliveries/replays/0190f1a0-0000-7000-8000-000000000000/cancel", "deliveries:write"),
         ("POST", "/v1/events", "events:write"),
     ],
 )

@@ -1,0 +1,104 @@
+"""The periodic `replays`: deliveries from the journal, read again by today's rules.
+
+What is observed goes out marked `replayed`, and starts no message. Snapshots are ordered by their source's date and
+their place in the journal, which a replay does not change: where nothing was wrong, nothing changes.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from libs.common.batch import Batch, Reject
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import COMMERCE
+from libs.common.db import Database, Tx
+from libs.common.log.base import Record
+from libs.common.log.postgres import append
+from libs.common.telemetry import get_logger
+from services.ingest import replays, store
+from services.ingest.handlers import emit, outcome_of, row_of
+from services.ingest.outcome import Outcome, StoreFacts, Unreadable
+from services.ingest.replays import MOST_REASONS, OTHERS, Kept, Replay
+
+REPLAYS_SECONDS = 1.0
+BATCH = 200
+"""Deliveries of one step: what comes in live meanwhile waits no longer than that."""
+
+log = get_logger(__name__)
+
+
+class Replays:
+    """Takes the open replays by turns, a step at a time."""
+
+    def __init__(self, database: Database, *, batch: int = BATCH) -> None:
+        self._database = database
+        self._batch = batch
+
+    async def run(self, now: datetime) -> bool:
+        """One step of one replay: its effects and how far it has come, in one transaction. Whether there was one."""
+        async with self._database.transaction() as tx:
+            replay = await replays.claim(tx)
+            if replay is None:
+                return False
+            if replay.total is None:
+                replay = replace(replay, state="running", total=await replays.count(tx, replay))
+            kept = await replays.following(tx, replay, self._batch)
+            if kept:
+                replay = await self._step(tx, replay, kept, now)
+            if len(kept) < self._batch:
+                replay = replace(replay, state="done")
+                log.info("replay done", tenant=replay.tenant, replay=replay.id, **replay.counts)
+            await replays.save(tx, replay)
+        return True
+
+    async def _step(self, tx: Tx, replay: Replay, kept: Sequence[Kept], now: datetime) -> Replay:
+        facts = (await store.store_facts(tx, [(replay.tenant, replay.store)])).get((replay.tenant, replay.store))
+        batch = Batch(tx, [one.record for one in kept if one.record is not None], now, self._database.schema)
+        counts, reasons = Counter(replay.counts), Counter(replay.reasons)
+        rows: list[store.DeliveryRow] = []
+        revived: list[str] = []
+        for one in kept:
+            counts["looked_at"] += 1
+            if one.record is None:
+                counts["gone"] += 1
+                continue
+            try:
+                delivery, outcome = _read(batch, one.record, facts)
+            except Unreadable as error:
+                counts["unreadable"] += 1
+                known = error.reason in reasons or len(reasons) < MOST_REASONS
+                reasons[error.reason if known else OTHERS] += 1
+                continue
+            row = row_of(one.record, delivery, outcome)
+            counts[row.outcome] += 1
+            changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
+            counts["changed"] += changed
+            if one.outcome == "dead":
+                revived.append(one.id)
+                continue
+            emit(batch, one.record, delivery, outcome, replay=replay.id)
+            if changed:
+                rows.append(row)
+        if not replay.dry_run:
+            await replays.rewrite(tx, {one.id: one.outcome for one in kept}, rows)
+            await replays.revive(tx, replay.tenant, revived)
+            await append(tx, COMMERCE, [event for _, event in batch.emitted])
+        return replace(replay, reached=kept[-1].id, counts=dict(counts), reasons=dict(reasons))
+
+
+def _read(batch: Batch, record: Record, facts: StoreFacts | None) -> tuple[Delivery, Outcome]:
+    if facts is None:
+        raise Unreadable("no such store")
+    try:
+        delivery = replace(batch.data(record), origin="replayed")
+        return delivery, outcome_of(record, delivery, facts)
+    except Reject as error:
+        raise Unreadable(error.reason) from error
+    except Unreadable:
+        raise
+    except Exception as error:
+        # A fault of ours in reading one delivery must not keep a replay from all those behind it.
+        log.exception("delivery cannot be read", event_id=record.id, tenant=record.tenant)
+        raise Unreadable(f"{type(error).__name__} while it was read") from error

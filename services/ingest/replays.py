@@ -1,0 +1,260 @@
+"""All SQL of replays: what was asked for, how far it has come, and the deliveries that it is about."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, get_args
+
+from msgspec import Struct
+
+from libs.common.contracts.topics import JOURNAL
+from libs.common.db import Tx
+from libs.common.log.base import Record
+from services.ingest.archive import CONSUMER
+from services.ingest.store import DeliveryRow, add_outcome_counts
+
+Replayable = Literal["observed", "parked", "ignored", "dead"]
+REPLAYABLE: tuple[Replayable, ...] = get_args(Replayable)
+MOST_REASONS = 20
+"""Different reasons that a replay tells of; further ones are counted as others."""
+OTHERS = "other reasons"
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """Deliveries of a store that are to be read again, and what has come of it so far."""
+
+    tenant: str
+    id: str
+    store: str
+    topic: str | None
+    outcome: Replayable | None
+    since: datetime | None
+    until: datetime
+    dry_run: bool
+    state: str
+    asked_at: datetime
+    asked_by: str
+    reached: str | None
+    """Id of the last delivery that was looked at."""
+    total: int | None
+    """Deliveries that there were when it began."""
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    """Why deliveries could not be read -> how many."""
+
+
+class Kept(NamedTuple):
+    """A delivery as it lies in the archive."""
+
+    id: str
+    outcome: str
+    reason: str | None
+    object: str | None
+    record: Record | None
+    """None: the journal's retention has passed."""
+
+
+_COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
+    reached::text, total, counts, reasons"""
+_RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
+# $1 tenant, $2 store, $3 topic, $4 since, $5 until.
+_SEEN = """
+    d.tenant = $1 AND d.store = $2 AND ($3::text IS NULL OR d.topic = $3)
+    AND ($4::timestamptz IS NULL OR d.received_at >= $4) AND d.received_at < $5"""
+_DEAD = f"""
+    d.tenant = $1 AND d.consumer = '{CONSUMER}' AND d.state = 'dead' AND split_part(d.event_source, '/', 4) = $2
+    AND ($3::text IS NULL OR d.event_source = concat(split_part(d.event_source, '/' || $2 || '/', 1), '/', $2, '/', $3))
+    AND ($4::timestamptz IS NULL OR d.event_time >= $4) AND d.event_time < $5"""
+
+
+async def ask(tx: Tx, replay: Replay) -> None:
+    """Leaves it for a worker."""
+    await tx.pg.execute(
+        """
+        INSERT INTO replays (tenant, id, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
+                             worked_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp())
+        """,
+        replay.tenant,
+        replay.id,
+        replay.store,
+        replay.topic,
+        replay.outcome,
+        replay.since,
+        replay.until,
+        replay.dry_run,
+        replay.state,
+        replay.asked_at,
+        replay.asked_by,
+    )
+
+
+async def one(tx: Tx, tenant: str, id_: str) -> Replay | None:
+    """A replay of the tenant."""
+    row = await tx.pg.fetchrow(f"SELECT {_COLUMNS} FROM replays WHERE tenant = $1 AND id = $2", tenant, id_)
+    return Replay(**dict(row)) if row else None
+
+
+async def newest(tx: Tx, tenant: str, *, limit: int, before: str | None) -> list[Replay]:
+    """Newest first; ids lower than `before`."""
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM replays WHERE tenant = $1 AND ($2::uuid IS NULL OR id < $2)
+        ORDER BY replays.id DESC LIMIT $3
+        """,
+        tenant,
+        before,
+        limit,
+    )
+    return [Replay(**dict(row)) for row in rows]
+
+
+async def cancel(tx: Tx, tenant: str, id_: str) -> None:
+    """What it has done by then stays done."""
+    await tx.pg.execute(
+        "UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running')",
+        tenant,
+        id_,
+    )
+
+
+async def open_count(tx: Tx) -> int:
+    """How many of all tenants are not at their end."""
+    return int(await tx.pg.fetchval("SELECT count(*) FROM replays WHERE state IN ('waiting', 'running')"))
+
+
+async def claim(tx: Tx) -> Replay | None:
+    """The one that has waited longest for its next step, locked until the end of the transaction."""
+    row = await tx.pg.fetchrow(
+        f"""
+        SELECT {_COLUMNS} FROM replays WHERE state IN ('waiting', 'running')
+        ORDER BY worked_at, replays.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """
+    )
+    return Replay(**dict(row)) if row else None
+
+
+async def save(tx: Tx, replay: Replay) -> None:
+    """How far it has come."""
+    await tx.pg.execute(
+        """
+        UPDATE replays
+        SET state = $3, worked_at = clock_timestamp(), reached = $4, total = $5, counts = $6, reasons = $7
+        WHERE tenant = $1 AND id = $2
+        """,
+        replay.tenant,
+        replay.id,
+        replay.state,
+        replay.reached,
+        replay.total,
+        json.dumps(replay.counts),
+        json.dumps(replay.reasons),
+    )
+
+
+async def count(tx: Tx, replay: Replay) -> int:
+    """How many deliveries it is about."""
+    total = 0
+    if replay.outcome != "dead":
+        total += await tx.pg.fetchval(
+            f"SELECT count(*) FROM deliveries d WHERE {_SEEN} AND ($6::text IS NULL OR d.outcome = $6)",
+            *_filters(replay),
+            replay.outcome,
+        )
+    if replay.outcome in {None, "dead"}:
+        total += await tx.pg.fetchval(f"SELECT count(*) FROM dead_letters d WHERE {_DEAD}", *_filters(replay))
+    return total
+
+
+async def following(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
+    """The next deliveries by id, at most `limit`, each with its record."""
+    kept: list[Kept] = []
+    if replay.outcome != "dead":
+        kept += await _seen(tx, replay, limit)
+    if replay.outcome in {None, "dead"}:
+        kept += await _dead(tx, replay, limit)
+    return sorted(kept, key=lambda one: one.id)[:limit]
+
+
+async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]) -> None:
+    """What deliveries turn out to be now. `before`: id -> the outcome that was."""
+    if not rows:
+        return
+    await tx.pg.execute(
+        """
+        UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+            AS u(tenant, id, outcome, reason, object)
+        WHERE d.tenant = u.tenant AND d.id = u.id
+        """,
+        [row.tenant for row in rows],
+        [row.id for row in rows],
+        [row.outcome for row in rows],
+        [row.reason for row in rows],
+        [row.object for row in rows],
+    )
+    moved: Counter[tuple[str, str, str, int]] = Counter()
+    for row in rows:
+        moved[row.tenant, row.store, before[row.id], row.journal_partition] -= 1
+        moved[row.tenant, row.store, row.outcome, row.journal_partition] += 1
+    await add_outcome_counts(tx, {place: n for place, n in moved.items() if n})
+
+
+async def revive(tx: Tx, tenant: str, ids: Sequence[str]) -> None:
+    """Has these dead deliveries tried again by the consumer that gave them up."""
+    await tx.pg.execute(
+        f"""
+        UPDATE dead_letters SET state = 'replay'
+        WHERE tenant = $1 AND consumer = '{CONSUMER}' AND event_id COLLATE "C" = ANY($2) AND state = 'dead'
+        """,
+        tenant,
+        list(ids),
+    )
+
+
+async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
+    rows = await tx.pg.fetch(
+        f"""
+        WITH chosen AS (
+            SELECT d.id, d.outcome, d.reason, d.object, d.journal_partition, d.journal_offset FROM deliveries d
+            WHERE {_SEEN} AND ($6::text IS NULL OR d.outcome = $6) AND ($7::uuid IS NULL OR d.id > $7)
+            ORDER BY d.id LIMIT $8
+        )
+        SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{name}"' for name in _RECORD)}
+        FROM chosen c
+        LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
+        """,
+        *_filters(replay),
+        replay.outcome,
+        replay.reached,
+        limit,
+    )
+    return [
+        Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row) if row["id"] else None)
+        for row in rows
+    ]
+
+
+async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
+               d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data,
+               d.reason
+        FROM dead_letters d WHERE {_DEAD} AND ($6::text IS NULL OR d.event_id COLLATE "C" > $6)
+        ORDER BY d.event_id COLLATE "C" LIMIT $7
+        """,
+        *_filters(replay),
+        replay.reached,
+        limit,
+    )
+    return [Kept(row["id"], "dead", row["reason"], None, _record(row)) for row in rows]
+
+
+def _filters(replay: Replay) -> list[Any]:
+    return [replay.tenant, replay.store, replay.topic, replay.since, replay.until]
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    return Record(topic=JOURNAL.name, **{name: row[name] for name in _RECORD})

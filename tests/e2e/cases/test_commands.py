@@ -1,0 +1,51 @@
+"""`regulars replay` and `regulars dead-letters` against the API of a line that runs."""
+
+import asyncio
+import re
+from functools import partial
+
+from typer.testing import CliRunner
+
+from regulars.cli import app
+from tests.e2e.api import ADMIN_KEY
+from tests.e2e.cases.ground import Ground
+from tests.unit.ingest.payloads import shopify_order
+
+
+async def regulars(ground: Ground, *words: str, code: int = 0) -> str:
+    """What the command prints."""
+    asked = [*words, "--key", ADMIN_KEY, "--url", str(ground.http.base_url).rstrip("/")]
+    told = await asyncio.to_thread(partial(CliRunner().invoke, app, asked))
+    assert told.exit_code == code, told.output
+    # The line runs in this process, and logs to the same place.
+    return "".join(line for line in told.output.splitlines(keepends=True) if not line.startswith('{"'))
+
+
+async def test_a_replay_is_shown_to_its_end(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    await store.send("orders/create", shopify_order())
+    await store.send("orders/create", shopify_order(id=2, currency="none"))
+    before = await ground.get("/v1/orders")
+    for words in (["--dry-run"], []):
+        told = await regulars(ground, "replay", "--store", store.key, "--until", "2030-01-01T00:00:00Z", *words)
+        assert re.search(r"^done: 2 of 2$", told, re.MULTILINE)
+        assert "1 observed, 0 parked, 0 ignored, 1 unreadable, 0 gone, 0 changed" in told
+        assert re.search(r"^ +1 currency: not an ISO 4217 code$", told, re.MULTILINE)
+    assert await ground.get("/v1/orders") == before
+
+
+async def test_a_replay_of_no_store_says_so(ground: Ground) -> None:
+    assert "/store: There is no such store." in await regulars(ground, "replay", "--store", "st_none", code=1)
+
+
+async def test_dead_letters_are_listed_shown_and_put_aside(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    await store.send("orders/create", shopify_order(currency="none"))
+    line = await regulars(ground, "dead-letters", "list", "ingest")
+    assert "currency: not an ISO 4217 code" in line
+    letter = line.split()[0]
+    assert '"delivery.received"' in await regulars(ground, "dead-letters", "show", "ingest", letter)
+    assert "1 to be tried again" in await regulars(ground, "dead-letters", "replay", "ingest", letter)
+    await ground.line.drained()
+    assert "discarded" in await regulars(ground, "dead-letters", "discard", "ingest", letter)
+    assert await regulars(ground, "dead-letters", "list", "ingest") == ""

@@ -1,0 +1,160 @@
+"""The journal read again: what it tells, what it changes, and what it leaves alone."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from libs.common.auth import create_key
+from libs.common.ids import new_id
+from services.ingest.replaying import Replays
+from tests.integration.ingest.ground import Ground
+
+ORDER = {"id": 1, "currency": "EUR", "created_at": "2026-03-01T10:00:00Z", "updated_at": "2026-03-01T10:00:00Z"}
+LINE = {"id": 11, "title": "Cup", "quantity": 2, "price": "9.50"}
+PATH = "/v1/deliveries/replays"
+
+
+async def sent(ground: Ground, *, orders: int = 3) -> str:
+    """A store that has sent some orders, a topic that nobody reads, and one that is dead."""
+    store = await ground.register()
+    for n in range(orders):
+        await ground.shopify(store, ORDER | {"id": n + 1, "line_items": [LINE]}, id_=f"o-{n}")
+    await ground.shopify(store, {"id": 9}, topic="themes/publish", id_="t-1")
+    await ground.shopify(store, ORDER | {"id": 8, "line_items": [LINE | {"price": "a lot"}]}, id_="d-1")
+    await ground.drain()
+    return store
+
+
+async def replayed(ground: Ground, store: str, **asked: Any) -> dict[str, Any]:
+    """The replay at its end."""
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    answer = await ground.http.post(PATH, json={"store": store, **asked})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["state"], answer.json()["total"]) == ("waiting", None)
+    await ground.drain()
+    found: dict[str, Any] = await ground.get(f"{PATH}/{answer.json()['id']}")
+    return found
+
+
+async def test_a_replay_tells_what_it_saw_and_marks_what_it_observed(ground: Ground) -> None:
+    store = await sent(ground)
+    before = await ground.commerce()
+    told = await replayed(ground, store)
+    assert (told["state"], told["total"], told["looked_at"]) == ("done", 5, 5)
+    assert (told["observed"], told["parked"], told["unreadable"], told["changed"]) == (3, 1, 1, 0)
+    assert told["reasons"] == [{"reason": "line_items[0].price: not a decimal amount", "count": 1}]
+    after = await ground.commerce()
+    assert len(after) == 2 * len(before)
+    live, again = (
+        [data for *_, data in after if data.get("origin", "live") == origin] for origin in ("live", "replayed")
+    )
+    assert [{**data, "origin": "live"} for data in again] == [{**data, "origin": "live"} for data in live]
+    assert {one["id"] for one in (await ground.get(PATH))["data"]} == {told["id"]}
+
+
+async def test_a_dry_run_changes_nothing(ground: Ground) -> None:
+    store = await sent(ground)
+    before = await ground.commerce()
+    told = await replayed(ground, store, dry_run=True)
+    assert (told["looked_at"], told["observed"]) == (5, 3)
+    assert await ground.commerce() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "looked_at"),
+    [
+        ({"topic": "orders/create"}, 4),
+        ({"topic": "orders/create", "outcome": "dead"}, 1),
+        ({"topic": "themes/publish", "outcome": "dead"}, 0),
+        ({"outcome": "parked"}, 1),
+        ({"since": "2027-01-01T00:00:00Z"}, 0),
+        ({"until": "2026-01-01T00:00:00Z"}, 0),
+        ({"since": "2026-01-01T00:00:00Z", "until": "2026-12-31T00:00:00Z"}, 5),
+    ],
+)
+async def test_what_is_asked_for(ground: Ground, asked: dict[str, str], looked_at: int) -> None:
+    store = await sent(ground)
+    told = await replayed(ground, store, **asked)
+    assert (told["total"], told["looked_at"]) == (looked_at, looked_at)
+
+
+async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) -> None:
+    store = await sent(ground)
+    async with ground.database.autocommit() as pg:
+        # As it would have left them: one parked, one dead.
+        await pg.execute("UPDATE deliveries SET outcome = 'parked', reason = 'no normaliser' WHERE object = 'order:1'")
+        await pg.execute(
+            "DELETE FROM outcome_counts; INSERT INTO outcome_counts"
+            " SELECT tenant, store, outcome, journal_partition, count(*) FROM deliveries GROUP BY 1, 2, 3, 4"
+        )
+        await pg.execute("UPDATE dead_letters SET data = (SELECT data FROM log_journal WHERE id IN"
+                         " (SELECT id::text FROM deliveries WHERE object = 'order:2'))")  # fmt: skip
+    told = await replayed(ground, store)
+    assert (told["changed"], told["unreadable"]) == (2, 0)
+    counts = await ground.get("/v1/deliveries/counts")
+    assert (counts["observed"], counts["parked"], counts["dead"]) == (4, 1, 0)
+    assert (await ground.get("/v1/deliveries", outcome="parked"))["data"][0]["topic"] == "themes/publish"
+
+
+async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: Ground) -> None:
+    store = await sent(ground, orders=5)
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    asked = (await ground.http.post(PATH, json={"store": store})).json()
+    working = Replays(ground.database, batch=2)
+    assert await working.run(ground.clock.now())
+    assert (await ground.get(f"{PATH}/{asked['id']}"))["looked_at"] == 2
+    cancelled = (await ground.http.post(f"{PATH}/{asked['id']}/cancel")).json()
+    assert (cancelled["state"], cancelled["looked_at"]) == ("cancelled", 2)
+    assert not await working.run(ground.clock.now())
+    assert len([key for _, key, data in await ground.commerce() if data.get("origin") == "replayed"]) == 2
+
+
+async def test_open_replays_take_turns(ground: Ground) -> None:
+    store = await sent(ground, orders=5)
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    ids = [(await ground.http.post(PATH, json={"store": store})).json()["id"] for _ in range(2)]
+    working = Replays(ground.database, batch=2)
+    for _ in range(4):
+        await working.run(ground.clock.now())
+    assert [(await ground.get(f"{PATH}/{id_}"))["looked_at"] for id_ in ids] == [4, 4]
+
+
+async def test_what_the_journal_no_longer_has_is_told(ground: Ground) -> None:
+    store = await sent(ground)
+    async with ground.database.autocommit() as pg:
+        await pg.execute("DELETE FROM log_journal")
+    told = await replayed(ground, store)
+    # A dead letter keeps its data itself.
+    assert (told["gone"], told["unreadable"], told["looked_at"]) == (4, 1, 5)
+
+
+async def test_another_tenant_sees_and_moves_none_of_it(ground: Ground) -> None:
+    store = await sent(ground)
+    other = {"authorization": f"Bearer {await create_key(ground.database, 'other', {'*'}, 'of the other tenant')}"}
+    answer = await ground.http.post(PATH, json={"store": store}, headers=other)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/store")
+    own = (await ground.http.post(PATH, json={"store": store})).json()["id"]
+    assert (await ground.http.get(PATH, headers=other)).json()["data"] == []
+    for method, path in (("GET", f"{PATH}/{own}"), ("POST", f"{PATH}/{own}/cancel")):
+        assert (await ground.http.request(method, path, headers=other)).status_code == 404
+    assert (await ground.get(f"{PATH}/{own}"))["state"] == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"store": "st_none"}, "/store"),
+        ({"outcome": "pending"}, "/outcome"),
+        ({"since": "2026-03-01"}, "/since"),
+        ({"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"}, "/since"),
+        ({"topic": "a\x00"}, "/topic"),
+        ({"all": True}, "/all"),
+    ],
+)
+async def test_a_bad_request_names_its_field(ground: Ground, changes: dict[str, Any], pointer: str) -> None:
+    store = await ground.register()
+    answer = await ground.http.post(PATH, json={"store": store} | changes)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert (await ground.http.get(f"{PATH}/{UUID(new_id())}")).status_code == 404
