@@ -1,6 +1,6 @@
 """The API: stores, deliveries, first-party events. The webhook route is in `webhooks.py`."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -25,11 +25,15 @@ from services.ingest.models import (
     EventIn,
     ReplayIn,
     ReplayOut,
+    SecretOut,
+    StoreChangeOut,
     StoreIn,
     StoreOut,
+    StorePatch,
     shown_body,
 )
-from services.ingest.registering import Registration, register
+from services.ingest.registering import Change, Registration, TooManySecrets, change, register
+from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
 from services.ingest.tally import DUPLICATE
 from services.ingest.webhooks import RETRY_AFTER_SECONDS
@@ -76,6 +80,7 @@ async def post_store(
         principal.tenant,
         wanted,
         now=edge.clock.now(),
+        by=principal.key_id,
         traceparent=current_traceparent(),
     )
     await edge.registry.reload(saved.key)
@@ -112,6 +117,78 @@ async def get_store(
     if found is None:
         raise not_found("store")
     return StoreOut.of(found, edge.public_url)
+
+
+@router.patch("/v1/stores/{key}")
+async def patch_store(
+    key: str,
+    body: StorePatch,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("stores:write"))],
+) -> StoreOut:
+    """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long.
+
+    A secret whose time has ended opens nothing more within 30 seconds.
+    """
+    if not body.model_fields_set - {"overlap_seconds"}:
+        raise invalid("", "Name at least one of currency, timezone, name, consent, secrets.")
+    wanted = Change(
+        currency=body.currency,
+        timezone=body.timezone,
+        name=body.name,
+        consent=body.consent,
+        secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
+        overlap=timedelta(seconds=body.overlap_seconds),
+    )
+    try:
+        saved = await change(
+            edge.database,
+            edge.keyring,
+            principal.tenant,
+            key,
+            wanted,
+            now=edge.clock.now(),
+            by=principal.key_id,
+            traceparent=current_traceparent(),
+        )
+    except TooManySecrets:
+        raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
+    if saved is None:
+        raise not_found("store")
+    await edge.registry.reload(saved.key)
+    return StoreOut.of(saved, edge.public_url)
+
+
+@router.get("/v1/stores/{key}/secrets")
+async def get_secrets(
+    key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
+) -> list[SecretOut]:
+    """Since when and until when each secret signs: whether a rotation is over."""
+    async with edge.database.reading() as tx:
+        if await records.one_store(tx, principal.tenant, key) is None:
+            raise not_found("store")
+        [held] = await records.sealed_stores(tx, [key])
+    now = edge.clock.now()
+    return [SecretOut(added_at=each.added_at, ends_at=each.ends_at) for each in held.secrets if each.signs(now)]
+
+
+@router.get("/v1/stores/{key}/changes")
+async def get_store_changes(
+    key: str,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("stores:read"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[StoreChangeOut]:
+    """Who changed what about a store, and when; newest first."""
+    before = decode_cursor(cursor, "store_changes", int)[0] if cursor is not None else None
+    async with edge.database.reading() as tx:
+        if await records.one_store(tx, principal.tenant, key) is None:
+            raise not_found("store")
+        found = await records.list_changes(tx, principal.tenant, key, limit=limit + 1, before=before)
+    following = encode_cursor("store_changes", found[limit - 1].version) if len(found) > limit else None
+    data = [StoreChangeOut.model_validate(one, from_attributes=True) for one in found[:limit]]
+    return Page(data=data, next=following)
 
 
 # Deliveries ----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Edge:
         queue_bytes: int,
     ) -> Self:
         """`wait`: seconds until a delivery that is not committed is refused; `queue_*`: how many may wait."""
-        registry = Registry(database, keyring)
+        registry = Registry(database, keyring, clock)
         journal = Journal(database, wait=wait, queue_length=queue_length, queue_bytes=queue_bytes)
         tally = Tally(database)
         endpoint = WebhookEndpoint(registry, journal, tally, clock, limits)

@@ -4,7 +4,7 @@ import base64
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +46,24 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 
 Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_long_enough)]
+LONGEST_OVERLAP = 90 * 24 * 3600
+
+
+def _known_currency(code: str) -> str:
+    code = code.strip().upper()
+    if not known_currency(code):
+        raise PydanticCustomError("currency", "This is not an ISO 4217 currency code.")
+    return code
+
+
+def _known_zone(name: str) -> str:
+    if name not in timezones():
+        raise PydanticCustomError("timezone", "This is not an IANA time zone.")
+    return name
+
+
+Currency = Annotated[str, AfterValidator(_known_currency), Field(description="ISO 4217 code.", examples=["EUR"])]
+TimeZone = Annotated[str, AfterValidator(_known_zone), Field(description="IANA name.", examples=["Europe/Berlin"])]
 Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL)]
 
 
@@ -60,8 +78,8 @@ class StoreIn(BaseModel):
         list[Secret],
         Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign now; never shown again."),
     ]
-    currency: Annotated[str, Field(description="ISO 4217 code.", examples=["EUR"])]
-    timezone: Annotated[str, Field(description="IANA name.", examples=["Europe/Berlin"])]
+    currency: Currency
+    timezone: TimeZone
     name: Annotated[Text | None, Field(description="Default: the domain.")] = None
     consent: Annotated[
         ConsentPolicy | None,
@@ -73,20 +91,49 @@ class StoreIn(BaseModel):
     def _host(cls, text: str) -> str:
         return domain_of(text)
 
-    @field_validator("currency")
-    @classmethod
-    def _known_currency(cls, code: str) -> str:
-        code = code.strip().upper()
-        if not known_currency(code):
-            raise PydanticCustomError("currency", "This is not an ISO 4217 currency code.")
-        return code
 
-    @field_validator("timezone")
+class StorePatch(BaseModel):
+    """What is to be different about a store. What is absent stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    currency: Currency | None = None
+    timezone: TimeZone | None = None
+    name: Text | None = None
+    consent: ConsentPolicy | None = None
+    secrets: Annotated[
+        list[Secret] | None,
+        Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign from now on."),
+    ] = None
+    overlap_seconds: Annotated[
+        int,
+        Field(ge=0, le=LONGEST_OVERLAP, description="For so long those sign, too, which `secrets` leaves out."),
+    ] = 0
+
+    @field_validator("currency", "timezone", "name", "consent", "secrets", mode="before")
     @classmethod
-    def _known_zone(cls, name: str) -> str:
-        if name not in timezones():
-            raise PydanticCustomError("timezone", "This is not an IANA time zone.")
-        return name
+    def _said(cls, value: object) -> object:
+        if value is None:
+            raise PydanticCustomError("null", "This cannot be nothing; leave it out to keep what it is.")
+        return value
+
+
+class SecretOut(BaseModel):
+    """A secret that signs; itself it is never shown."""
+
+    added_at: datetime
+    ends_at: Annotated[datetime | None, Field(description="Null: until it is replaced.")]
+
+
+class StoreChangeOut(BaseModel):
+    """An entry of a store's audit log."""
+
+    version: int
+    at: datetime
+    by: Annotated[str, Field(description="Id of the API key.")]
+    changes: Annotated[
+        dict[str, Any], Field(description="What is different since. Of secrets: added, ended, ending when.")
+    ]
 
 
 class StoreOut(BaseModel):

@@ -3,7 +3,8 @@
 import base64
 import secrets as randomness
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,12 +13,32 @@ from libs.common.contracts import codec
 from libs.common.contracts.commerce import StoreObserved
 from libs.common.contracts.topics import COMMERCE
 from libs.common.crypto import Keyring
-from libs.common.db import Database
+from libs.common.db import Database, Tx
 from libs.common.ids import derived_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append
 from services.ingest import store
-from services.ingest.store import Store
+from services.ingest.registration import MAX_SECRETS
+from services.ingest.store import Sealed, Store
+
+_FIELDS = ("currency", "timezone", "name", "consent")
+
+
+class TooManySecrets(Exception):
+    """More than may sign at one time."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What is to be different. None: as it is."""
+
+    currency: str | None = None
+    timezone: str | None = None
+    name: str | None = None
+    consent: str | None = None
+    secrets: Sequence[str] | None = None
+    """All that sign from now on."""
+    overlap: timedelta = timedelta(0)
+    """For so long those sign, too, which `secrets` leaves out."""
 
 
 class Registration(Struct, frozen=True, kw_only=True):
@@ -39,30 +60,87 @@ async def register(
     wanted: Registration,
     *,
     now: datetime,
+    by: str,
     traceparent: str | None = None,
 ) -> tuple[Store, bool]:
-    """The store as it is now, and whether it is new. Platform and domain say which one it is."""
+    """The store as it is now, and whether it is new. Platform and domain say which one it is. `by`: a key's id."""
     async with database.transaction() as tx:
         known = await store.lock_domain(tx, tenant, wanted.platform, wanted.domain)
-        saved = _decided(known, tenant, wanted, now)
+        if known is not None:
+            change_ = Change(**{name: getattr(wanted, name) for name in (*_FIELDS, "secrets")})
+            return await _changed(tx, keyring, known, change_, now=now, by=by, traceparent=traceparent), False
+        saved = _new(tenant, wanted, now)
         sealed_for = store.context(tenant, saved.key)
-        sealed = [keyring.seal(secret.encode(), sealed_for) for secret in dict.fromkeys(wanted.secrets)]
-        await store.save_store(tx, saved, sealed)
+        secrets = [Sealed(keyring.seal(secret.encode(), sealed_for), now) for secret in dict.fromkeys(wanted.secrets)]
+        told = {"platform": saved.platform, "domain": saved.domain, **{name: getattr(saved, name) for name in _FIELDS}}
+        await store.save_store(tx, saved, secrets, by=by, changes=told | {"secrets": {"added": len(secrets)}})
         await append(tx, COMMERCE, [_observed(saved, traceparent)])
-    return saved, known is None
+    return saved, True
 
 
-def _decided(known: Store | None, tenant: str, wanted: Registration, now: datetime) -> Store:
-    if known is not None:
-        return replace(
-            known,
-            currency=wanted.currency,
-            timezone=wanted.timezone,
-            name=wanted.name or known.name,
-            consent=wanted.consent or known.consent,
-            version=known.version + 1,
-            updated_at=now,
-        )
+async def change(
+    database: Database,
+    keyring: Keyring,
+    tenant: str,
+    key: str,
+    wanted: Change,
+    *,
+    now: datetime,
+    by: str,
+    traceparent: str | None = None,
+) -> Store | None:
+    """The store as it is then; None when the tenant has none of this key. Raises TooManySecrets."""
+    async with database.transaction() as tx:
+        known = await store.lock_key(tx, tenant, key)
+        if known is None:
+            return None
+        return await _changed(tx, keyring, known, wanted, now=now, by=by, traceparent=traceparent)
+
+
+async def _changed(
+    tx: Tx, keyring: Keyring, known: Store, wanted: Change, *, now: datetime, by: str, traceparent: str | None
+) -> Store:
+    [held] = await store.sealed_stores(tx, [known.key])
+    secrets, told = _rotated(keyring, known, held.secrets, wanted, now)
+    given = {name: getattr(wanted, name) for name in _FIELDS}
+    different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
+    saved = replace(known, **different, version=known.version + 1, updated_at=now)
+    await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})
+    await append(tx, COMMERCE, [_observed(saved, traceparent)])
+    return saved
+
+
+def _rotated(
+    keyring: Keyring, known: Store, held: Sequence[Sealed], wanted: Change, now: datetime
+) -> tuple[list[Sealed], dict[str, Any]]:
+    """The secrets that are left, and what to tell of it: never a secret."""
+    live = [each for each in held if each.signs(now)]
+    if wanted.secrets is None:
+        return live, {}
+    sealed_for = store.context(known.tenant, known.key)
+    before = {keyring.open(each.secret, sealed_for).decode(): each for each in live}
+    after = [
+        replace(before[secret], ends_at=None)
+        if secret in before
+        else Sealed(keyring.seal(secret.encode(), sealed_for), now)
+        for secret in dict.fromkeys(wanted.secrets)
+    ]
+    left_out = [each for secret, each in before.items() if secret not in wanted.secrets]
+    end = now + wanted.overlap
+    ending = [replace(each, ends_at=min(each.ends_at or end, end)) for each in left_out] if wanted.overlap else []
+    if len(after) + len(ending) > MAX_SECRETS:
+        raise TooManySecrets
+    told = {
+        "added": sum(secret not in before for secret in dict.fromkeys(wanted.secrets)),
+        "ended": 0 if wanted.overlap else len(left_out),
+        "ending": [each.ends_at.isoformat() for each in ending if each.ends_at],
+    }
+    return [*after, *ending], {"secrets": {name: value for name, value in told.items() if value}} if any(
+        told.values()
+    ) else {}
+
+
+def _new(tenant: str, wanted: Registration, now: datetime) -> Store:
     return Store(
         tenant=tenant,
         key=f"st_{base64.b32encode(randomness.token_bytes(10)).decode().lower()}",

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from libs.common.clock import Clock
 from libs.common.crypto import Keyring
 from libs.common.db import Database, is_transient
 from libs.common.telemetry import get_logger
@@ -14,7 +16,7 @@ from services.ingest import store
 from services.ingest.signatures import signing_keys
 
 REFRESH_SECONDS = 30.0
-"""Between looks of our own: a notification can be lost with its connection."""
+"""Between looks of our own: a notification can be lost with its connection, and a secret's time may have ended."""
 RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -29,14 +31,17 @@ class Registered(NamedTuple):
     keys: tuple[bytes, ...]
     """Of all active secrets."""
     version: int
+    ends_at: datetime | None = None
+    """When the first of the secrets ends."""
 
 
 class Registry:
     """All registered stores of all tenants, kept up to date."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(self, database: Database, keyring: Keyring, clock: Clock) -> None:
         self._database = database
         self._keyring = keyring
+        self._clock = clock
         self._stores: dict[str, Registered] = {}
         self._changed: set[str] = set()
         self._news = asyncio.Event()
@@ -66,12 +71,15 @@ class Registry:
 
     def _remember(self, row: store.SealedStore) -> None:
         """Takes over a store as it was just read or written."""
+        now = self._clock.now()
         known = self._stores.get(row.key)
-        if known is not None and known.version >= row.version:
+        if known is not None and known.version >= row.version and (known.ends_at is None or now < known.ends_at):
             return
-        secrets = (self._keyring.open(sealed, store.context(row.tenant, row.key)) for sealed in row.secrets)
+        live = [each for each in row.secrets if each.signs(now)]
+        secrets = (self._keyring.open(each.secret, store.context(row.tenant, row.key)) for each in live)
         keys = (key for secret in secrets for key in signing_keys(row.platform, secret.decode()))
-        self._stores[row.key] = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version)
+        ends_at = min((each.ends_at for each in live if each.ends_at is not None), default=None)
+        self._stores[row.key] = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version, ends_at)
 
     async def _load(self, keys: Iterable[str] | None) -> None:
         async with self._database.reading() as tx:

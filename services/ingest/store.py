@@ -1,5 +1,6 @@
 """All SQL of ingest's own tables: stores, what deliveries turned out to be, and how often."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -33,14 +34,37 @@ class Store(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class Sealed(Struct, frozen=True):
+    """A secret of a store, and for how long it signs."""
+
+    secret: bytes
+    added_at: datetime
+    ends_at: datetime | None = None
+
+    def signs(self, now: datetime) -> bool:
+        """Whether its time has not ended."""
+        return self.ends_at is None or now < self.ends_at
+
+
 class SealedStore(Struct, frozen=True, kw_only=True):
     """What the webhook route needs of a store."""
 
     tenant: str
     key: str
     platform: str
-    secrets: list[bytes]
+    secrets: list[Sealed]
     version: int
+
+
+class StoreChange(Struct, frozen=True, kw_only=True):
+    """An entry of a store's audit log."""
+
+    version: int
+    at: datetime
+    by: str
+    """Id of the API key."""
+    changes: dict[str, Any]
+    """Field -> what it is now. Of secrets: how many were added, and how many end."""
 
 
 class DeliveryRow(NamedTuple):
@@ -84,13 +108,21 @@ async def lock_domain(tx: Tx, tenant: str, platform: str, domain: str) -> Store 
     return Store(**dict(row)) if row else None
 
 
-async def save_store(tx: Tx, saved: Store, secrets: Sequence[bytes]) -> None:
-    """Writes a new store or a changed one; tells every process once it has committed."""
+async def lock_key(tx: Tx, tenant: str, key: str) -> Store | None:
+    """A store of the tenant, locked to be changed."""
+    row = await tx.pg.fetchrow(f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND key = $2 FOR UPDATE", tenant, key)
+    return Store(**dict(row)) if row else None
+
+
+async def save_store(tx: Tx, saved: Store, secrets: Sequence[Sealed], *, by: str, changes: dict[str, Any]) -> None:
+    """Writes a new store or a changed one, and who did it; tells every process once it has committed."""
     await tx.pg.execute(
         f"""
-        INSERT INTO stores ({_STORE}, secrets) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        INSERT INTO stores ({_STORE}, secrets, secrets_added, secrets_end)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (tenant, key) DO UPDATE SET name = excluded.name, currency = excluded.currency,
             timezone = excluded.timezone, consent = excluded.consent, secrets = excluded.secrets,
+            secrets_added = excluded.secrets_added, secrets_end = excluded.secrets_end,
             version = excluded.version, updated_at = excluded.updated_at
         """,
         saved.tenant,
@@ -104,9 +136,35 @@ async def save_store(tx: Tx, saved: Store, secrets: Sequence[bytes]) -> None:
         saved.version,
         saved.created_at,
         saved.updated_at,
-        list(secrets),
+        [each.secret for each in secrets],
+        [each.added_at for each in secrets],
+        [each.ends_at for each in secrets],
+    )
+    await tx.pg.execute(
+        "INSERT INTO store_changes (tenant, store, version, at, by, changes) VALUES ($1, $2, $3, $4, $5, $6)",
+        saved.tenant,
+        saved.key,
+        saved.version,
+        saved.updated_at,
+        by,
+        json.dumps(changes),
     )
     await tx.pg.execute("SELECT pg_notify($1, $2)", CHANNEL, saved.key)
+
+
+async def list_changes(tx: Tx, tenant: str, key: str, *, limit: int, before: int | None) -> list[StoreChange]:
+    """Newest first; versions lower than `before`."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT version, at, by, changes FROM store_changes
+        WHERE tenant = $1 AND store = $2 AND ($3::int IS NULL OR version < $3) ORDER BY version DESC LIMIT $4
+        """,
+        tenant,
+        key,
+        before,
+        limit,
+    )
+    return [StoreChange(**dict(row)) for row in rows]
 
 
 async def one_store(tx: Tx, tenant: str, key: str) -> Store | None:
@@ -127,10 +185,30 @@ async def list_stores(tx: Tx, tenant: str, *, limit: int, after: tuple[datetime,
 async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]:
     """The stores of these keys, or all there are."""
     rows = await tx.pg.fetch(
-        "SELECT tenant, key, platform, secrets, version FROM stores WHERE $1::text[] IS NULL OR key = ANY($1)",
+        """
+        SELECT tenant, key, platform, version, created_at, secrets, secrets_added, secrets_end FROM stores
+        WHERE $1::text[] IS NULL OR key = ANY($1)
+        """,
         None if keys is None else list(keys),
     )
-    return [SealedStore(**dict(row)) for row in rows]
+    return [
+        SealedStore(
+            tenant=row["tenant"],
+            key=row["key"],
+            platform=row["platform"],
+            version=row["version"],
+            secrets=_sealed(row),
+        )
+        for row in rows
+    ]
+
+
+def _sealed(row: Mapping[str, Any]) -> list[Sealed]:
+    added, end, secrets = row["secrets_added"] or [], row["secrets_end"] or [], row["secrets"]
+    if not len(added) == len(end) == len(secrets):
+        # Written by the version before: all of them sign.
+        added, end = [row["created_at"]] * len(secrets), [None] * len(secrets)
+    return [Sealed(*each) for each in zip(secrets, added, end, strict=True)]
 
 
 async def store_facts(tx: Tx, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoreFacts]:

@@ -103,7 +103,7 @@ async def bench() -> None:
                 platform="shopify", domain="bench.myshopify.com", secrets=[SECRET], currency="EUR", timezone="UTC"
             )
             keyring = Keyring.from_settings(IngestSettings(data_dir=Path(folder)))
-            store, _ = await register(database, keyring, "default", wanted, now=SystemClock().now())
+            store, _ = await register(database, keyring, "default", wanted, now=SystemClock().now(), by="bench")
             path = f"/webhooks/shopify/{store.key}"
             print(f"{'':24}{'webhooks/s':>12}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}")
             for connections in CONNECTIONS:
