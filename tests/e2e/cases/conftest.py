@@ -21,7 +21,7 @@ from tests.waiting import eventually
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Listens on a free port of the loopback; the address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="critical", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
     serving = asyncio.create_task(server.serve())
 
     async def started() -> bool:
