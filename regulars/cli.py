@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from regulars.dead_letters import app as dead_letters
+from regulars.integrating import send, tail
 from regulars.keys import app as keys
 from regulars.options import DatabaseUrl, DataDir
 from regulars.replay import replay
@@ -31,6 +32,8 @@ app.add_typer(positions, name="positions")
 app.add_typer(partitions, name="partitions")
 app.add_typer(dead_letters, name="dead-letters")
 app.command()(replay)
+app.command()(send)
+app.command()(tail)
 
 
 class ServiceName(StrEnum):
@@ -164,14 +167,20 @@ def migrate(
 @config.command("check")
 def check_config() -> None:
     """Says what is wrong with the settings of this environment, by name."""
-    from regulars.wrong_settings import wrong_settings
+    import os
+
+    from regulars.wrong_settings import unknown_settings, wrong_settings
 
     wrong = wrong_settings()
     for setting, reason in wrong.items():
         print(f"{setting}: {reason}")
+    unknown = unknown_settings(os.environ)
+    for setting in unknown:
+        print(f"{setting}: nothing reads it; is it misspelt?")
     if wrong:
         raise typer.Exit(1)
-    print("settings are in order")
+    if not unknown:
+        print("settings are in order")
 
 
 @app.command()

@@ -17,7 +17,7 @@ Since = Annotated[str | None, typer.Option(help="Failed at this time or later (R
 def list_letters(
     service: Service,
     *,
-    key: Key,
+    key: Key = None,
     url: Address = LOCAL,
     reason: Reason = None,
     since: Since = None,
@@ -45,7 +45,7 @@ def replay(
     service: Service,
     letters: Annotated[list[str] | None, typer.Argument(help="Ids; none: all that the options choose.")] = None,
     *,
-    key: Key,
+    key: Key = None,
     url: Address = LOCAL,
     reason: Reason = None,
     since: Since = None,

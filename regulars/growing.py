@@ -27,7 +27,7 @@ log = get_logger(__name__)
 
 async def grow(name: str, partitions: int, database_url: str | None, data_dir: Path) -> int:
     """Grows the topic; answers how many partitions there were. Unfit or Unusable when that cannot be."""
-    configure_logging("info")
+    configure_logging("warning")
     topic, settings = TOPICS[name], CommonSettings()
     async with database_at(database_url, data_dir) as url:
         await (await connect(url)).close()

@@ -19,7 +19,7 @@ def replay(
     since: Annotated[str | None, typer.Option(help="Received at this time or later (RFC 3339).")] = None,
     until: Annotated[str | None, typer.Option(help="Received before this time.", show_default="now")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would come of it.")] = False,
-    key: Key,
+    key: Key = None,
     url: Address = LOCAL,
 ) -> None:
     """Has a store's deliveries read again, by today's rules. Starts no message. Ctrl-C leaves it to the workers."""

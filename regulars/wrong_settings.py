@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from libs.common.settings import PREFIX, faults_of
 from regulars.parts import settings_classes
 
-OF_COMMANDS = frozenset({"URL", "CORPUS", "TEST_DATABASE_URL"})
+OF_COMMANDS = frozenset({"URL", "KEY", "WEBHOOK_SECRET", "CORPUS", "TEST_DATABASE_URL"})
 """Read by commands and tests, not by a service."""
 
 

@@ -40,9 +40,7 @@ async def secret_key(ground: Ground) -> list[Finding]:
     given = ground.settings.secret_key is not None
     if not given:
         if not path.exists():
-            step = (
-                "without one of before, stores' secrets cannot be opened: put it back, or let `regulars run` make one"
-            )
+            step = "a first start makes one; was there a key before, put it back: only it opens the stores' secrets"
             return [Finding("secret key", "warning", "there is none yet; the first start makes it", step)]
         if not os.access(path, os.R_OK):
             return [Finding("secret key", "failed", f"{path} cannot be read", "run as its owner, or give it to us")]
@@ -63,7 +61,7 @@ async def mail(ground: Ground) -> list[Finding]:
     relay = f"{told['smtp_host']}:{told['smtp_port']}"
     found = []
     if not await _answers(told["smtp_host"], told["smtp_port"]):
-        step = "REGULARS_SMTP_HOST and REGULARS_SMTP_PORT are those of your relay? Until it answers messages wait"
+        step = "REGULARS_SMTP_HOST and REGULARS_SMTP_PORT, as they are set here, are your relay's? Until it answers messages wait"
         found.append(Finding("mail", "warning", f"no relay answers at {relay}", step))
     if told["mail_from"].endswith(".example"):
         found.append(

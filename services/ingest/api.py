@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime
 
 from libs.common.auth import Principal, require
 from libs.common.ids import new_id
@@ -195,18 +196,30 @@ async def get_store_changes(
 
 
 @router.get("/v1/deliveries")
-async def get_deliveries(
+async def get_deliveries(  # noqa: PLR0917 - FastAPI passes them by name
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:read"))],
     store: StoreFilter = None,
     topic: TopicFilter = None,
     outcome: OutcomeName | None = None,
+    reason: Annotated[str | None, Query(max_length=500, description="Beginning of the reason.")] = None,
+    object: Annotated[str | None, Query(max_length=300, description="Such as `order:1001`.")] = None,  # noqa: A002
+    since: Annotated[AwareDatetime | None, Query(description="Received at this time or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Received before this time.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DeliveryOut]:
     """What was received and what became of it, newest first."""
-    before = str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None
-    wanted = Wanted(tenant=principal.tenant, store=store, topic=topic, before=before)
+    wanted = Wanted(
+        tenant=principal.tenant,
+        store=store,
+        topic=topic,
+        since=since,
+        until=until,
+        reason=reason,
+        object=object,
+        before=str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None,
+    )
     async with edge.database.reading() as tx:
         found = await archive.newest(tx, wanted, outcome, limit + 1)
     following = encode_cursor("deliveries", found[limit - 1].id) if len(found) > limit else None

@@ -45,6 +45,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
     tenant: str
     store: str | None = None
     topic: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    reason: str | None = None
+    """Beginning of the reason."""
+    object: str | None = None
+    """As in `Found.object`."""
     before: str | None = None
     """Only ids lower than this one."""
 
@@ -91,12 +97,14 @@ async def dead_and_pending(tx: Tx, tenant: str, store: str | None) -> dict[str, 
 
 
 def _seen(wanted: Wanted) -> Select[Any]:
-    query = select(deliveries).where(deliveries.c.tenant == wanted.tenant)
-    if wanted.store is not None:
-        query = query.where(deliveries.c.store == wanted.store)
-    if wanted.topic is not None:
-        query = query.where(deliveries.c.topic == wanted.topic)
-    return query if wanted.before is None else query.where(deliveries.c.id < wanted.before)
+    d = deliveries.c
+    query = select(deliveries).where(d.tenant == wanted.tenant, *_received(wanted, d.received_at))
+    for column, value in ((d.store, wanted.store), (d.topic, wanted.topic), (d.object, wanted.object)):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.reason is not None:
+        query = query.where(func.starts_with(d.reason, wanted.reason))
+    return query if wanted.before is None else query.where(d.id < wanted.before)
 
 
 def _dead(wanted: Wanted) -> Select[Any]:
@@ -106,12 +114,16 @@ def _dead(wanted: Wanted) -> Select[Any]:
         d.tenant == wanted.tenant,
         d.consumer == CONSUMER,
         d.state.in_(_DEAD_STATES),
-        *_filters(wanted, d.event_id, d.event_source),
+        *_filters(wanted, d.event_id, d.event_source, d.event_key),
+        *_received(wanted, d.event_time),
+        *([] if wanted.reason is None else [func.starts_with(d.reason, wanted.reason)]),
     )
 
 
 async def _pending(tx: Tx, wanted: Wanted) -> Select[Any] | None:
     """None when there is nothing: asking the whole journal for it would take long."""
+    if wanted.reason is not None:
+        return None
     j = log_journal.c
     unread = [
         and_(j.partition == partition, j.offset >= first, j.offset < end)
@@ -120,7 +132,12 @@ async def _pending(tx: Tx, wanted: Wanted) -> Select[Any] | None:
     if not unread:
         return None
     query = select(j.id, j.source, j.time, j.data, literal_column("NULL").label("reason"))
-    return query.where(or_(*unread), j.tenant == wanted.tenant, *_filters(wanted, j.id, j.source))
+    return query.where(
+        or_(*unread),
+        j.tenant == wanted.tenant,
+        *_filters(wanted, j.id, j.source, j.key),
+        *_received(wanted, j.time),
+    )
 
 
 _FIRST = func.coalesce(positions.c.next_offset, 0)
@@ -141,13 +158,23 @@ _UNREAD = (
 """Of each partition that is not read to its end: where the pending deliveries begin and end."""
 
 
-def _filters(wanted: Wanted, id_: ColumnElement[str], source: ColumnElement[str]) -> list[ColumnElement[bool]]:
+def _received(wanted: Wanted, time: ColumnElement[datetime]) -> list[ColumnElement[bool]]:
+    since = [] if wanted.since is None else [time >= wanted.since]
+    return since if wanted.until is None else [*since, time < wanted.until]
+
+
+def _filters(
+    wanted: Wanted, id_: ColumnElement[str], source: ColumnElement[str], key: ColumnElement[str]
+) -> list[ColumnElement[bool]]:
     filters = []
     platform, store = func.split_part(source, "/", 3), func.split_part(source, "/", 4)
     if wanted.store is not None:
         filters.append(store == wanted.store)
     if wanted.topic is not None:
         filters.append(source == func.concat(SOURCE, "/", platform, "/", store, "/", wanted.topic))
+    if wanted.object is not None:
+        # What has not been read is known by its root object alone: the key, behind its store.
+        filters.append(func.substr(key, func.strpos(key, ":") + 1) == wanted.object)
     if wanted.before is not None:
         filters.append(id_.collate("C") < wanted.before)
     return filters

@@ -49,6 +49,7 @@ log_journal = Table(
     Column("id", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("tenant", Text, nullable=False),
+    Column("key", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
@@ -78,6 +79,7 @@ dead_letters = Table(
     Column("consumer", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("event_source", Text, nullable=False),
+    Column("event_key", Text, nullable=False),
     Column("event_time", DateTime(timezone=True), nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),

@@ -1,20 +1,23 @@
-"""`regulars replay` and `regulars dead-letters` against the API of a line that runs."""
+"""`regulars replay`, `dead-letters`, `send` and `tail` against the API of a line that runs."""
 
 import asyncio
+import json
 import re
 from functools import partial
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from regulars.cli import app
 from tests.e2e.api import ADMIN_KEY
-from tests.e2e.cases.ground import Ground
-from tests.unit.ingest.payloads import shopify_order
+from tests.e2e.cases.ground import SECRET, Ground
+from tests.unit.ingest.payloads import shopify_order, woocommerce_order
+from tests.waiting import pause
 
 
-async def regulars(ground: Ground, *words: str, code: int = 0) -> str:
-    """What the command prints."""
-    asked = [*words, "--key", ADMIN_KEY, "--url", str(ground.http.base_url).rstrip("/")]
+async def regulars(ground: Ground, *words: str, code: int = 0, key: bool = True) -> str:
+    """What the command prints. `key`: whether it wants one."""
+    asked = [*words, *(["--key", ADMIN_KEY] if key else []), "--url", str(ground.http.base_url).rstrip("/")]
     told = await asyncio.to_thread(partial(CliRunner().invoke, app, asked))
     assert told.exit_code == code, told.output
     # The line runs in this process, and logs to the same place.
@@ -49,3 +52,35 @@ async def test_dead_letters_are_listed_shown_and_put_aside(ground: Ground) -> No
     await ground.line.drained()
     assert "discarded" in await regulars(ground, "dead-letters", "discard", "ingest", letter)
     assert await regulars(ground, "dead-letters", "list", "ingest") == ""
+
+
+async def test_a_webhook_is_sent_as_the_platform_would(ground: Ground, tmp_path: Path) -> None:
+    body = tmp_path / "order.json"
+    for platform, topic, order in (
+        ("shopify", "orders/create", shopify_order()),
+        ("woocommerce", "order.created", woocommerce_order()),
+    ):
+        store = await ground.store(platform)
+        body.write_text(json.dumps(order))
+        words = ["send", platform, topic, "--file", str(body), "--store", store.key]
+        assert (await regulars(ground, *words, "--secret", SECRET, key=False)).startswith("200 ")
+        assert (await regulars(ground, *words, "--secret", "another one", key=False, code=1)).startswith("401 ")
+        assert [outcome for _, outcome, _ in await store.outcomes()] == ["observed"]
+        assert (await store.counts())["refused"] == {"bad_signature": 1}
+
+
+async def test_deliveries_are_shown_as_they_come(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    await store.send("orders/create", shopify_order(id=1))
+    await ground.line.drained()
+    tailing = asyncio.create_task(regulars(ground, "tail", "--store", store.key, "--lines", "2"))
+    # It shows what comes once it has looked for the first time.
+    sent = 0
+    while not tailing.done():
+        sent += 1
+        await store.send("orders/create", shopify_order(id=100 + sent), id_=f"tail-{sent}")
+        await pause(0.3)
+    shown = [line.split() for line in (await tailing).splitlines()]
+    assert [(line[1], line[3]) for line in shown] == [("orders/create", "observed")] * 2
+    assert shown[0][2] != "order:1"
+    assert int(shown[1][2].partition("-")[2]) == int(shown[0][2].partition("-")[2]) + 1

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -95,6 +96,30 @@ async def test_pages_hold_each_delivery_once_whatever_its_outcome(ground: Ground
     assert seen == ["7", "6", "5", "4", "3", "2", "1", "0"]
 
 
+async def test_filters(ground: Ground) -> None:
+    store = await ground.register()
+    await ground.shopify(store, shopify_order(), id_="1")
+    await ground.shopify(store, shopify_order(currency="none"), id_="2")
+    await ground.shopify(store, {"id": 7}, topic="themes/publish", id_="3")
+    await ground.drain()
+    ground.clock.set(ground.clock.now() + timedelta(hours=1))
+    await ground.shopify(store, shopify_order(note="later"), id_="4")
+
+    async def found(**filters: str) -> list[str]:
+        return [one["delivery_id"] for one in (await ground.get("/v1/deliveries", **filters))["data"]]
+
+    order = f"order:{shopify_order()['id']}"
+    assert await found(object=order) == ["4", "2", "1"]
+    assert await found(object=order, outcome="observed") == ["1"]
+    assert await found(object="order:7") == []
+    assert await found(reason="currency: ") == ["2"]
+    assert await found(reason="no normaliser") == await found(outcome="parked") == ["3"]
+    now = ground.clock.now().isoformat()
+    assert await found(since=now) == ["4"]
+    assert await found(until=now) == ["3", "2", "1"]
+    assert await found(until=now, outcome="pending") == []
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -104,6 +129,10 @@ async def test_pages_hold_each_delivery_once_whatever_its_outcome(ground: Ground
         ("cursor=%00", "/cursor"),
         ("cursor=WyJub3QgYW4gaWQiXQ", "/cursor"),
         ("store=" + "x" * 65, "/store"),
+        ("since=2026-03-01", "/since"),
+        ("until=x", "/until"),
+        ("object=" + "x" * 301, "/object"),
+        ("reason=%00", "/reason"),
         ("topic=" + "x" * 129, "/topic"),
     ],
 )
