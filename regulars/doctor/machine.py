@@ -61,7 +61,7 @@ async def mail(ground: Ground) -> list[Finding]:
     relay = f"{told['smtp_host']}:{told['smtp_port']}"
     found = []
     if not await _answers(told["smtp_host"], told["smtp_port"]):
-        step = "REGULARS_SMTP_HOST and REGULARS_SMTP_PORT, as they are set here, are your relay's? Until it answers messages wait"
+        step = "are REGULARS_SMTP_HOST and _PORT, as set here, your relay's? Until it answers messages wait"
         found.append(Finding("mail", "warning", f"no relay answers at {relay}", step))
     if told["mail_from"].endswith(".example"):
         found.append(
