@@ -73,8 +73,10 @@ class Registry:
         """Takes over a store as it was just read or written."""
         now = self._clock.now()
         known = self._stores.get(row.key)
-        if known is not None and known.version >= row.version and (known.ends_at is None or now < known.ends_at):
-            return
+        if known is not None:
+            ended = known.ends_at is not None and known.ends_at <= now
+            if known.version > row.version or (known.version == row.version and not ended):
+                return
         live = [each for each in row.secrets if each.signs(now)]
         secrets = (self._keyring.open(each.secret, store.context(row.tenant, row.key)) for each in live)
         keys = (key for secret in secrets for key in signing_keys(row.platform, secret.decode()))

@@ -23,8 +23,8 @@ from services.ingest.outcome import Outcome, StoreFacts, Unreadable
 from services.ingest.replays import MOST_REASONS, OTHERS, Kept, Replay
 
 REPLAYS_SECONDS = 1.0
-BATCH = 200
-"""Deliveries of one step: what comes in live meanwhile waits no longer than that."""
+"""Between two steps: with their size it is the pace. What comes in live has to get through beside it, here and in all
+services behind."""
 
 log = get_logger(__name__)
 
@@ -32,12 +32,13 @@ log = get_logger(__name__)
 class Replays:
     """Takes the open replays by turns, a step at a time."""
 
-    def __init__(self, database: Database, *, batch: int = BATCH) -> None:
+    def __init__(self, database: Database, *, batch: int) -> None:
+        """`batch`: deliveries of one step."""
         self._database = database
         self._batch = batch
 
     async def run(self, now: datetime) -> bool:
-        """One step of one replay: its effects and how far it has come, in one transaction. Whether there was one."""
+        """One step of one replay: its effects and how far it has come, in one transaction. Never again at once."""
         async with self._database.transaction() as tx:
             replay = await replays.claim(tx)
             if replay is None:
@@ -51,7 +52,7 @@ class Replays:
                 replay = replace(replay, state="done")
                 log.info("replay done", tenant=replay.tenant, replay=replay.id, **replay.counts)
             await replays.save(tx, replay)
-        return True
+        return False
 
     async def _step(self, tx: Tx, replay: Replay, kept: Sequence[Kept], now: datetime) -> Replay:
         facts = (await store.store_facts(tx, [(replay.tenant, replay.store)])).get((replay.tenant, replay.store))

@@ -30,6 +30,15 @@ class IngestSettings(CommonSettings):
     normalise_batch_size: Annotated[
         int, Field(ge=1, le=5000, description="Deliveries that the normaliser handles in one transaction.")
     ] = 500
+    replay_rate: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=5000,
+            description="Deliveries that each worker reads again, at most, while there are replays.",
+            json_schema_extra={"unit": "1/s"},
+        ),
+    ] = 200
     journal_wait_seconds: Annotated[
         float,
         Field(

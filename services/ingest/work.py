@@ -21,7 +21,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     """What turns deliveries into observations."""
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
     periodics = [
-        Periodic("replays", REPLAYS_SECONDS, Replays(database).run),
+        Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         log_upkeep(database, JOURNAL, COMMERCE),
         database_watch(database),
     ]

@@ -102,11 +102,11 @@ async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: 
     ground.clock.set(ground.clock.now().replace(year=2027))
     asked = (await ground.http.post(PATH, json={"store": store})).json()
     working = Replays(ground.database, batch=2)
-    assert await working.run(ground.clock.now())
+    await working.run(ground.clock.now())
     assert (await ground.get(f"{PATH}/{asked['id']}"))["looked_at"] == 2
     cancelled = (await ground.http.post(f"{PATH}/{asked['id']}/cancel")).json()
     assert (cancelled["state"], cancelled["looked_at"]) == ("cancelled", 2)
-    assert not await working.run(ground.clock.now())
+    await working.run(ground.clock.now())
     assert len([key for _, key, data in await ground.commerce() if data.get("origin") == "replayed"]) == 2
 
 
