@@ -35,7 +35,7 @@ def list_letters(
 
 
 @app.command()
-def show(service: Service, letter: str, *, key: Key, url: Address = LOCAL) -> None:
+def show(service: Service, letter: str, *, key: Key = None, url: Address = LOCAL) -> None:
     """Everything that is known of one, with its traceback and data."""
     _print(ask("GET", url, key, f"/v1/dead-letters/{service}/{letter}"))
 
@@ -63,7 +63,7 @@ def replay(
 
 
 @app.command()
-def discard(service: Service, letters: list[str], *, key: Key, url: Address = LOCAL) -> None:
+def discard(service: Service, letters: list[str], *, key: Key = None, url: Address = LOCAL) -> None:
     """Puts them aside for good; they stay to be looked at."""
     for letter in letters:
         ask("POST", url, key, f"/v1/dead-letters/{service}/{letter}/discard")

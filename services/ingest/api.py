@@ -251,7 +251,7 @@ async def post_replay(
     """Has deliveries of a store read again, by today's rules: after a fix of ours, or a change of the store.
 
     What is observed then starts no message, and changes nothing where nothing was wrong. Dead deliveries that can be
-    read now are tried again by the normaliser.
+    read now are so, too, and are dead no longer.
     """
     now = edge.clock.arrival()
     replay = Replay(

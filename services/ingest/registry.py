@@ -83,6 +83,10 @@ class Registry:
         ends_at = min((each.ends_at for each in live if each.ends_at is not None), default=None)
         self._stores[row.key] = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version, ends_at)
 
+    def _ended(self) -> set[str]:
+        now = self._clock.now()
+        return {key for key, each in self._stores.items() if each.ends_at is not None and each.ends_at <= now}
+
     async def _load(self, keys: Iterable[str] | None) -> None:
         async with self._database.reading() as tx:
             rows = await store.sealed_stores(tx, keys)
@@ -99,7 +103,8 @@ class Registry:
                 await _wait(self._news, REFRESH_SECONDS)
                 self._news.clear()
                 changed, self._changed = self._changed, set()
-                await self._load(changed or None)
+                # News of some stores must not put off for ever what the look at all of them would end.
+                await self._load(changed | self._ended() if changed else None)
             except Exception as error:
                 if is_transient(error):
                     log.warning("stores not refreshed", error=type(error).__name__)

@@ -59,7 +59,7 @@ class Replays:
         batch = Batch(tx, [one.record for one in kept if one.record is not None], now, self._database.schema)
         counts, reasons = Counter(replay.counts), Counter(replay.reasons)
         rows: list[store.DeliveryRow] = []
-        revived: list[str] = []
+        revived: list[store.DeliveryRow] = []
         for one in kept:
             counts["looked_at"] += 1
             if one.record is None:
@@ -76,15 +76,15 @@ class Replays:
             counts[row.outcome] += 1
             changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
             counts["changed"] += changed
-            if one.outcome == "dead":
-                revived.append(one.id)
-                continue
             emit(batch, one.record, delivery, outcome, replay=replay.id)
-            if changed:
+            if one.outcome == "dead":
+                revived.append(row)
+            elif changed:
                 rows.append(row)
         if not replay.dry_run:
             await replays.rewrite(tx, {one.id: one.outcome for one in kept}, rows)
-            await replays.revive(tx, replay.tenant, revived)
+            await store.save_deliveries(tx, revived)
+            await replays.revive(tx, replay.tenant, [row.id for row in revived])
             await append(tx, COMMERCE, [event for _, event in batch.emitted])
         return replace(replay, reached=kept[-1].id, counts=dict(counts), reasons=dict(reasons))
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -15,7 +15,6 @@ from services.ingest.archive import CONSUMER
 from services.ingest.store import DeliveryRow, add_outcome_counts
 
 Replayable = Literal["observed", "parked", "ignored", "dead"]
-REPLAYABLE: tuple[Replayable, ...] = get_args(Replayable)
 MOST_REASONS = 20
 """Different reasons that a replay tells of; further ones are counted as others."""
 OTHERS = "other reasons"
@@ -202,10 +201,10 @@ async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]
 
 
 async def revive(tx: Tx, tenant: str, ids: Sequence[str]) -> None:
-    """Has these dead deliveries tried again by the consumer that gave them up."""
+    """These deliveries are dead no longer."""
     await tx.pg.execute(
         f"""
-        UPDATE dead_letters SET state = 'replay'
+        UPDATE dead_letters SET state = 'replayed'
         WHERE tenant = $1 AND consumer = '{CONSUMER}' AND event_id COLLATE "C" = ANY($2) AND state = 'dead'
         """,
         tenant,
@@ -243,7 +242,7 @@ async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
                d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data,
                d.reason
         FROM dead_letters d WHERE {_DEAD} AND ($6::text IS NULL OR d.event_id COLLATE "C" > $6)
-        ORDER BY d.event_id COLLATE "C" LIMIT $7
+        ORDER BY d.event_id COLLATE "C" LIMIT $7 FOR UPDATE
         """,
         *_filters(replay),
         replay.reached,

@@ -6,6 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from regulars.cli import app
@@ -15,10 +16,10 @@ from tests.unit.ingest.payloads import shopify_order, woocommerce_order
 from tests.waiting import pause
 
 
-async def regulars(ground: Ground, *words: str, code: int = 0, key: bool = True) -> str:
-    """What the command prints. `key`: whether it wants one."""
+async def regulars(ground: Ground, *words: str, code: int = 0, key: bool = True, stdin: str | None = None) -> str:
+    """What the command prints. `key`: whether one is given."""
     asked = [*words, *(["--key", ADMIN_KEY] if key else []), "--url", str(ground.http.base_url).rstrip("/")]
-    told = await asyncio.to_thread(partial(CliRunner().invoke, app, asked))
+    told = await asyncio.to_thread(partial(CliRunner().invoke, app, asked, input=stdin))
     assert told.exit_code == code, told.output
     # The line runs in this process, and logs to the same place.
     return "".join(line for line in told.output.splitlines(keepends=True) if not line.startswith('{"'))
@@ -84,3 +85,22 @@ async def test_deliveries_are_shown_as_they_come(ground: Ground) -> None:
     assert [(line[1], line[3]) for line in shown] == [("orders/create", "observed")] * 2
     assert shown[0][2] != "order:1"
     assert int(shown[1][2].partition("-")[2]) == int(shown[0][2].partition("-")[2]) + 1
+
+
+async def test_a_body_from_stdin(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    words = ["send", "shopify", "orders/create", "--store", store.key, "--secret", SECRET, "--file", "-"]
+    assert (await regulars(ground, *words, key=False, stdin=json.dumps(shopify_order()))).startswith("200 ")
+    assert [outcome for _, outcome, _ in await store.outcomes()] == ["observed"]
+
+
+async def test_the_key_may_come_from_the_environment(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REGULARS_KEY", raising=False)
+    store = await ground.store("shopify")
+    await store.send("orders/create", shopify_order(currency="none"))
+    await ground.line.drained()
+    letter = (await regulars(ground, "dead-letters", "list", "ingest", key=False)).split()[0]
+    for word in ("show", "replay", "discard"):
+        await regulars(ground, "dead-letters", word, "ingest", letter, key=False)
+    monkeypatch.delenv("REGULARS_ADMIN_KEY")
+    assert "which API key?" in await regulars(ground, "dead-letters", "list", "ingest", key=False, code=2)

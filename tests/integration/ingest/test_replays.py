@@ -81,6 +81,7 @@ async def test_what_is_asked_for(ground: Ground, asked: dict[str, str], looked_a
 
 async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) -> None:
     store = await sent(ground)
+    live = len(await ground.commerce())
     async with ground.database.autocommit() as pg:
         # As it would have left them: one parked, one dead.
         await pg.execute("UPDATE deliveries SET outcome = 'parked', reason = 'no normaliser' WHERE object = 'order:1'")
@@ -95,6 +96,11 @@ async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) 
     counts = await ground.get("/v1/deliveries/counts")
     assert (counts["observed"], counts["parked"], counts["dead"]) == (4, 1, 0)
     assert (await ground.get("/v1/deliveries", outcome="parked"))["data"][0]["topic"] == "themes/publish"
+    # Nothing of it is news: what was dead starts no message either.
+    origins = [data.get("origin", "live") for _, _, data in await ground.commerce()]
+    assert (origins.count("live"), origins.count("replayed"), len(origins)) == (live, 4, live + 4)
+    async with ground.database.autocommit() as pg:
+        assert await pg.fetchval("SELECT state FROM dead_letters") == "replayed"
 
 
 async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: Ground) -> None:

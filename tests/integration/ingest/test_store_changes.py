@@ -9,6 +9,7 @@ import pytest
 
 from libs.common.auth import create_key
 from tests.integration.ingest.ground import SECRET, Ground
+from tests.waiting import eventually
 
 NEW = "another secret, longer"
 OVERLAP = 3600
@@ -52,6 +53,20 @@ async def test_a_rotation_overlaps_and_ends(ground: Ground) -> None:
     await ground.app.state.ingest.registry.reload(store)
     assert await accepted(ground, store) == {SECRET: 401, NEW: 200}
     assert len(await ground.get(f"/v1/stores/{store}/secrets")) == 1
+
+
+async def test_a_secret_ends_however_often_other_stores_change(ground: Ground) -> None:
+    store = await ground.register()
+    other = await ground.register(domain="other.myshopify.com")
+    await changed(ground, store, secrets=[NEW], overlap_seconds=OVERLAP)
+    ground.clock.set(ground.clock.now() + timedelta(seconds=OVERLAP))
+    # Each news of another store cuts short the wait for the look at all of them.
+    await changed(ground, other, name="Tea")
+
+    async def ended() -> bool:
+        return (await accepted(ground, store))[SECRET] == 401
+
+    await eventually(ended, timeout=10)
 
 
 async def test_without_an_overlap_the_old_secret_ends_at_once(ground: Ground) -> None:
