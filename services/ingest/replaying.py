@@ -39,20 +39,30 @@ class Replays:
 
     async def run(self, now: datetime) -> bool:
         """One step of one replay: its effects and how far it has come, in one transaction. Never again at once."""
-        async with self._database.transaction() as tx:
-            replay = await replays.claim(tx)
-            if replay is None:
-                return False
-            if replay.total is None:
-                replay = replace(replay, state="running", total=await replays.count(tx, replay))
-            kept = await replays.following(tx, replay, self._batch)
-            if kept:
-                replay = await self._step(tx, replay, kept, now)
-            if len(kept) < self._batch:
-                replay = replace(replay, state="done")
-                log.info("replay done", tenant=replay.tenant, replay=replay.id, **replay.counts)
-            await replays.save(tx, replay)
+        replay: Replay | None = None
+        try:
+            async with self._database.transaction() as tx:
+                replay = await replays.claim(tx)
+                if replay is not None:
+                    await replays.save(tx, await self._further(tx, replay, now))
+        except Exception:
+            if replay is not None:
+                # One that fails at each step must not stand before all the others, of other tenants, too.
+                async with self._database.transaction() as tx:
+                    await replays.put_back(tx, replay)
+            raise
         return False
+
+    async def _further(self, tx: Tx, replay: Replay, now: datetime) -> Replay:
+        if replay.total is None:
+            replay = replace(replay, state="running", total=await replays.count(tx, replay))
+        kept = await replays.following(tx, replay, self._batch)
+        if kept:
+            replay = await self._step(tx, replay, kept, now)
+        if len(kept) < self._batch:
+            replay = replace(replay, state="done")
+            log.info("replay done", tenant=replay.tenant, replay=replay.id, **replay.counts)
+        return replay
 
     async def _step(self, tx: Tx, replay: Replay, kept: Sequence[Kept], now: datetime) -> Replay:
         facts = (await store.store_facts(tx, [(replay.tenant, replay.store)])).get((replay.tenant, replay.store))

@@ -152,6 +152,13 @@ async def save(tx: Tx, replay: Replay) -> None:
     )
 
 
+async def put_back(tx: Tx, replay: Replay) -> None:
+    """Behind all others that are open."""
+    await tx.pg.execute(
+        "UPDATE replays SET worked_at = clock_timestamp() WHERE tenant = $1 AND id = $2", replay.tenant, replay.id
+    )
+
+
 async def count(tx: Tx, replay: Replay) -> int:
     """How many deliveries it is about."""
     total = 0

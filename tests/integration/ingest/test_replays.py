@@ -103,6 +103,20 @@ async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) 
         assert await pg.fetchval("SELECT state FROM dead_letters") == "replayed"
 
 
+async def test_a_replay_that_fails_stands_before_no_other(ground: Ground) -> None:
+    store = await sent(ground)
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    assert (await ground.http.post(PATH, json={"store": store})).status_code == 202
+    async with ground.database.autocommit() as pg:
+        await pg.execute('UPDATE replays SET counts = \'{"looked_at": "?"}\'')
+    other = (await ground.http.post(PATH, json={"store": store})).json()
+    working = Replays(ground.database, batch=100)
+    with pytest.raises(TypeError):
+        await working.run(ground.clock.now())
+    await working.run(ground.clock.now())
+    assert (await ground.get(f"{PATH}/{other['id']}"))["state"] == "done"
+
+
 async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: Ground) -> None:
     store = await sent(ground, orders=5)
     ground.clock.set(ground.clock.now().replace(year=2027))
