@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from libs.common.clock import Clock
+from libs.common.clock import Clock, monotonic
 from libs.common.crypto import Keyring
 from libs.common.db import Database, is_transient
 from libs.common.telemetry import get_logger
@@ -16,7 +16,7 @@ from services.ingest import store
 from services.ingest.signatures import signing_keys
 
 REFRESH_SECONDS = 30.0
-"""Between looks of our own: a notification can be lost with its connection, and a secret's time may have ended."""
+"""Between looks of our own at all stores: a notification can be lost with its connection."""
 RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -87,6 +87,11 @@ class Registry:
         now = self._clock.now()
         return {key for key, each in self._stores.items() if each.ends_at is not None and each.ends_at <= now}
 
+    def _until_an_end(self) -> float:
+        """Seconds until the next secret ends, and a little at least."""
+        ends = [each.ends_at for each in self._stores.values() if each.ends_at is not None]
+        return max(0.1, (min(ends) - self._clock.now()).total_seconds()) if ends else REFRESH_SECONDS
+
     async def _load(self, keys: Iterable[str] | None) -> None:
         async with self._database.reading() as tx:
             rows = await store.sealed_stores(tx, keys)
@@ -94,17 +99,21 @@ class Registry:
             self._remember(row)
 
     async def _follow(self, session: "asyncpg.Connection[Any] | None") -> None:
+        all_at = monotonic() + REFRESH_SECONDS
         while not self._stop.is_set():
             try:
                 if session is None or session.is_closed():
                     session = await self._listen()
                     self._changed.clear()
                     await self._load(None)
-                await _wait(self._news, REFRESH_SECONDS)
+                await _wait(self._news, min(max(0.0, all_at - monotonic()), self._until_an_end()))
                 self._news.clear()
-                changed, self._changed = self._changed, set()
-                # News of some stores must not put off for ever what the look at all of them would end.
-                await self._load(changed | self._ended() if changed else None)
+                changed, self._changed = self._changed | self._ended(), set()
+                if monotonic() >= all_at:
+                    await self._load(None)
+                    all_at = monotonic() + REFRESH_SECONDS
+                elif changed:
+                    await self._load(changed)
             except Exception as error:
                 if is_transient(error):
                     log.warning("stores not refreshed", error=type(error).__name__)

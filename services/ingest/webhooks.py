@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from libs.common.clock import Clock
 from libs.common.contracts.journal import Delivery
 from libs.common.ids import new_id
+from libs.common.web.body import lingering
 from services.ingest import headers
 from services.ingest.journal import Journal, Unavailable, digest_of, event_of
 from services.ingest.normalise import root_key
@@ -117,6 +118,8 @@ class WebhookEndpoint:
             except _Refused as refused:
                 self._tally.refused(registered, refused.reason)
                 answer = refused.answer
+                if answer is TOO_LARGE or answer is NO_ROOM:
+                    send = lingering(receive, send)
             except _Gone:
                 self._tally.refused(registered, "gone")
                 return

@@ -1,6 +1,7 @@
 """Request bodies: read whole, within a size and a time, before a route sees them."""
 
 import asyncio
+from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.problems import Problem, respond
 
 BODY_SECONDS = 10.0
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 8 * 1024 * 1024
 
 
 class WholeBody:
@@ -27,7 +30,7 @@ class WholeBody:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await self._read(scope, receive)
         except Problem as problem:
-            await respond(problem)(scope, receive, send)
+            await respond(problem)(scope, receive, lingering(receive, send))
             return
         except TimeoutError:
             late = Problem(408, "request_timeout", "The body did not come in time.", headers={"connection": "close"})
@@ -56,6 +59,30 @@ class WholeBody:
                 raise too_large
             more = message.get("more_body", False)
         return bytes(body)
+
+
+def lingering(receive: Receive, send: Send) -> Send:
+    """For an answer that comes before the body has: reads on for a while once it is sent, and forgets what it reads.
+
+    To close a connection with something unread in it resets it, and the sender may never see why it was refused.
+    """
+
+    async def send_and_linger(message: Message) -> None:
+        if message["type"] != "http.response.body" or message.get("more_body", False):
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        left = LINGER_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while left > 0:
+                    coming = await receive()
+                    left -= len(coming.get("body", b""))
+                    if not coming.get("more_body", False):
+                        break
+        await send({"type": "http.response.body"})
+
+    return send_and_linger
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

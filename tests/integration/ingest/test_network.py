@@ -14,7 +14,7 @@ from tests.integration.ingest.ground import Ground, shopify_headers, sign
 from tests.waiting import eventually
 
 LIMIT = 300_000
-SECONDS = 0.3
+SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -94,6 +94,23 @@ async def test_too_large_in_chunks_is_refused_when_it_is_too_much(small: Ground)
         await wire.send(chunk * (LIMIT // 65536 + 1))
         assert (await wire.answer())[0] == 413
         wire.close()
+
+
+async def test_who_sends_all_of_it_before_he_listens_is_told_too(small: Ground) -> None:
+    store = await small.register()
+    body = b"x" * (10 * LIMIT)
+    async with _listening(small) as port:
+        for head in (_head(store, {"content-length": str(len(body))}), _stores_head(len(body))):
+            wire = await _connect(port)
+            await wire.send(head + body)
+            status, problem = await wire.answer()
+            assert (status, problem["code"]) == (413, "too_large")
+            assert await wire.closed()
+            wire.close()
+
+
+def _stores_head(length: int) -> bytes:
+    return f"POST /v1/stores HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 async def test_a_slow_body_is_given_up(small: Ground) -> None:

@@ -55,18 +55,35 @@ async def test_a_rotation_overlaps_and_ends(ground: Ground) -> None:
     assert len(await ground.get(f"/v1/stores/{store}/secrets")) == 1
 
 
-async def test_a_secret_ends_however_often_other_stores_change(ground: Ground) -> None:
-    store = await ground.register()
-    other = await ground.register(domain="other.myshopify.com")
-    await changed(ground, store, secrets=[NEW], overlap_seconds=OVERLAP)
+async def test_a_secret_ends_by_itself_and_however_often_other_stores_change(ground: Ground) -> None:
+    ended, kept, other = [await ground.register(domain=f"{name}.myshopify.com") for name in ("ended", "kept", "other")]
+    await changed(ground, ended, secrets=[NEW], overlap_seconds=OVERLAP)
+    await changed(ground, kept, secrets=[NEW], overlap_seconds=2 * OVERLAP)
     ground.clock.set(ground.clock.now() + timedelta(seconds=OVERLAP))
-    # Each news of another store cuts short the wait for the look at all of them.
+    # Its news cuts short the wait for the look at all of them.
     await changed(ground, other, name="Tea")
 
-    async def ended() -> bool:
+    async def refused() -> bool:
+        return (await accepted(ground, ended))[SECRET] == 401
+
+    await eventually(refused, timeout=10)
+    assert await accepted(ground, kept) == {SECRET: 200, NEW: 200}
+
+
+async def test_a_secret_ends_on_time(ground: Ground) -> None:
+    store = await ground.register()
+    await changed(ground, store, secrets=[NEW], overlap_seconds=OVERLAP)
+    almost = ground.clock.now() + timedelta(seconds=OVERLAP - 0.3)
+    ground.clock.set(almost)
+    # What the process learns now, it learns of an overlap that is nearly over.
+    await changed(ground, store, name="Tea")
+    ground.clock.set(almost + timedelta(seconds=0.3))
+
+    async def refused() -> bool:
         return (await accepted(ground, store))[SECRET] == 401
 
-    await eventually(ended, timeout=10)
+    # Long before it would look at all stores anyway.
+    await eventually(refused, timeout=10)
 
 
 async def test_without_an_overlap_the_old_secret_ends_at_once(ground: Ground) -> None:
