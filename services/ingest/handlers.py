@@ -1,5 +1,6 @@
 """The normaliser: deliveries in, observations out."""
 
+from datetime import datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
@@ -71,7 +72,7 @@ def emit(batch: Batch, record: Record, delivery: Delivery, outcome: Outcome, *, 
 
 def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
     """What is written of a delivery that could be read."""
-    name, reason, root = _told(outcome)
+    name, reason, root, dated = _told(outcome)
     return DeliveryRow(
         tenant=record.tenant,
         id=record.id,
@@ -86,15 +87,18 @@ def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
         object=root,
         journal_partition=record.partition,
         journal_offset=record.offset,
+        dated=dated,
     )
 
 
-def _told(outcome: Outcome) -> tuple[str, str | None, str | None]:
+def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | None]:
     match outcome:
-        case Observations(observations):
-            return "observed", None, observations[0].root if observations else None
+        case Observations([first, *_]):
+            return "observed", None, first.root, first.observed.updated_at
+        case Observations():
+            return "observed", None, None, None
         case Parked(reason):
-            return "parked", reason, None
+            return "parked", reason, None, None
         case Ignored(reason):
-            return "ignored", reason, None
+            return "ignored", reason, None, None
     assert_never(outcome)

@@ -11,9 +11,10 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest.api import router
 from services.ingest.archive import CONSUMER
 from services.ingest.edge import Edge
+from services.ingest.fetch_api import router
+from services.ingest.fetches import open_backfills
 from services.ingest.replays import open_count
 from services.ingest.settings import SCHEMA, IngestSettings
 from services.ingest.webhooks import PATH, Limits
@@ -52,8 +53,8 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
 async def pending(database: Database, _now: datetime) -> list[str]:
     """Work that no position shows, in words."""
     async with database.reading() as tx:
-        count = await open_count(tx)
-    return [f"{count} replays"] if count else []
+        counts = {"replays": await open_count(tx), "backfills": await open_backfills(tx)}
+    return [f"{count} {name}" for name, count in counts.items() if count]
 
 
 def create_app(settings: IngestSettings) -> FastAPI:

@@ -17,7 +17,8 @@ from libs.common.db import Database, Tx
 from libs.common.ids import derived_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append
-from services.ingest import store
+from services.ingest import fetches, store
+from services.ingest.opening import WooCommerceKey, sealed
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.store import Sealed, Store
 
@@ -39,6 +40,15 @@ class Change(Struct, frozen=True, kw_only=True):
     """All that sign from now on."""
     overlap: timedelta = timedelta(0)
     """For so long those sign, too, which `secrets` leaves out."""
+    access: "Access | None" = None
+    """What opens the store's own API from now on."""
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """Where a store's own API is, and what opens it; None: nothing does any more."""
+
+    url: str
+    key: WooCommerceKey | None
 
 
 class Registration(Struct, frozen=True, kw_only=True):
@@ -105,9 +115,20 @@ async def _changed(
     given = {name: getattr(wanted, name) for name in _FIELDS}
     different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
     saved = replace(known, **different, version=known.version + 1, updated_at=now)
+    if wanted.access is not None:
+        told |= {"credentials": await _opened(tx, keyring, known, wanted.access, now=now, by=by)}
     await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})
     await append(tx, COMMERCE, [_observed(saved, traceparent)])
     return saved
+
+
+async def _opened(tx: Tx, keyring: Keyring, known: Store, access: Access, *, now: datetime, by: str) -> str:
+    if access.key is None:
+        await fetches.forget_credentials(tx, known.tenant, known.key)
+        return "forgotten"
+    seal = sealed(keyring, known.tenant, known.key, access.key)
+    await fetches.set_credentials(tx, known.tenant, known.key, url=access.url, sealed=seal, at=now, by=by)
+    return "set"
 
 
 def _rotated(

@@ -28,3 +28,13 @@ def domain_of(text: str) -> str:
 def timezones() -> frozenset[str]:
     """The IANA names."""
     return frozenset(available_timezones())
+
+
+def api_url(text: str | None, domain: str) -> str:
+    """Where the API of a store of this domain is. ValueError when `text` is an address elsewhere."""
+    if text is None:
+        return f"https://{domain}"
+    found = re.fullmatch(r"(https?)://([^/?#@\\]+)(/[A-Za-z0-9._~/-]*)?", text.strip())
+    if found is None or domain_of(found[2]) != domain or "/." in (found[3] or ""):
+        raise ValueError("not an address of this store")
+    return f"{found[1]}://{domain}{(found[3] or '').rstrip('/')}"

@@ -189,9 +189,9 @@ async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]
         return
     await tx.pg.execute(
         """
-        UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object
-        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-            AS u(tenant, id, outcome, reason, object)
+        UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object, dated = u.dated
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+            AS u(tenant, id, outcome, reason, object, dated)
         WHERE d.tenant = u.tenant AND d.id = u.id
         """,
         [row.tenant for row in rows],
@@ -199,6 +199,7 @@ async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]
         [row.outcome for row in rows],
         [row.reason for row in rows],
         [row.object for row in rows],
+        [row.dated for row in rows],
     )
     moved: Counter[tuple[str, str, str, int]] = Counter()
     for row in rows:

@@ -58,3 +58,37 @@ class IngestSettings(CommonSettings):
             json_schema_extra={"unit": "bytes"},
         ),
     ] = 64 * 1024 * 1024
+    reconcile_minutes: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Between two looks at what a store's platform has and its webhooks did not tell.",
+            json_schema_extra={"unit": "min"},
+        ),
+    ] = 15.0
+    reconcile_overlap_minutes: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="What each such look asks for again of the one before.",
+            json_schema_extra={"unit": "min"},
+        ),
+    ] = 10.0
+    reconcile_grace_minutes: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="How long a webhook may be on its way before it counts as never delivered.",
+            json_schema_extra={"unit": "min"},
+        ),
+    ] = 5.0
+    fetch_rate: Annotated[
+        float,
+        Field(gt=0, description="Requests to the API of one store, at most.", json_schema_extra={"unit": "1/s"}),
+    ] = 2.0
+    fetch_concurrency: Annotated[
+        int, Field(ge=0, le=64, description="Stores whose APIs one worker asks at one time; 0: none.")
+    ] = 4
+    fetch_private_addresses: Annotated[
+        bool, Field(description="Whether stores may have addresses of the own network: test shops, an intranet.")
+    ] = False

@@ -83,6 +83,8 @@ class DeliveryRow(NamedTuple):
     object: str | None
     journal_partition: int
     journal_offset: int
+    dated: datetime | None
+    """When the source says that the object changed."""
 
 
 _STORE = "tenant, key, platform, domain, name, currency, timezone, consent, version, created_at, updated_at"
@@ -238,9 +240,10 @@ async def save_deliveries(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
     written = await tx.pg.fetch(
         """
         INSERT INTO deliveries AS d (tenant, id, store, platform, topic, delivery_id, received_at, origin, outcome,
-                                     reason, object, journal_partition, journal_offset)
+                                     reason, object, journal_partition, journal_offset, dated)
         SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
-            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
+            $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[],
+            $14::timestamptz[])
         ON CONFLICT (tenant, id) DO NOTHING RETURNING store, tenant, outcome, journal_partition
         """,
         *(list(column) for column in zip(*rows, strict=True)),

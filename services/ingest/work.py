@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, JOURNAL
+from libs.common.crypto import Keyring
 from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
@@ -12,7 +14,9 @@ from libs.common.log.postgres import PostgresLog
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
 from services.ingest.archive import CONSUMER
+from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
+from services.ingest.opening import opener
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.settings import SCHEMA, IngestSettings
 
@@ -22,10 +26,27 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
+        *_fetching(settings, database),
         log_upkeep(database, JOURNAL, COMMERCE),
         database_watch(database),
     ]
     return Worker(database, log, clock, consumers=[normalise], periodics=periodics)
+
+
+def _fetching(settings: IngestSettings, database: Database) -> list[Periodic]:
+    if not settings.fetch_concurrency:
+        return []
+    rhythm = Rhythm(
+        every=timedelta(minutes=settings.reconcile_minutes),
+        overlap=timedelta(minutes=settings.reconcile_overlap_minutes),
+        grace=timedelta(minutes=settings.reconcile_grace_minutes),
+        pause=timedelta(seconds=1 / settings.fetch_rate),
+    )
+    open_platform = opener(Keyring.from_settings(settings), inside=settings.fetch_private_addresses)
+    fetching = Fetching(database, rhythm, open_platform)
+    # Shops are slow: one that hangs keeps one of them busy, and no other shop waiting.
+    each = [Periodic(f"fetches {n}", FETCHES_SECONDS, fetching.run) for n in range(settings.fetch_concurrency)]
+    return [Periodic("reconciliation", FETCHES_SECONDS, fetching.plan), *each]
 
 
 async def run(settings: IngestSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:

@@ -35,8 +35,8 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
         await serving
 
 
-@pytest_asyncio.fixture
-async def ground(
+@asynccontextmanager
+async def at_work(
     database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Ground]:
     """Everything runs; nothing has been sent yet."""
@@ -48,3 +48,12 @@ async def ground(
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
         async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as http:
             yield Ground(line, http)
+
+
+@pytest_asyncio.fixture
+async def ground(
+    database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    """With the settings that everybody has."""
+    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
+        yield running

@@ -1,0 +1,124 @@
+"""WooCommerce's REST API, version 3, of the simulated shop: as its server answers, its moods included.
+
+It holds what exists and knows nothing of webhooks: whatever those failed to tell is to be found here.
+"""
+
+import base64
+import binascii
+import hmac
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+import msgspec
+from oauthlib.common import Request as Signed
+from oauthlib.oauth1.rfc5849.signature import collect_parameters, verify_hmac_sha256
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from regulars.shop import woocommerce
+from regulars.shop.model import Customer, Deleted, Order, ProductState, State
+
+KEY = "ck_5d1c0e7a9b3f42e68d07c1a2"
+SECRET = "cs_93b1f27e0c4d4a8f9e6d5b7c"  # noqa: S105 - a simulated store's
+MOST_PER_PAGE = 100
+_KINDS: tuple[tuple[str, type[Order | Customer | ProductState]], ...] = (
+    ("orders", Order),
+    ("customers", Customer),
+    ("products", ProductState),
+)
+
+Mood = int | bytes | None
+"""How it takes the next request: with a status of an error, with these bytes for a body, or well."""
+
+
+class WooCommerceApi:
+    """A shop's objects, and the application that serves them."""
+
+    def __init__(self, *, key: str = KEY, secret: str = SECRET) -> None:
+        self._key = key
+        self._secret = secret
+        self._there: dict[str, dict[int, Order | Customer | ProductState]] = {kind: {} for kind, _ in _KINDS}
+        self.moods: deque[Mood] = deque()
+        """Of the requests to come; then it is in a good one."""
+        self.requests: list[str] = []
+        """Path and query of each."""
+        self.app = Starlette(routes=[Route("/wp-json/wc/v3/{kind}", self._listing)])
+
+    def tell(self, states: Iterable[State]) -> None:
+        """Takes over what has come to be; in order of time."""
+        for state in states:
+            if isinstance(state, Deleted):
+                self._there["orders"].pop(state.order_id, None)
+            for kind, type_ in _KINDS:
+                if isinstance(state, type_) and state.store == "woocommerce":
+                    self._there[kind][_id(state)] = state
+
+    def erase(self, kind: str, id_: int) -> None:
+        """Deletes for good, of which no webhook tells."""
+        del self._there[kind][id_]
+
+    async def _listing(self, request: Request) -> Response:
+        self.requests.append(f"{request.url.path}?{request.url.query}")
+        mood = self.moods.popleft() if self.moods else None
+        if isinstance(mood, bytes):
+            return Response(mood, media_type="application/json")
+        if mood is not None:
+            return _error(mood, "internal_server_error", headers={"retry-after": "1"} if mood == 429 else {})  # noqa: PLR2004
+        if not self._known(request):
+            return _error(401, "woocommerce_rest_cannot_view")
+        kind, asked = request.path_params["kind"], dict(request.query_params)
+        if kind not in self._there:
+            return _error(404, "rest_no_route")
+        found = [each for _, each in sorted(self._there[kind].items()) if _wanted(each, kind, asked)]
+        offset, length = int(asked.get("offset", 0)), min(int(asked.get("per_page", 10)), MOST_PER_PAGE)
+        page = found[offset : offset + length]
+        headers = {"x-wp-total": str(len(found)), "x-wp-totalpages": str(-(-len(found) // length))}
+        if asked.get("_fields") == "id":
+            return JSONResponse([{"id": _id(each)} for each in page], headers=headers)
+        body = b"[" + b",".join(woocommerce.body(each) for each in page) + b"]"
+        return Response(body, media_type="application/json; charset=UTF-8", headers=headers)
+
+    def _known(self, request: Request) -> bool:
+        if "oauth_signature" in request.query_params:
+            return self._signed(request)
+        scheme, _, code = request.headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(code, validate=True) if scheme == "Basic" else b""
+        except binascii.Error:
+            given = b""
+        return hmac.compare_digest(given, f"{self._key}:{self._secret}".encode())
+
+    def _signed(self, request: Request) -> bool:
+        signed = Signed(str(request.url), request.method)
+        signed.params = collect_parameters(uri_query=request.url.query, exclude_oauth_signature=True)
+        given = dict(parse_qsl(request.url.query))
+        signed.signature = given["oauth_signature"]
+        return given.get("oauth_consumer_key") == self._key and bool(verify_hmac_sha256(signed, self._secret, ""))
+
+
+def _id(state: Order | Customer | ProductState) -> int:
+    return state.product.id if isinstance(state, ProductState) else state.id
+
+
+def _wanted(state: Order | Customer | ProductState, kind: str, asked: dict[str, str]) -> bool:
+    if "include" in asked:
+        return str(_id(state)) in asked["include"].split(",")
+    if kind == "customers":
+        return True
+    # Dates are in whole seconds, and both ends of the window are left out.
+    changed = state.updated_at.replace(microsecond=0)
+    after, before = (_instant(asked.get(name)) for name in ("modified_after", "modified_before"))
+    return (after is None or changed > after) and (before is None or changed < before)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+
+
+def _error(status: int, code: str, *, headers: dict[str, str] | None = None) -> Response:
+    body = {"code": code, "message": "Entschuldigung, das geht nicht.", "data": {"status": status}}
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")

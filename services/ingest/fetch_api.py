@@ -1,0 +1,263 @@
+"""The API about stores' own APIs: credentials, backfills, a store's health."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from libs.common.auth import Principal, require
+from libs.common.db import Tx
+from libs.common.ids import new_id
+from libs.common.problems import Problem, invalid, not_found
+from libs.common.telemetry import current_traceparent
+from libs.common.web import Limit, Page, decode_cursor, encode_cursor
+from libs.common.web.paging import Cursor
+from services.ingest import fetches
+from services.ingest import store as records
+from services.ingest.api import AnEdge
+from services.ingest.api import router as others
+from services.ingest.fetch_models import (
+    BackfillIn,
+    BackfillOut,
+    CredentialsIn,
+    CredentialsOut,
+    Looked,
+    StoreHealth,
+    TopicHealth,
+)
+from services.ingest.fetches import Fetch, Purpose, State
+from services.ingest.opening import WooCommerceKey
+from services.ingest.registering import Access, Change, change
+from services.ingest.registration import api_url
+from services.ingest.store import Store
+from services.ingest.tally import DUPLICATE
+
+HEALTH = timedelta(days=7)
+OPEN: tuple[State, ...] = ("waiting", "running")
+
+router = APIRouter()
+router.include_router(others)
+fetching = APIRouter(tags=["ingest"])
+
+
+async def _store(tx: Tx, principal: Principal, key: str) -> Store:
+    found = await records.one_store(tx, principal.tenant, key)
+    if found is None:
+        raise not_found("store")
+    return found
+
+
+# Credentials ---------------------------------------------------------------------------------------------------------
+
+
+@fetching.put("/v1/stores/{key}/credentials")
+async def put_credentials(
+    key: str,
+    body: CredentialsIn,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("stores:write"))],
+) -> CredentialsOut:
+    """Opens a store's own API to us: from now on it is compared with what its webhooks told, every 15 minutes.
+
+    Whether the platform takes them is known a little later.
+    """
+    async with edge.database.reading() as tx:
+        found = await _store(tx, principal, key)
+    if found.platform != "woocommerce":
+        raise invalid("/consumer_key", "Only stores of WooCommerce have such a key.")
+    try:
+        url = api_url(body.url, found.domain)
+    except ValueError as error:
+        raise invalid("/url", f"This is not an address on {found.domain}.") from error
+    access = Access(
+        url=url,
+        key=WooCommerceKey(
+            consumer_key=body.consumer_key.get_secret_value(), consumer_secret=body.consumer_secret.get_secret_value()
+        ),
+    )
+    await _change(edge, principal, key, access)
+    async with edge.database.reading() as tx:
+        held = await fetches.credentials(tx, principal.tenant, key)
+    if held is None:
+        raise not_found("store")
+    return CredentialsOut.of(held)
+
+
+@fetching.get("/v1/stores/{key}/credentials")
+async def get_credentials(
+    key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
+) -> CredentialsOut:
+    """How the platform took them."""
+    async with edge.database.reading() as tx:
+        held = await fetches.credentials(tx, principal.tenant, key)
+    if held is None:
+        raise not_found("credentials")
+    return CredentialsOut.of(held)
+
+
+@fetching.delete("/v1/stores/{key}/credentials", status_code=204)
+async def delete_credentials(
+    key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:write"))]
+) -> None:
+    """Forgets them. What is being fetched is cancelled."""
+    async with edge.database.reading() as tx:
+        held = await fetches.credentials(tx, principal.tenant, key)
+    if held is None:
+        raise not_found("credentials")
+    await _change(edge, principal, key, Access(url=held.url, key=None))
+
+
+async def _change(edge: AnEdge, principal: Principal, key: str, access: Access) -> None:
+    changed = await change(
+        edge.database,
+        edge.keyring,
+        principal.tenant,
+        key,
+        Change(access=access),
+        now=edge.clock.now(),
+        by=principal.key_id,
+        traceparent=current_traceparent(),
+    )
+    if changed is None:
+        raise not_found("store")
+
+
+# Backfills -----------------------------------------------------------------------------------------------------------
+
+
+@fetching.post("/v1/backfills", status_code=202)
+async def post_backfill(
+    body: BackfillIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("deliveries:write"))]
+) -> BackfillOut:
+    """Fetches what a store had before us. It builds profiles and figures, and starts no message."""
+    now = edge.clock.arrival()
+    fetch = Fetch(
+        tenant=principal.tenant,
+        id=new_id(),
+        store=body.store,
+        purpose="backfill",
+        kinds=body.kinds,
+        since=body.since,
+        until=now,
+        state="waiting",
+        asked_at=now,
+        asked_by=principal.key_id,
+    )
+    if fetch.since is not None and fetch.since >= now:
+        raise invalid("/since", "This is yet to come.")
+    async with edge.database.transaction() as tx:
+        if await records.one_store(tx, principal.tenant, body.store) is None:
+            raise invalid("/store", "There is no such store.")
+        if await fetches.credentials(tx, principal.tenant, body.store) is None:
+            raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
+        await fetches.ask(tx, fetch)
+    return BackfillOut.of(fetch)
+
+
+@fetching.get("/v1/backfills")
+async def get_backfills(
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:read"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[BackfillOut]:
+    """All backfills, newest first."""
+    before = str(decode_cursor(cursor, "backfills", UUID)[0]) if cursor is not None else None
+    async with edge.database.reading() as tx:
+        found = await fetches.newest(tx, principal.tenant, purpose="backfill", limit=limit + 1, before=before)
+    following = encode_cursor("backfills", found[limit - 1].id) if len(found) > limit else None
+    return Page(data=[BackfillOut.of(one) for one in found[:limit]], next=following)
+
+
+@fetching.get("/v1/backfills/{id}")
+async def get_backfill(
+    id: UUID,  # noqa: A002 (the path says so)
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:read"))],
+) -> BackfillOut:
+    """How far a backfill has come."""
+    async with edge.database.reading() as tx:
+        found = await fetches.one(tx, principal.tenant, str(id))
+    if found is None:
+        raise not_found("backfill")
+    return BackfillOut.of(found)
+
+
+@fetching.post("/v1/backfills/{id}/pause")
+async def pause_backfill(
+    id: UUID,  # noqa: A002 (the path says so)
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:write"))],
+) -> BackfillOut:
+    """Holds a backfill where it is."""
+    return await _turned(edge, principal, id, to="paused", among=OPEN)
+
+
+@fetching.post("/v1/backfills/{id}/resume")
+async def resume_backfill(
+    id: UUID,  # noqa: A002 (the path says so)
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:write"))],
+) -> BackfillOut:
+    """Goes on with a backfill that was paused, or that failed."""
+    return await _turned(edge, principal, id, to="waiting", among=("paused", "failed"))
+
+
+@fetching.post("/v1/backfills/{id}/cancel")
+async def cancel_backfill(
+    id: UUID,  # noqa: A002 (the path says so)
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:write"))],
+) -> BackfillOut:
+    """Ends a backfill where it is. What it has published stays."""
+    return await _turned(edge, principal, id, to="cancelled", among=(*OPEN, "paused", "failed"))
+
+
+async def _turned(edge: AnEdge, principal: Principal, id_: UUID, *, to: State, among: tuple[State, ...]) -> BackfillOut:
+    async with edge.database.transaction() as tx:
+        found = await fetches.turn(tx, principal.tenant, str(id_), to=to, among=among)
+    if found is None:
+        raise not_found("backfill")
+    if found.state != to:
+        raise Problem(409, "wrong_state", f"The backfill is {found.state}.")
+    return BackfillOut.of(found)
+
+
+# Health --------------------------------------------------------------------------------------------------------------
+
+
+@fetching.get("/v1/stores/{key}/health")
+async def get_health(
+    key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
+) -> StoreHealth:
+    """Whether all that happens in a store gets here: what came, what was refused, what no webhook told of."""
+    await edge.tally.flush()
+    async with edge.database.reading() as tx:
+        await _store(tx, principal, key)
+        topics = await fetches.topics(tx, principal.tenant, key, now=edge.clock.now(), span=HEALTH)
+        refused = await records.request_counts(tx, principal.tenant, key)
+        held = await fetches.credentials(tx, principal.tenant, key)
+        last = [await _looked(tx, principal, key, purpose) for purpose in ("reconcile", "sweep")]
+    waiting = next((fetch.reason for fetch, _ in last if fetch is not None and fetch.reason is not None), None)
+    return StoreHealth(
+        store=key,
+        topics=[TopicHealth(**topic._asdict()) for topic in topics],
+        duplicates=refused.pop(DUPLICATE, 0),
+        refused=refused,
+        credentials=CredentialsOut.of(held) if held is not None else None,
+        reconciled=last[0][1],
+        swept=last[1][1],
+        waiting=waiting,
+    )
+
+
+async def _looked(tx: Tx, principal: Principal, key: str, purpose: Purpose) -> tuple[Fetch | None, Looked | None]:
+    """The one that is open, and the last that is over."""
+    found = await fetches.newest(tx, principal.tenant, purpose=purpose, store=key, limit=2)
+    over = next((each for each in found if each.state == "done"), None)
+    told = Looked(at=over.asked_at, until=over.until, missing=over.counts.get("published", 0)) if over else None
+    return next((each for each in found if each.state in OPEN), None), told
+
+
+router.include_router(fetching)

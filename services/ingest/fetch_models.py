@@ -1,0 +1,123 @@
+"""What the API takes and answers about stores' own APIs: credentials, backfills, a store's health."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from services.ingest.fetches import Credentials, Fetch, State
+from services.ingest.models import ReasonOut, Text
+from services.ingest.platforms.port import Kind
+
+AccessKey = Annotated[SecretStr, Field(min_length=8, max_length=255)]
+
+
+class CredentialsIn(BaseModel):
+    """A key of WooCommerce's REST API; the right to read is enough."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    consumer_key: Annotated[AccessKey, Field(description="ck_…")]
+    consumer_secret: Annotated[AccessKey, Field(description="cs_…; never shown again.")]
+    url: Annotated[
+        Text | None,
+        Field(description="Where WordPress is, on the store's own domain. Default: `https://` and the domain."),
+    ] = None
+
+
+class CredentialsOut(BaseModel):
+    """How the platform took the credentials of a store, which are never shown."""
+
+    store: str
+    url: str
+    set_at: datetime
+    state: Annotated[Literal["unchecked", "good", "refused"], Field(description="As of the last request.")]
+    reason: str | None
+
+    @classmethod
+    def of(cls, found: Credentials) -> Self:
+        """As they stand."""
+        return cls(**{name: getattr(found, name) for name in cls.model_fields})
+
+
+class BackfillIn(BaseModel):
+    """What is to be fetched of a store."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    store: Annotated[Text, Field(description="A store's key.")]
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=3)] = ["customers", "products", "orders"]
+    since: Annotated[AwareDatetime | None, Field(description="Changed at this time or later. Default: all.")] = None
+
+    @field_validator("since")
+    @classmethod
+    def _utc(cls, since: datetime | None) -> datetime | None:
+        return since.astimezone(UTC) if since is not None else None
+
+    @field_validator("kinds")
+    @classmethod
+    def _once(cls, kinds: list[Kind]) -> list[Kind]:
+        return list(dict.fromkeys(kinds))
+
+
+class BackfillOut(BaseModel):
+    """A backfill and how far it has come. Counts are of objects."""
+
+    id: str
+    store: str
+    kinds: list[Kind]
+    since: datetime | None
+    until: Annotated[datetime, Field(description="What changes later is told by webhooks.")]
+    state: State
+    kind: Annotated[Kind | None, Field(description="What is being fetched.")]
+    asked_at: datetime
+    asked_by: Annotated[str, Field(description="Id of the API key.")]
+    fetched: int = 0
+    published: Annotated[int, Field(description="That were not published in this state before.")] = 0
+    broken: Annotated[int, Field(description="That could not be taken.")] = 0
+    reasons: Annotated[list[ReasonOut], Field(description="Of the broken ones, most frequent first.")]
+    failures: Annotated[int, Field(description="Requests that failed since it last got on.")]
+    reason: Annotated[str | None, Field(description="Why it does not get on.")]
+
+    @classmethod
+    def of(cls, fetch: Fetch) -> Self:
+        """As it stands."""
+        told = sorted(fetch.reasons.items(), key=lambda each: (-each[1], each[0]))
+        named = {name: getattr(fetch, name) for name in cls.model_fields if hasattr(fetch, name)}
+        counts = {name: fetch.counts.get(name, 0) for name in ("fetched", "published", "broken")}
+        kind = fetch.kinds[fetch.step] if fetch.step < len(fetch.kinds) else None
+        reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
+        return cls(**{**named, **counts, "kind": kind, "reasons": reasons})
+
+
+class TopicHealth(BaseModel):
+    """What has come of one topic."""
+
+    topic: str
+    last_at: datetime
+    deliveries: Annotated[int, Field(description="In the last 7 days.")]
+    reconciled: Annotated[int, Field(description="Of them: what no webhook had told of.")]
+    longest_delay_seconds: Annotated[
+        float | None, Field(description="From a change that no webhook told of until it was found.")
+    ]
+
+
+class Looked(BaseModel):
+    """The last comparison of one kind that is over."""
+
+    at: datetime
+    until: Annotated[datetime, Field(description="What changed before then is known.")]
+    missing: Annotated[int, Field(description="Objects that no webhook had told of.")]
+
+
+class StoreHealth(BaseModel):
+    """Whether all that happens in a store gets here."""
+
+    store: str
+    topics: Annotated[list[TopicHealth], Field(description="Of the last 7 days.")]
+    refused: Annotated[dict[str, int], Field(description="Requests by reason, ever.")]
+    duplicates: int
+    credentials: CredentialsOut | None
+    reconciled: Annotated[Looked | None, Field(description="Orders and products, against the platform's own API.")]
+    swept: Annotated[Looked | None, Field(description="Customers, and what was deleted for good.")]
+    waiting: Annotated[str | None, Field(description="Why a comparison does not get on.")]

@@ -1,0 +1,290 @@
+"""The periodics `fetches`: asks the platforms themselves, for what happened before us and for what was never delivered.
+
+What is fetched goes through the journal like a webhook, and from there on nothing is different. A step fetches one page
+outside of any transaction; then one transaction holds what the page brought and how far that is. Whoever dies between
+the two fetches the page once more, and publishes it once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from hashlib import blake2b
+
+import msgspec
+from msgspec.structs import replace
+from prometheus_client import Counter as Metric
+
+from libs.common.contracts.journal import Delivery
+from libs.common.contracts.topics import JOURNAL
+from libs.common.contracts.types import Origin
+from libs.common.db import Database, Tx
+from libs.common.ids import new_id
+from libs.common.log.base import Event
+from libs.common.log.postgres import append_unique
+from libs.common.telemetry import get_logger
+from services.ingest import fetches
+from services.ingest.fetches import Credentials, Fetch, Known, Purpose
+from services.ingest.journal import digest_of, event_of
+from services.ingest.platforms.port import Fetched, FetchedPage, Kind, Platform, Refused, Unavailable
+
+FETCHES_SECONDS = 2.0
+KINDS: tuple[Kind, ...] = ("orders", "customers", "products")
+ROOTS: dict[str, Kind] = {"order": "orders", "customer": "customers", "product": "products"}
+SWEEP_EVERY = timedelta(hours=24)
+"""Deletions, and customers, which can only be read all of them, are looked for less often."""
+BEHIND = timedelta(seconds=5)
+"""The normaliser may be this late before nobody can say what was never delivered."""
+GONE_AT_ONCE = 20
+"""When more than half of at least so many objects are gone, it is more likely that we may not see them."""
+MOST_REASONS = fetches.MOST_REASONS
+OTHERS = "other reasons"
+LONGEST_BACKOFF = timedelta(minutes=15)
+PATIENCE = 20
+"""Failures in a row, some four hours, until a backfill is given up."""
+
+GAPS = Metric("regulars_ingest_gaps_total", "Objects that no webhook had told of.", ["kind"])
+FETCHED = Metric("regulars_ingest_fetched_total", "Objects fetched from the platforms.", ["purpose"])
+FAILURES = Metric("regulars_ingest_fetch_failures_total", "Requests to platforms that failed.", ["reason"])
+
+log = get_logger(__name__)
+
+
+class _Lost(Exception):
+    """The step took too long, or the backfill is not wanted any more: nothing of it counts."""
+
+
+class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """When what is asked for."""
+
+    every: timedelta
+    """Between two reconciliations of a store."""
+    overlap: timedelta
+    """What is asked for again of the one before: clocks differ, and transactions of shops are slow."""
+    grace: timedelta
+    """A webhook may be on its way for so long."""
+    pause: timedelta
+    """Between two requests to one store."""
+
+
+class Fetching:
+    """Takes what is due, a page at a time. Any number of them may run."""
+
+    def __init__(self, database: Database, rhythm: Rhythm, open_platform: Callable[[Credentials], Platform]) -> None:
+        self._database = database
+        self._rhythm = rhythm
+        self._open = open_platform
+
+    async def run(self, now: datetime) -> bool:
+        """One step of what has waited longest. Whether there was something to do."""
+        lease = new_id()
+        async with self._database.transaction() as tx:
+            claimed = await fetches.claim(tx, lease, self._rhythm.pause)
+        if claimed is None:
+            return False
+        fetch, used = claimed
+        try:
+            if fetch.purpose != "backfill" and await self._behind():
+                await self._put_off(replace(fetch, reason="the normaliser is behind"), lease, BEHIND)
+                return True
+            platform = self._open(used)
+            try:
+                await self._step(fetch, used, platform, lease, now)
+            finally:
+                await platform.aclose()
+        except _Lost:
+            log.info("somebody else has gone on with it, or it was cancelled", tenant=fetch.tenant, fetch=fetch.id)
+        except Refused as error:
+            await self._refused(fetch, used, lease, str(error))
+        except Unavailable as error:
+            await self._failed(fetch, lease, error)
+        return True
+
+    async def plan(self, now: datetime) -> bool:
+        """Has reconciled whose time has come."""
+        async with self._database.transaction() as tx:
+            for tenant, store, reached, ever in await fetches.due(
+                tx, "reconcile", before=now - self._rhythm.every, limit=100
+            ):
+                since = reached - self._rhythm.overlap if ever else reached
+                until = now - self._rhythm.grace
+                if until > since:
+                    await fetches.ask(
+                        tx, _planned(tenant, store, "reconcile", ["orders", "products"], since, until, now)
+                    )
+            for tenant, store, _, _ in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, limit=100):
+                until = now - self._rhythm.grace
+                await fetches.ask(tx, _planned(tenant, store, "sweep", ["customers"], None, until, now))
+            await fetches.prune(tx, now)
+        return False
+
+    async def _behind(self) -> bool:
+        async with self._database.reading() as tx:
+            oldest = await fetches.oldest_unread(tx)
+            return oldest is not None and bool(
+                await tx.pg.fetchval("SELECT clock_timestamp() - $1::timestamptz > $2", oldest, BEHIND)
+            )
+
+    async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> None:
+        if fetch.step < len(fetch.kinds):
+            kind = fetch.kinds[fetch.step]
+            page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
+            await self._take(fetch, used, kind, page, lease, now)
+            return
+        # Behind the last kind of a sweep: what we believe to be there, and is not.
+        async with self._database.reading() as tx:
+            known = await fetches.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
+        gone = await _gone(platform, [each for each in known if each.delivery])
+        await self._bury(fetch, used, known, gone, lease, now)
+
+    async def _take(
+        self, fetch: Fetch, used: Credentials, kind: Kind, page: FetchedPage, lease: str, now: datetime
+    ) -> None:
+        async with self._database.transaction() as tx:
+            wanted: Sequence[Fetched] = page.objects
+            if fetch.purpose != "backfill":
+                unseen = await fetches.unseen(tx, fetch.tenant, fetch.store, wanted)
+                wanted = [each for each in wanted if each.root in unseen]
+            published = await self._publish(tx, fetch, used, wanted, now)
+            counts, reasons = Counter(fetch.counts), Counter(fetch.reasons)
+            counts.update({"fetched": len(page.objects), "published": published, "broken": len(page.broken)})
+            for reason in page.broken:
+                reasons[reason if reason in reasons or len(reasons) < MOST_REASONS else OTHERS] += 1
+            further = replace(
+                fetch,
+                step=fetch.step + (page.following is None),
+                following=page.following,
+                counts=dict(counts),
+                reasons=dict(reasons),
+                failures=0,
+                reason=None,
+            )
+            await self._save(tx, used, _ended(further), lease)
+        FETCHED.labels(fetch.purpose).inc(len(page.objects))
+        if fetch.purpose != "backfill":
+            GAPS.labels(kind).inc(published)
+
+    async def _bury(
+        self, fetch: Fetch, used: Credentials, known: Sequence[Known], gone: Sequence[Known], lease: str, now: datetime
+    ) -> None:
+        counts = Counter(fetch.counts)
+        async with self._database.transaction() as tx:
+            deleted = [_deletion(each) for each in gone]
+            published = await self._publish(tx, fetch, used, deleted, now, after=[each.delivery for each in gone])
+            counts.update({"looked_for": len(known), "published": published})
+            further = replace(fetch, following=known[-1].root if known else None, counts=dict(counts), failures=0)
+            await self._save(tx, used, further if known else replace(further, state="done", reason=None), lease)
+        for each in gone:
+            GAPS.labels(ROOTS[each.root.partition(":")[0]]).inc()
+
+    async def _publish(
+        self,
+        tx: Tx,
+        fetch: Fetch,
+        used: Credentials,
+        objects: Sequence[Fetched],
+        now: datetime,
+        after: Sequence[str] | None = None,
+    ) -> int:
+        """How many were news. One and the same state of an object is, once for each purpose."""
+        if not objects:
+            return 0
+        origin: Origin = "backfill" if fetch.purpose == "backfill" else "reconciled"
+        events = [_event(fetch, used, each, origin, now) for each in objects]
+        states = after or [blake2b(each.body, digest_size=16).hexdigest() for each in objects]
+        digests = [
+            digest_of(fetch.store, origin, each.topic, each.root, state)
+            for each, state in zip(objects, states, strict=True)
+        ]
+        appended = await append_unique(tx.pg, JOURNAL, events, digests)
+        tx.appended.add(JOURNAL.name)
+        return sum(appended)
+
+    async def _save(self, tx: Tx, used: Credentials, further: Fetch, lease: str) -> None:
+        if not await fetches.save(tx, further, lease, pause=self._rhythm.pause):
+            raise _Lost
+        await fetches.note_credentials(tx, used, "good", None)
+        if further.state == "done":
+            log.info("fetched", tenant=further.tenant, store=further.store, purpose=further.purpose, **further.counts)
+
+    async def _put_off(self, fetch: Fetch, lease: str, pause: timedelta) -> None:
+        async with self._database.transaction() as tx:
+            await fetches.save(tx, fetch if fetch.state == "failed" else _waiting(fetch), lease, pause=pause)
+
+    async def _failed(self, fetch: Fetch, lease: str, error: Unavailable) -> None:
+        FAILURES.labels("unavailable").inc()
+        failures = fetch.failures + 1
+        told = timedelta(seconds=error.retry_after or 0)
+        backoff = max(told, min(LONGEST_BACKOFF, self._rhythm.pause * 2 ** min(failures, 20)))
+        state: fetches.State = "failed" if failures >= PATIENCE and fetch.purpose == "backfill" else "waiting"
+        log.warning(
+            "platform unavailable", tenant=fetch.tenant, store=fetch.store, reason=str(error), failures=failures
+        )
+        await self._put_off(replace(fetch, state=state, failures=failures, reason=str(error)), lease, backoff)
+
+    async def _refused(self, fetch: Fetch, used: Credentials, lease: str, reason: str) -> None:
+        """It waits until somebody has set other credentials, and looks for itself now and then."""
+        FAILURES.labels("refused").inc()
+        log.warning("platform refuses", tenant=fetch.tenant, store=fetch.store, reason=reason)
+        async with self._database.transaction() as tx:
+            await fetches.note_credentials(tx, used, "refused", reason)
+            await fetches.save(tx, replace(_waiting(fetch), reason=reason), lease, pause=LONGEST_BACKOFF)
+
+
+async def _gone(platform: Platform, known: Sequence[Known]) -> list[Known]:
+    gone: list[Known] = []
+    for name, kind in ROOTS.items():
+        mine = {each.root.partition(":")[2]: each for each in known if each.root.startswith(f"{name}:")}
+        ids = await platform.gone(kind, [*mine]) if mine else set()
+        if len(mine) >= GONE_AT_ONCE and len(ids) * 2 > len(mine):
+            raise Refused(
+                f"the shop shows {len(mine) - len(ids)} of {len(mine)} {kind}: may these credentials see all?"
+            )
+        gone += [mine[each] for each in sorted(ids)]
+    return gone
+
+
+def _planned(
+    tenant: str, store: str, purpose: Purpose, kinds: list[Kind], since: datetime | None, until: datetime, now: datetime
+) -> Fetch:
+    return Fetch(
+        tenant=tenant,
+        id=new_id(),
+        store=store,
+        purpose=purpose,
+        kinds=kinds,
+        since=since,
+        until=until,
+        state="waiting",
+        asked_at=now,
+        asked_by="regulars",
+    )
+
+
+def _waiting(fetch: Fetch) -> Fetch:
+    return replace(fetch, state="waiting")
+
+
+def _ended(fetch: Fetch) -> Fetch:
+    if fetch.step < len(fetch.kinds) or fetch.purpose == "sweep":
+        return _waiting(fetch)
+    return replace(fetch, state="done")
+
+
+def _deletion(known: Known) -> Fetched:
+    kind, _, source_id = known.root.partition(":")
+    body = msgspec.json.encode({"id": int(source_id) if source_id.isdigit() else source_id})
+    return Fetched(f"{kind}.deleted", known.root, None, body)
+
+
+def _event(fetch: Fetch, used: Credentials, fetched: Fetched, origin: Origin, now: datetime) -> Event:
+    id_ = new_id()
+    delivery = Delivery(
+        store=fetch.store,
+        platform=used.platform,
+        topic=fetched.topic,
+        delivery_id=id_,
+        headers={},
+        body=fetched.body,
+        origin=origin,
+    )
+    return event_of(delivery, id=id_, tenant=fetch.tenant, root=fetched.root, time=now, traceparent=None)

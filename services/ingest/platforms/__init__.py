@@ -1,0 +1,1 @@
+"""The platforms' own APIs, asked for what their webhooks did not tell."""

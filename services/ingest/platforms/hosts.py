@@ -1,0 +1,66 @@
+"""Which addresses may be asked: a store's own host, and nothing inside our own network.
+
+A store's domain is what somebody typed. So the name is resolved here, every address that it has is looked at, and the
+connection goes to the very address that was looked at: a second answer of the name server cannot lead elsewhere.
+"""
+
+import asyncio
+import socket
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+import httpx
+
+from services.ingest.platforms.port import Refused, Unavailable
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def is_inside(address: str) -> bool:
+    """Whether an IP address is not one of the public Internet; also when it is one in the disguise of an IPv6 one."""
+    ip = ip_address(address.partition("%")[0])
+    embedded: list[IPv4Address] = []
+    if isinstance(ip, IPv6Address):
+        embedded += [each for each in (ip.ipv4_mapped, ip.sixtofour) if each is not None]
+        embedded += list(ip.teredo or ())
+        if ip in _NAT64:
+            embedded.append(IPv4Address(int(ip) & 0xFFFFFFFF))
+        if not embedded and int(ip) >> 32 == 0:
+            return True
+    every: list[IPv4Address | IPv6Address] = [*embedded] if embedded else [ip]
+    return any(not each.is_global or each.is_multicast or each.is_reserved for each in every)
+
+
+class PinnedTransport(httpx.AsyncBaseTransport):
+    """Connects to one host only, at an address that was looked at. Certificates are those of the host's name."""
+
+    def __init__(self, host: str, *, inside: bool = False) -> None:
+        """`inside`: whether addresses of our own network may be asked, too."""
+        self._host = host
+        self._inside = inside
+        self._inner = httpx.AsyncHTTPTransport(trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx has it; Refused when the request is for elsewhere."""
+        if request.url.host != self._host:
+            raise Refused(f"{request.url.host} is not the store's own host")
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        address = await self._address(port)
+        # The header `Host` was set when the request was built, and stays the name.
+        request.url = request.url.copy_with(host=address)
+        request.extensions = {**request.extensions, "sni_hostname": self._host}
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Ends its connections."""
+        await self._inner.aclose()
+
+    async def _address(self, port: int) -> str:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise Unavailable(f"{self._host} cannot be resolved") from error
+        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        if not self._inside and any(is_inside(each) for each in addresses):
+            raise Refused(f"{self._host} has an address that is not of the public Internet")
+        return addresses[0]

@@ -1,0 +1,107 @@
+"""Asking a shop over HTTP: in bounds of time and size, again after a hiccup, and never led elsewhere."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+import httpx
+import stamina
+
+from services.ingest.platforms.hosts import PinnedTransport
+from services.ingest.platforms.port import Refused, Unavailable
+
+SECONDS = 20.0
+"""Of one request; shops are slow."""
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""A hundred orders of 400 lines each."""
+TRIES = 3
+LONGEST_WAIT = 5.0
+"""Whoever wants us to wait longer gets his job put off."""
+AGENT = "Regulars"
+
+Headers = Mapping[str, str]
+
+
+class Answer(NamedTuple):
+    """A good one."""
+
+    content: bytes
+    headers: Headers
+
+
+class ShopHttp:
+    """One shop's address, and how to ask it."""
+
+    def __init__(self, base: str, *, auth: httpx.Auth | tuple[str, str] | None, inside: bool) -> None:
+        """`base`: scheme, host and perhaps port; `inside`: see PinnedTransport."""
+        url = httpx.URL(base)
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            auth=auth,
+            timeout=SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+            headers={"user-agent": AGENT, "accept": "application/json"},
+            transport=PinnedTransport(url.host, inside=inside),
+        )
+
+    async def get(self, path: str, params: Mapping[str, str]) -> Answer:
+        """What lies there. Raises Refused and Unavailable."""
+        answer: Answer | None = None
+        async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=3 * SECONDS):
+            with attempt:
+                answer = await self._once(path, params)
+        assert answer is not None  # noqa: S101 (or the last attempt has raised)
+        return answer
+
+    async def aclose(self) -> None:
+        """Ends its connections."""
+        await self._client.aclose()
+
+    async def _once(self, path: str, params: Mapping[str, str]) -> Answer:
+        try:
+            async with self._client.stream("GET", path, params=params) as response:
+                _check(response)
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > LARGEST_ANSWER:
+                        raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
+                return Answer(bytes(content), response.headers)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the shop does not answer: {type(error).__name__}") from error
+
+
+def _check(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise Refused(f"the shop refuses these credentials ({status})")
+    if response.is_redirect:
+        raise Refused(f"the shop answers with a redirect ({status}): is it its right address?")
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or response.is_server_error:
+        raise Unavailable(f"the shop answers {status}", retry_after=_retry_after(response.headers))
+    raise Refused(f"the shop answers {status}")
+
+
+def _retry_after(headers: Headers) -> float | None:
+    text = headers.get("retry-after", "")
+    if text.isdigit():
+        return float(text)
+    try:
+        told, dated = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None
+    # By the shop's own clock.
+    return max(0.0, (told - dated).total_seconds())
+
+
+def _worth_another_try(error: Exception) -> bool | timedelta:
+    if not isinstance(error, Unavailable):
+        return False
+    if error.retry_after is None:
+        return True
+    return timedelta(seconds=error.retry_after) if error.retry_after <= LONGEST_WAIT else False

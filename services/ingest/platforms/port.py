@@ -1,0 +1,62 @@
+"""What ingest asks of a platform, whichever it is. No answer of a platform is trusted before its normaliser read it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+Kind = Literal["orders", "customers", "products"]
+
+
+class Fetched(NamedTuple):
+    """One object as the platform has it now."""
+
+    topic: str
+    """The webhook's topic whose normaliser reads the body."""
+    root: str
+    """`order:1001`, as `normalise.root_key` has it."""
+    changed_at: datetime | None
+    """When the platform says that it last changed; UTC. None: it does not say."""
+    body: bytes
+    """As a webhook of that topic would carry it."""
+
+
+class FetchedPage(NamedTuple):
+    """Some objects, and where to go on."""
+
+    objects: Sequence[Fetched]
+    broken: Sequence[str]
+    """Of objects that could not be taken: why, without personal data."""
+    following: str | None
+    """From where any other process may go on; None at the end."""
+
+
+class Refused(Exception):
+    """Somebody has to do something: wrong credentials, missing rights, an address that may not be asked."""
+
+
+class Unavailable(Exception):
+    """Later, perhaps. `retry_after`: seconds, when the platform said so."""
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Platform(Protocol):
+    """One store at its platform."""
+
+    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
+        """Objects that last changed from `since` on and before `until`. Raises Refused and Unavailable.
+
+        All that had changed before the first page was asked for is on one of the pages, whatever changes meanwhile;
+        some of it may be on two.
+        """
+
+    async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        """Which of these, at most 100, are not there any more, or lie in the trash."""
+
+    async def check(self) -> str:
+        """Whom we reach: the platform's own words. Raises Refused when it does not know us."""
+
+    async def aclose(self) -> None:
+        """Ends its connections."""

@@ -1,0 +1,311 @@
+"""Backfill and reconciliation, against the simulated shop's own API over HTTP."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from libs.common.crypto import Keyring
+from libs.common.ids import new_id
+from regulars.shop import woocommerce
+from regulars.shop.model import Customer, Deleted, Order, ProductState, State
+from regulars.shop.woocommerce_api import WooCommerceApi
+from services.ingest import fetches
+from services.ingest.fetching import Fetching, Rhythm
+from services.ingest.opening import opener
+from tests.integration.ingest.conftest import Grounds
+from tests.integration.ingest.ground import Ground
+from tests.integration.ingest.shop_api import CREDENTIALS, serving, small_world, store_at
+
+RHYTHM = Rhythm(
+    every=timedelta(minutes=15), overlap=timedelta(minutes=10), grace=timedelta(minutes=5), pause=timedelta(0)
+)
+STATES = [change.state for change in small_world().changes if change.store == "woocommerce"]
+
+
+def fetching(ground: Ground) -> Fetching:
+    return Fetching(ground.database, RHYTHM, opener(Keyring.from_settings(ground.settings), inside=True))
+
+
+async def stepped(ground: Ground) -> int:
+    """Does all that is due; how many steps that took."""
+    working, steps = fetching(ground), 0
+    while await working.run(ground.clock.now()):
+        steps += 1
+    return steps
+
+
+@pytest_asyncio.fixture
+async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
+    """Its worker asks nobody: the tests do, step by step."""
+    async with grounds(fetch_concurrency=0) as running:
+        yield running
+
+
+@pytest.fixture
+def shop() -> WooCommerceApi:
+    return WooCommerceApi()
+
+
+@pytest_asyncio.fixture
+async def store(ground: Ground, shop: WooCommerceApi) -> AsyncIterator[str]:
+    """One whose API is open to us."""
+    async with serving(shop) as domain:
+        key = await ground.register(**store_at(domain))
+        answer = await ground.http.put(f"/v1/stores/{key}/credentials", json=CREDENTIALS | {"url": f"http://{domain}"})
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["state"], "consumer_secret" in answer.text) == ("unchecked", False)
+        yield key
+
+
+async def told(ground: Ground) -> dict[str, Any]:
+    """What was observed of each object in the end, without what says how we came to know."""
+    async with ground.working():
+        pass
+    last: dict[str, Any] = {}
+    for _, key, data in await ground.commerce():
+        known = last.get(key)
+        if known is None or (data["updated_at"], data["position"]) >= (known["updated_at"], known["position"]):
+            last[key] = data
+    left_out = {"position", "delivery", "origin", "store"}
+    return {
+        key.partition(":")[2]: {name: value for name, value in data.items() if name not in left_out}
+        for key, data in last.items()
+    }
+
+
+async def sent(ground: Ground, key: str, states: list[State], but: frozenset[int] = frozenset()) -> None:
+    """Webhooks of these states, but for those at some places."""
+    topics: dict[type, str] = {Order: "order.updated", Customer: "customer.updated", ProductState: "product.updated"}
+    for n, state in enumerate(states):
+        topic = "order.deleted" if isinstance(state, Deleted) else topics.get(type(state))
+        if topic is not None and n not in but:
+            body = woocommerce.body(state)
+            assert (await ground.woocommerce(key, body, topic=topic, id_=f"d-{n}")).status_code == 200
+
+
+async def backfilled(ground: Ground, store: str, **asked: Any) -> dict[str, Any]:
+    answer = await ground.http.post("/v1/backfills", json={"store": store, **asked})
+    assert answer.status_code == 202, answer.text
+    await stepped(ground)
+    found: dict[str, Any] = await ground.get(f"/v1/backfills/{answer.json()['id']}")
+    return found
+
+
+async def test_what_is_fetched_is_what_webhooks_would_have_told(
+    ground: Ground, shop: WooCommerceApi, store: str
+) -> None:
+    existing = [state for state in STATES if not isinstance(state, Deleted)]
+    ground.clock.set(small_world().end)
+    shop.tell(existing)
+    done = await backfilled(ground, store)
+    assert (done["state"], done["broken"], done["published"]) == ("done", 0, done["fetched"])
+    fetched = await told(ground)
+    assert len(fetched) == done["fetched"] > 100
+    other = await ground.register(**store_at("other.example"))
+    await sent(ground, other, existing)
+    async with ground.working():
+        pass
+    rows = [each for each in await ground.commerce() if each[1].startswith(other)]
+    assert {key.partition(":")[2] for _, key, _ in rows} == set(fetched)
+    # Both stores' last states are the same.
+    assert await told(ground) == fetched
+    origins = {data.get("origin", "live") for _, key, data in await ground.commerce() if key.startswith(store)}
+    assert origins == {"backfill"}
+    # And again: nothing of it is news.
+    again = await backfilled(ground, store)
+    assert (again["state"], again["fetched"], again["published"]) == ("done", done["fetched"], 0)
+
+
+async def test_a_shop_in_all_its_moods(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    shop.tell(STATES)
+    ground.clock.set(small_world().end)
+    order = next(each for each in STATES if isinstance(each, Order))
+    strange = b"[" + woocommerce.body(order) + b',{"id": null},{"id":"x","date_modified_gmt":"soon"}]'
+    shop.moods.extend([502, 429, b"<b>Warning</b>: in /srv/shop.php", b'{"code":"maintenance"}', strange])
+    asked = (await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})).json()
+    for _ in range(8):
+        async with ground.database.autocommit() as pg:
+            # Its patience is not what is tried here.
+            await pg.execute("UPDATE fetches SET not_before = '-infinity'")
+        await stepped(ground)
+    done = await ground.get(f"/v1/backfills/{asked['id']}")
+    assert (done["state"], done["broken"], done["failures"]) == ("done", 2, 0)
+    assert sorted(each["reason"] for each in done["reasons"]) == ["date_modified_gmt: not a date", "id: missing"]
+
+
+async def test_wrong_credentials_wait_for_better_ones(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    shop.tell(STATES)
+    ground.clock.set(small_world().end)
+    held = await ground.get(f"/v1/stores/{store}/credentials")
+    path = f"/v1/stores/{store}/credentials"
+    await ground.http.put(path, json=CREDENTIALS | {"consumer_secret": "cs_of_another_shop", "url": held["url"]})
+    waiting = await backfilled(ground, store)
+    assert (waiting["state"], waiting["reason"]) == ("waiting", "the shop refuses these credentials (401)")
+    assert (await ground.get(path))["state"] == "refused"
+    await ground.http.put(path, json=CREDENTIALS | {"url": held["url"]})
+    await stepped(ground)
+    assert (await ground.get(f"/v1/backfills/{waiting['id']}"))["state"] == "done"
+    assert (await ground.get(path))["state"] == "good"
+
+
+async def test_pause_resume_cancel(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    shop.tell(STATES)
+    asked = (await ground.http.post("/v1/backfills", json={"store": store})).json()
+    path = f"/v1/backfills/{asked['id']}"
+    assert (await ground.http.post(f"{path}/pause")).json()["state"] == "paused"
+    assert await stepped(ground) == 0
+    assert (await ground.http.post(f"{path}/pause")).status_code == 200
+    assert (await ground.http.post(f"{path}/resume")).json()["state"] == "waiting"
+    assert await fetching(ground).run(ground.clock.now())
+    assert (await ground.http.post(f"{path}/cancel")).json()["state"] == "cancelled"
+    assert await stepped(ground) == 0
+    problem = (await ground.http.post(f"{path}/resume")).json()
+    assert (problem["status"], problem["detail"]) == (409, "The backfill is cancelled.")
+    assert [one["id"] for one in (await ground.get("/v1/backfills"))["data"]] == [asked["id"]]
+
+
+async def test_who_comes_too_late_writes_nothing(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    shop.tell(STATES)
+    ground.clock.set(small_world().end)
+    asked = (await ground.http.post("/v1/backfills", json={"store": store})).json()
+    mine = new_id()
+    async with ground.database.transaction() as tx:
+        claimed = await fetches.claim(tx, mine, timedelta(0))
+        assert claimed is not None
+    # Somebody else has it now: nobody gets it twice at one time, and he who hung finds it gone.
+    assert await stepped(ground) == 0
+    async with ground.database.autocommit() as pg:
+        await pg.execute("UPDATE fetches SET not_before = '-infinity'")
+    await stepped(ground)
+    async with ground.database.transaction() as tx:
+        assert not await fetches.save(tx, claimed[0], mine, pause=timedelta(0))
+    assert (await ground.get(f"/v1/backfills/{asked['id']}"))["state"] == "done"
+
+
+async def test_objects_that_change_while_they_are_fetched(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    """They leave the window, and those behind them move up: none of these may be left out."""
+    orders = [each for each in STATES if isinstance(each, Order)]
+    shop.tell(orders)
+    ground.clock.set(small_world().end)
+    many = 250
+    made = [_numbered(orders[0], n) for n in range(many)]
+    shop.tell(made)
+    asked = (await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})).json()
+    working = fetching(ground)
+    await working.run(ground.clock.now())
+    later = small_world().end + timedelta(hours=1)
+    shop.tell([_numbered(orders[0], n, updated_at=later) for n in range(40)])
+    while await working.run(ground.clock.now()):
+        pass
+    assert (await ground.get(f"/v1/backfills/{asked['id']}"))["state"] == "done"
+    assert {f"order:{10**6 + n}" for n in range(many)} <= set(await told(ground))
+
+
+def _numbered(order: Order, n: int, **changes: Any) -> Order:
+    return replace(order, id=10**6 + n, number=str(n), **changes)
+
+
+async def test_what_no_webhook_told_is_found(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    shop.tell(STATES)
+    ground.clock.set(small_world().end)
+    last = {_root(state): n for n, state in enumerate(STATES) if _root(state)}
+    dropped = frozenset(n for n in range(len(STATES)) if n % 20 == 7)
+    missed = {root for root, n in last.items() if n in dropped}
+    assert {root.partition(":")[0] for root in missed} == {"order", "customer", "product"}
+    await sent(ground, store, STATES, but=dropped)
+    await told(ground)
+    await reconciled(ground)
+    found = await told(ground)
+    origins = [key.partition(":")[2] for _, key, data in await ground.commerce() if data.get("origin") == "reconciled"]
+    assert sorted(origins) == sorted(missed)
+    other = await ground.register(**store_at("other.example"))
+    await sent(ground, other, STATES)
+    assert _without_removals(await told(ground)) == _without_removals(found)
+    health = await ground.get(f"/v1/stores/{store}/health")
+    assert sum(topic["reconciled"] for topic in health["topics"]) == len(missed)
+    assert health["reconciled"]["missing"] + health["swept"]["missing"] == len(missed)
+    assert (health["credentials"]["state"], health["waiting"]) == ("good", None)
+    # Another look finds nothing more.
+    ground.clock.set(ground.clock.now() + timedelta(days=2))
+    await reconciled(ground)
+    assert (await ground.get("/v1/deliveries/counts"))["pending"] == 0
+    assert len([1 for _, _, data in await ground.commerce() if data.get("origin") == "reconciled"]) == len(missed)
+
+
+async def reconciled(ground: Ground) -> None:
+    ground.clock.set(ground.clock.now() + timedelta(hours=1))
+    await fetching(ground).plan(ground.clock.now())
+    assert await stepped(ground) > 0
+
+
+def _root(state: State) -> str | None:
+    match state:
+        case Order():
+            return f"order:{state.id}"
+        case Deleted():
+            return f"order:{state.order_id}"
+        case Customer():
+            return f"customer:{state.id}"
+        case ProductState():
+            return f"product:{state.product.id}"
+    return None
+
+
+def _without_removals(observed: dict[str, Any]) -> dict[str, Any]:
+    """A deletion has no date of its own: it is dated when we heard of it."""
+    return {key: value if len(value) > 3 else "removed" for key, value in observed.items()}
+
+
+async def test_deleted_for_good_is_found(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    states = [state for state in STATES if not isinstance(state, Deleted)]
+    shop.tell(states)
+    ground.clock.set(small_world().end)
+    await sent(ground, store, states)
+    await told(ground)
+    gone = next(state for state in reversed(states) if isinstance(state, Order))
+    shop.erase("orders", gone.id)
+    await reconciled(ground)
+    await told(ground)
+    removed = [key.partition(":")[2] for type_, key, _ in await ground.commerce() if type_ == "order.removed"]
+    assert removed == [f"order:{gone.id}"]
+
+
+async def test_that_nearly_all_is_gone_is_not_believed(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    states = [state for state in STATES if isinstance(state, Order)]
+    ground.clock.set(small_world().end)
+    await sent(ground, store, list(states))
+    await told(ground)
+    await reconciled(ground)
+    await told(ground)
+    assert not [1 for type_, _, _ in await ground.commerce() if type_ == "order.removed"]
+    assert "may these credentials see all?" in (await ground.get(f"/v1/stores/{store}/health"))["waiting"]
+
+
+async def test_bad_requests_are_told_by_field(ground: Ground) -> None:
+    shopify = await ground.register()
+    woo = await ground.register(**store_at("shop.example"))
+
+    async def pointer(method: str, path: str, body: dict[str, Any]) -> tuple[int, str | None]:
+        answer = await ground.http.request(method, path, json=body)
+        return answer.status_code, (answer.json().get("errors") or [{}])[0].get("pointer")
+
+    path = f"/v1/stores/{woo}/credentials"
+    assert await pointer("PUT", f"/v1/stores/{shopify}/credentials", CREDENTIALS) == (422, "/consumer_key")
+    assert await pointer("PUT", path, CREDENTIALS | {"url": "https://evil.example"}) == (422, "/url")
+    assert await pointer("PUT", path, CREDENTIALS | {"consumer_secret": "short"}) == (422, "/consumer_secret")
+    assert await pointer("PUT", "/v1/stores/st_nobody/credentials", CREDENTIALS) == (404, None)
+    assert await pointer("POST", "/v1/backfills", {"store": woo}) == (422, "/store")
+    assert await pointer("POST", "/v1/backfills", {"store": "st_nobody"}) == (422, "/store")
+    assert await pointer("POST", "/v1/backfills", {"store": woo, "kinds": ["carts"]}) == (422, "/kinds/0")
+    assert await pointer("DELETE", path, {}) == (404, None)
+    assert (await ground.http.put(path, json=CREDENTIALS)).json()["url"] == "https://shop.example"
+    assert await pointer("POST", "/v1/backfills", {"store": woo, "since": "2999-01-01T00:00:00Z"}) == (422, "/since")
+    assert (await ground.http.delete(path)).status_code == 204
+    changes = (await ground.get(f"/v1/stores/{woo}/changes"))["data"]
+    assert [each["changes"].get("credentials") for each in changes] == ["forgotten", "set", None]
+    assert json.dumps(changes).count("cs_") == 0
