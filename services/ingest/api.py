@@ -5,13 +5,13 @@ from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime
 
 from libs.common.auth import Principal, require
 from libs.common.ids import new_id
 from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
+from libs.common.web.instants import Instant
 from libs.common.web.paging import Cursor
 from services.ingest import archive, events, replays
 from services.ingest import store as records
@@ -33,6 +33,7 @@ from services.ingest.models import (
     StorePatch,
     shown_body,
 )
+from services.ingest.outcome import AHEAD
 from services.ingest.registering import Change, Registration, TooManySecrets, change, register
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
@@ -204,8 +205,8 @@ async def get_deliveries(  # noqa: PLR0917 - FastAPI passes them by name
     outcome: OutcomeName | None = None,
     reason: Annotated[str | None, Query(max_length=500, description="Beginning of the reason.")] = None,
     object: Annotated[str | None, Query(max_length=300, description="Such as `order:1001`.")] = None,  # noqa: A002
-    since: Annotated[AwareDatetime | None, Query(description="Received at this time or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Received before this time.")] = None,
+    since: Annotated[Instant | None, Query(description="Received at this time or later.")] = None,
+    until: Annotated[Instant | None, Query(description="Received before this time.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DeliveryOut]:
@@ -353,7 +354,7 @@ async def post_event(
     if registered is None or registered.tenant != principal.tenant:
         raise invalid("/store", "There is no such store.")
     now = edge.clock.arrival()
-    if body.time is not None and body.time - now > events.AHEAD:
+    if body.time is not None and body.time - now > AHEAD:
         raise invalid("/time", "This is more than five minutes ahead.")
     event = events.FirstPartyEvent(
         id=body.id,

@@ -11,14 +11,12 @@ from libs.common.contracts.commerce import ActivityObserved, Consent, ConsentObs
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.types import Channel, ConsentState, Origin
 from libs.common.ids import derived_id
-from services.ingest.outcome import Arrival, Observation, Observations, Unreadable
+from services.ingest.outcome import Arrival, Ignored, Observation, Observations, Outcome, Unreadable
 
 EventType = Literal["consent.changed", "product.viewed"]
 
 STALE = timedelta(hours=24)
 """What happened longer ago is history: it builds profiles and starts no messages."""
-AHEAD = timedelta(minutes=5)
-"""How far a sender's clock may be ahead."""
 
 Scalar = str | int | float | bool | None
 
@@ -95,7 +93,7 @@ def root_of(profile: Identifiers) -> str:
     return "person:"
 
 
-def observe(arrival: Arrival) -> Observations:
+def observe(arrival: Arrival) -> Outcome:
     """The event as an observation. Raises Unreadable."""
     try:
         event = _decoder.decode(arrival.body)
@@ -105,7 +103,10 @@ def observe(arrival: Arrival) -> Observations:
     envelope = arrival.envelope(event.id, event.time)
     root = root_of(event.profile)
     if isinstance(properties, ConsentChange):
-        consent = Consent(channel=properties.channel, state=properties.state, at=event.time, source=properties.source)
+        given = Consent(channel=properties.channel, state=properties.state, at=event.time, source=properties.source)
+        consent = arrival.said(given)
+        if consent is None:
+            return Ignored("a consent that is yet to come")
         told = ConsentObserved(identifiers=event.profile, consent=consent, **envelope)
         return Observations([Observation("consent.observed", root, told)])
     seen = ActivityObserved(identifiers=event.profile, activity=event.type, properties=event.properties, **envelope)

@@ -17,7 +17,6 @@ LEASE = timedelta(seconds=180)
 """Longer than any step takes: whoever holds it alone writes what came of the step."""
 KEPT = timedelta(days=30)
 """Reconciliations that are over stay to be looked at."""
-MOST_REASONS = 20
 
 
 class Credentials(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +26,10 @@ from libs.common.telemetry import get_logger
 from services.ingest import fetches
 from services.ingest.fetches import Credentials, Fetch, Known, Purpose
 from services.ingest.journal import digest_of, event_of
-from services.ingest.platforms.port import Fetched, FetchedPage, Kind, Platform, Refused, Unavailable
+from services.ingest.platforms.port import Fetched, FetchedPage, Kind, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from services.ingest.platforms.woocommerce import WooCommerce
 
 FETCHES_SECONDS = 2.0
 KINDS: tuple[Kind, ...] = ("orders", "customers", "products")
@@ -36,7 +40,8 @@ BEHIND = timedelta(seconds=5)
 """The normaliser may be this late before nobody can say what was never delivered."""
 GONE_AT_ONCE = 20
 """When more than half of at least so many objects are gone, it is more likely that we may not see them."""
-MOST_REASONS = fetches.MOST_REASONS
+MOST_REASONS = 20
+"""Different reasons that a backfill tells of; further ones are counted as others."""
 OTHERS = "other reasons"
 LONGEST_BACKOFF = timedelta(minutes=15)
 PATIENCE = 20
@@ -69,7 +74,9 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
 class Fetching:
     """Takes what is due, a page at a time. Any number of them may run."""
 
-    def __init__(self, database: Database, rhythm: Rhythm, open_platform: Callable[[Credentials], Platform]) -> None:
+    def __init__(
+        self, database: Database, rhythm: Rhythm, open_platform: "Callable[[Credentials], WooCommerce]"
+    ) -> None:
         self._database = database
         self._rhythm = rhythm
         self._open = open_platform
@@ -124,7 +131,7 @@ class Fetching:
                 await tx.pg.fetchval("SELECT clock_timestamp() - $1::timestamptz > $2", oldest, BEHIND)
             )
 
-    async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> None:
+    async def _step(self, fetch: Fetch, used: Credentials, platform: "WooCommerce", lease: str, now: datetime) -> None:
         if fetch.step < len(fetch.kinds):
             kind = fetch.kinds[fetch.step]
             page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
@@ -230,7 +237,7 @@ class Fetching:
             await fetches.save(tx, replace(_waiting(fetch), reason=reason), lease, pause=LONGEST_BACKOFF)
 
 
-async def _gone(platform: Platform, known: Sequence[Known]) -> list[Known]:
+async def _gone(platform: "WooCommerce", known: Sequence[Known]) -> list[Known]:
     gone: list[Known] = []
     for name, kind in ROOTS.items():
         mine = {each.root.partition(":")[2]: each for each in known if each.root.startswith(f"{name}:")}

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,10 +19,11 @@ from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
 from libs.common.money import known_currency
+from libs.common.web.instants import Instant
 from services.ingest import events
 from services.ingest.archive import Found, OutcomeName
 from services.ingest.printed import FIRST_YEAR, LAST_YEAR
-from services.ingest.registration import MAX_SECRETS, domain_of, timezones
+from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store
@@ -47,6 +47,15 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_long_enough)]
 LONGEST_OVERLAP = 90 * 24 * 3600
+
+
+def _readable(name: str) -> str:
+    if not is_name(name):
+        raise PydanticCustomError("name", "This is not a name that could be shown.")
+    return name
+
+
+Name = Annotated[Text, AfterValidator(_readable)]
 
 
 def _known_currency(code: str) -> str:
@@ -80,7 +89,7 @@ class StoreIn(BaseModel):
     ]
     currency: Currency
     timezone: TimeZone
-    name: Annotated[Text | None, Field(description="Default: the domain.")] = None
+    name: Annotated[Name | None, Field(description="Default: the domain.")] = None
     consent: Annotated[
         ConsentPolicy | None,
         Field(description="Who may be written to: those subscribed, or buyers as well. Default: explicit."),
@@ -99,7 +108,7 @@ class StorePatch(BaseModel):
 
     currency: Currency | None = None
     timezone: TimeZone | None = None
-    name: Text | None = None
+    name: Name | None = None
     consent: ConsentPolicy | None = None
     secrets: Annotated[
         list[Secret] | None,
@@ -107,7 +116,12 @@ class StorePatch(BaseModel):
     ] = None
     overlap_seconds: Annotated[
         int,
-        Field(ge=0, le=LONGEST_OVERLAP, description="For so long those sign, too, which `secrets` leaves out."),
+        Field(
+            strict=True,
+            ge=0,
+            le=LONGEST_OVERLAP,
+            description="For so long those sign, too, which `secrets` leaves out.",
+        ),
     ] = 0
 
     @field_validator("currency", "timezone", "name", "consent", "secrets", mode="before")
@@ -214,9 +228,9 @@ class ReplayIn(BaseModel):
     store: Annotated[Text, Field(description="A store's key.")]
     topic: Annotated[Text | None, Field(description="Only this topic of the platform.")] = None
     outcome: Annotated[Replayable | None, Field(description="Only what turned out to be this.")] = None
-    since: Annotated[AwareDatetime | None, Field(description="Received at this time or later.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Received before this time. Default: now.")] = None
-    dry_run: Annotated[bool, Field(description="Only tell what would come of it.")] = False
+    since: Annotated[Instant | None, Field(description="Received at this time or later.")] = None
+    until: Annotated[Instant | None, Field(description="Received before this time. Default: now.")] = None
+    dry_run: Annotated[bool, Field(strict=True, description="Only tell what would come of it.")] = False
 
 
 class ReasonOut(BaseModel):
@@ -295,7 +309,7 @@ class EventIn(BaseModel):
 
     id: Annotated[Identifier, Field(description="The sender's own; the same id of the same store counts once.")]
     type: events.EventType
-    time: Annotated[AwareDatetime | None, Field(description="When it happened. Default: now.")] = None
+    time: Annotated[Instant | None, Field(description="When it happened. Default: now.")] = None
     store: Annotated[str, Field(max_length=64, description="A store's key.")]
     profile: ProfileIn
     properties: Annotated[dict[str, events.Scalar], Field(max_length=_MAX_PROPERTIES)] = {}

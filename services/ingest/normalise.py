@@ -8,12 +8,12 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from libs.common.contracts.commerce import CheckoutObserved, CustomerObserved, Observed, OrderObserved
+from libs.common.contracts.commerce import CheckoutObserved, ConsentObserved, CustomerObserved, Observed, OrderObserved
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.types import Origin
 from services.ingest import shopify, woocommerce
-from services.ingest.events import AHEAD
 from services.ingest.outcome import (
+    AHEAD,
     Arrival,
     Ignored,
     Observation,
@@ -63,27 +63,33 @@ def normalise(
                 delivery=delivery_ref,
             )
             read = shopify.normalise if platform == "shopify" else woocommerce.normalise
-            return _without_consent_to_come(read(topic, arrival), until=received_at + AHEAD)
+            return _as_said(arrival, read(topic, arrival))
         case _:
             return Parked("no normaliser for this platform")
 
 
-def _without_consent_to_come(outcome: Outcome, *, until: datetime) -> Outcome:
-    """A yes that is dated later than any clock may go wrong says nothing: no withdrawal could come after it."""
+def _as_said(arrival: Arrival, outcome: Outcome) -> Outcome:
+    """No yes of an observation is dated later than when we heard of it; what says nothing else is left out."""
     if not isinstance(outcome, Observations):
         return outcome
-    return Observations([each._replace(observed=_said_by(each.observed, until)) for each in outcome.observations])
+    told = [(each, _said_by(arrival, each.observed)) for each in outcome.observations]
+    kept = [each._replace(observed=observed) for each, observed in told if observed is not None]
+    return Observations(kept) if kept else Ignored("a consent that is yet to come")
 
 
-def _said_by(observed: Observed, until: datetime) -> Observed:
+def _said_by(arrival: Arrival, observed: Observed) -> Observed | None:
+    until = arrival.received_at + AHEAD
     match observed:
         case OrderObserved(accepts_marketing=True) if observed.placed_at > until:
             return replace(observed, accepts_marketing=None)
         case CheckoutObserved(accepts_marketing=True) if observed.started_at > until:
             return replace(observed, accepts_marketing=None)
-        case CustomerObserved(consents=[*consents]) if any(each.at > until for each in consents):
-            said = [each for each in consents if each.at <= until or each.state == "unsubscribed"]
-            return replace(observed, consents=said)
+        case CustomerObserved(consents=[*consents]) if any(each.at > arrival.received_at for each in consents):
+            said = [arrival.said(each) for each in consents]
+            return replace(observed, consents=[each for each in said if each is not None])
+        case ConsentObserved():
+            consent = arrival.said(observed.consent)
+            return None if consent is None else replace(observed, consent=consent)
         case _:
             return observed
 

@@ -1,13 +1,17 @@
 """From sealed credentials to a platform that can be asked."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from libs.common.crypto import BadSeal, Keyring
 from services.ingest.fetches import Credentials, context
-from services.ingest.platforms.port import Platform, Refused
+from services.ingest.platforms.port import Refused
+
+if TYPE_CHECKING:
+    from services.ingest.platforms.woocommerce import WooCommerce
 
 
 class WooCommerceKey(Struct, frozen=True, kw_only=True):
@@ -22,10 +26,10 @@ def sealed(keyring: Keyring, tenant: str, store: str, key: WooCommerceKey) -> by
     return keyring.seal(msgspec.json.encode(key), context(tenant, store))
 
 
-def opener(keyring: Keyring, *, inside: bool) -> Callable[[Credentials], Platform]:
+def opener(keyring: Keyring, *, inside: bool) -> "Callable[[Credentials], WooCommerce]":
     """`inside`: whether stores may have addresses of our own network."""
 
-    def open_platform(credentials: Credentials) -> Platform:
+    def open_platform(credentials: Credentials) -> "WooCommerce":
         if credentials.platform != "woocommerce":
             raise Refused(f"there is no client for {credentials.platform} yet")
         try:

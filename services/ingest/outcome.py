@@ -1,12 +1,16 @@
 """What a delivery turns out to be, and what is known while it is read."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from libs.common.contracts.commerce import Observed
+from libs.common.contracts.commerce import Consent, Observed
 from libs.common.contracts.types import Origin, Platform
+
+AHEAD = timedelta(minutes=5)
+"""How far a sender's clock may be ahead."""
 
 
 class Unreadable(Exception):
@@ -70,13 +74,24 @@ class Arrival(Struct, frozen=True):
     origin: Origin
     delivery: str
 
+    def said(self, consent: Consent) -> Consent | None:
+        """The consent as of when it may be believed; None for a yes that nothing could withdraw for long.
+
+        Nobody says yes after we have heard of it: a clock that is a little ahead would make a withdrawal, dated by
+        ours, look older than the consent that it withdraws.
+        """
+        if consent.state == "unsubscribed" or consent.at <= self.received_at:
+            return consent
+        return replace(consent, at=self.received_at) if consent.at <= self.received_at + AHEAD else None
+
     def envelope(self, source_id: str, updated_at: datetime) -> dict[str, Any]:
         """What every `Observed` carries, as keyword arguments."""
         return {
             "store": self.store.key,
             "platform": self.platform,
             "source_id": source_id,
-            "updated_at": updated_at,
+            # A date that no clock could show by then would outlast whatever happens until it comes.
+            "updated_at": updated_at if updated_at <= self.received_at + AHEAD else self.received_at,
             "position": self.position,
             "origin": self.origin,
             "delivery": self.delivery,

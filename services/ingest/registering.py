@@ -114,7 +114,8 @@ async def _changed(
     secrets, told = _rotated(keyring, known, held.secrets, wanted, now)
     given = {name: getattr(wanted, name) for name in _FIELDS}
     different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
-    saved = replace(known, **different, version=known.version + 1, updated_at=now)
+    # Two changes at a time are dated before they wait for each other: the later version must not look older.
+    saved = replace(known, **different, version=known.version + 1, updated_at=max(now, known.updated_at))
     if wanted.access is not None:
         told |= {"credentials": await _opened(tx, keyring, known, wanted.access, now=now, by=by)}
     await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})

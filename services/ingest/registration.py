@@ -1,12 +1,15 @@
 """What may be registered as a store."""
 
 import re
+import unicodedata
 from functools import cache
 from zoneinfo import available_timezones
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}(?::\d{{1,5}})?")
 _LONGEST_HOST = 253
+_SEEN = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "So", "Sm", "Sc", "Po"}
+_TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
 MAX_SECRETS = 8
 """Active at one time; a rotation needs two."""
 
@@ -26,8 +29,14 @@ def domain_of(text: str) -> str:
 
 @cache
 def timezones() -> frozenset[str]:
-    """The IANA names."""
-    return frozenset(available_timezones())
+    """The IANA names of places, and not those of whatever a machine is set to."""
+    return frozenset(available_timezones()) - {"localtime", "Factory", "posixrules"}
+
+
+def is_name(text: str) -> bool:
+    """Whether people can read it as a name: something to see in it, and nothing that turns the text around it."""
+    kinds = {unicodedata.category(character) for character in text}
+    return bool(kinds & _SEEN) and "Cc" not in kinds and not _TURNING & set(text)
 
 
 def api_url(text: str | None, domain: str) -> str:

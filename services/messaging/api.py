@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from libs.common.auth import Principal, require
 from libs.common.clock import Clock
@@ -87,7 +87,7 @@ class FlowPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    paused: bool
+    paused: StrictBool
 
 
 class SuppressionIn(BaseModel):

@@ -32,6 +32,8 @@ class AccountFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     consents: Mapping[str, ConsentState] = {}
     suppressed: str | None = None
     """Why its e-mail address is not to be written to."""
+    withdrawn: bool = False
+    """Somebody with this very address wants no e-mail, whoever of those who share it that was."""
     ordered_at: datetime | None = None
     """Latest counted order."""
     ordered_live_at: datetime | None = None
@@ -65,6 +67,8 @@ class Person(Struct, frozen=True, kw_only=True):
 
     def consent(self, channel: Channel) -> ConsentState | None:
         """What holds over all accounts: one withdrawal outweighs every consent. None: never asked."""
+        if channel == "email" and any(account.withdrawn for account in self.accounts):
+            return "unsubscribed"
         said = {account.consents[channel] for account in self.accounts if channel in account.consents}
         return next((state for state in _STRICTEST if state in said), None)
 

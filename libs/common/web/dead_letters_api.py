@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common import dead_letters
 from libs.common.auth import Principal, require
 from libs.common.db import Database, Tx
 from libs.common.problems import Problem, invalid, not_found
+from libs.common.web.instants import Instant
 from libs.common.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 
 State = Literal["dead", "replay", "replayed", "discarded"]
@@ -55,8 +56,8 @@ class ReplayIn(BaseModel):
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=1000)
     consumer: str | None = Field(default=None, max_length=200)
     reason: str | None = Field(default=None, min_length=1, max_length=500, description="Beginning of the reason.")
-    since: AwareDatetime | None = Field(default=None, description="Failed at this time or later.")
-    until: AwareDatetime | None = Field(default=None, description="Failed before this time.")
+    since: Instant | None = Field(default=None, description="Failed at this time or later.")
+    until: Instant | None = Field(default=None, description="Failed before this time.")
 
 
 class MarkedOut(BaseModel):
@@ -80,7 +81,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
         principal: Reader,
         consumer: Annotated[str | None, Query(max_length=200)] = None,
         reason: Annotated[str | None, Query(max_length=500, description="Beginning of the reason.")] = None,
-        since: Annotated[AwareDatetime | None, Query(description="Failed at this time or later.")] = None,
+        since: Annotated[Instant | None, Query(description="Failed at this time or later.")] = None,
         state: State | None = None,
         limit: Limit = 50,
         cursor: Cursor = None,

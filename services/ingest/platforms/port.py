@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 Kind = Literal["orders", "customers", "products"]
 
@@ -40,23 +40,3 @@ class Unavailable(Exception):
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
-
-
-class Platform(Protocol):
-    """One store at its platform."""
-
-    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
-        """Objects that last changed from `since` on and before `until`. Raises Refused and Unavailable.
-
-        All that had changed before the first page was asked for is on one of the pages, whatever changes meanwhile;
-        some of it may be on two.
-        """
-
-    async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
-        """Which of these, at most 100, are not there any more, or lie in the trash."""
-
-    async def check(self) -> str:
-        """Whom we reach: the platform's own words. Raises Refused when it does not know us."""
-
-    async def aclose(self) -> None:
-        """Ends its connections."""

@@ -75,7 +75,7 @@ class OAuth1(httpx.Auth):
 
 
 class WooCommerce:
-    """One shop. See `Platform`."""
+    """One shop."""
 
     def __init__(self, base: str, *, key: str, secret: str, inside: bool = False) -> None:
         """`key`, `secret`: made in the shop, *Settings → Advanced → REST API*, with the right to read."""
@@ -83,7 +83,11 @@ class WooCommerce:
         self._http = ShopHttp(base, auth=auth, inside=inside)
 
     async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
-        """See `Platform.page`. Customers cannot be asked for by date: all are read, and the others left out."""
+        """Objects that last changed from `since` on and before `until`. Raises Refused and Unavailable.
+
+        All that had changed before the first page was asked for is on one of the pages, whatever changes meanwhile;
+        some of it may be on two. Customers cannot be asked for by date: all are read, and the others left out.
+        """
         place = _resumed(following)
         params = {"per_page": str(PAGE), "offset": str(place.offset), "orderby": "id", "order": "asc", **_ALL[kind]}
         if kind != "customers":
@@ -105,7 +109,7 @@ class WooCommerce:
         return FetchedPage(objects, broken, _next(place, len(listed), total))
 
     async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
-        """See `Platform.gone`."""
+        """Which of these, at most 100, are not there any more, or lie in the trash."""
         asked = [each for each in ids if each.isascii() and each.isdigit()]
         if not asked:
             return set()
@@ -119,12 +123,6 @@ class WooCommerce:
         answer = await self._http.get(f"{_ROOT}{kind}", params)
         there = {identifier(decoded(_NAMED, bytes(each)).id) for each in _listed(answer.content)}
         return {each for each in asked if each not in there}
-
-    async def check(self) -> str:
-        """See `Platform.check`."""
-        answer = await self._http.get(f"{_ROOT}orders", {"per_page": "1", "_fields": "id"})
-        _listed(answer.content)
-        return "WooCommerce REST API v3"
 
     async def aclose(self) -> None:
         """Ends its connections."""

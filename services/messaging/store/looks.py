@@ -152,6 +152,10 @@ async def _lock(tx: Tx, accounts: Sequence[tuple[str, str]]) -> dict[tuple[str, 
 _PEOPLE = """
     SELECT u.tenant, u.profile, a.account, a.store, a.email, a.email_verified, a.first_name, a.timezone, a.deleted,
            s.reason AS suppressed, o.ordered_at, o.ordered_live_at, c.channels, c.states,
+           EXISTS (
+               SELECT FROM accounts t JOIN consents w ON w.tenant = t.tenant AND w.account = t.account
+               WHERE t.tenant = a.tenant AND t.email = a.email AND w.channel = 'email' AND w.state = 'unsubscribed'
+           ) AS withdrawn,
            greatest(a.active_at, b.changed_at) AS active_at,
            greatest(a.active_live_at, b.changed_live_at) AS active_live_at
     FROM unnest($1::text[], $2::text[]) u(tenant, profile)
@@ -188,6 +192,7 @@ async def _people(tx: Tx, profiles: Sequence[PersonKey]) -> dict[PersonKey, Pers
                 deleted=row["deleted"],
                 consents=dict(zip(row["channels"] or (), row["states"] or (), strict=True)),
                 suppressed=row["suppressed"],
+                withdrawn=row["withdrawn"],
                 ordered_at=row["ordered_at"],
                 ordered_live_at=row["ordered_live_at"],
                 active_at=row["active_at"],

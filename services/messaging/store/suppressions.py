@@ -37,12 +37,35 @@ async def lift(tx: Tx, tenant: str, channel: str, address: str) -> bool:
 
 
 async def unsubscribe(tx: Tx, message: Message, now: datetime) -> bool:
-    """The reader of `message` wants no more: suppresses the address and says so. False when it was done before."""
-    if not await suppress(tx, message.tenant, message.channel, message.recipient, "unsubscribed", now):
+    """The reader of `message` wants no more: suppresses the address and says so. False when it was done before.
+
+    An address may be suppressed already for another reason, or have been subscribed anew since: then this is news, too.
+    """
+    suppressed = await suppress(tx, message.tenant, message.channel, message.recipient, "unsubscribed", now)
+    withdrawn = await _withdraw(tx, message, now)
+    if not suppressed and not withdrawn:
         return False
     fact = MessageUnsubscribed(**message.told(now))
     await postgres.append(tx, MESSAGES, [told(message.tenant, "message.unsubscribed", fact, now)])
     return True
+
+
+async def _withdraw(tx: Tx, message: Message, now: datetime) -> bool:
+    """What `message.unsubscribed` will come back as, from here on. False when it holds already."""
+    return bool(
+        await tx.pg.fetchval(
+            """
+            INSERT INTO consents AS c (tenant, account, channel, state, at, revision)
+            VALUES ($1, $2, $3, 'unsubscribed', $4, 0)
+            ON CONFLICT (tenant, account, channel) DO UPDATE SET state = excluded.state, at = excluded.at
+            WHERE c.state <> excluded.state RETURNING true
+            """,
+            message.tenant,
+            message.account,
+            message.channel,
+            now,
+        )
+    )
 
 
 async def find(tx: Tx, tenant: str, channel: str, address: str) -> dict[str, Any]:

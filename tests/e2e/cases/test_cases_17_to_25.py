@@ -226,3 +226,36 @@ async def test_a_consent_of_the_future_outruns_no_withdrawal(ground: Ground) -> 
         await store.send("customers/update", customer | changed)
     ada = await ground.get("/v1/profiles/email:ada@example.com")
     assert ada["consent"]["email"]["state"] == "unsubscribed"
+
+
+async def test_a_consent_that_stands_alone_is_of_no_future_either(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    customer = {"id": 88, "email": "ada@example.com", "created_at": "2026-03-01T09:00:00Z"}
+    await store.send("customers/create", customer)
+    for state, at in (("subscribed", "2150-01-01T00:00:00Z"), ("unsubscribed", "2026-03-02T11:59:00Z")):
+        said = {"state": state, "opt_in_level": None, "consent_updated_at": at}
+        told = {"customer_id": 88, "email_address": "ada@example.com", "email_marketing_consent": said}
+        await store.send("customers_email_marketing_consent/update", told)
+    ada = await ground.get("/v1/profiles/email:ada@example.com")
+    assert ada["consent"]["email"]["state"] == "unsubscribed"
+
+
+async def test_a_date_of_the_future_outlasts_nothing(ground: Ground) -> None:
+    store = await ground.store("woocommerce")
+    await store.send("order.updated", woocommerce_order(status="processing", date_modified_gmt="2199-01-01T00:00:00"))
+    now = START + timedelta(minutes=1)
+    await ground.line.advance(now)
+    cancelled = woocommerce_order(status="cancelled", date_modified_gmt=f"{now:%Y-%m-%dT%H:%M:%S}")
+    await store.send("order.updated", cancelled)
+    assert (await store.order(727))["status"] == "cancelled"
+
+
+async def test_a_draft_that_was_thrown_away_is_no_checkout_any_more(ground: Ground) -> None:
+    store = await ground.store("woocommerce")
+    for n, (topic, end) in enumerate((("order.deleted", None), ("order.updated", "trash"))):
+        draft = woocommerce_order(id=800 + n, status="checkout-draft")
+        await store.send("order.created", draft)
+        assert (await ground.get(f"/v1/checkouts/{store.key}:{800 + n}"))["deleted"] is False
+        later = {"date_modified_gmt": "2026-03-02T11:59:00"}
+        await store.send(topic, {"id": 800 + n} if end is None else draft | {"status": end} | later)
+        assert (await ground.get(f"/v1/checkouts/{store.key}:{800 + n}"))["deleted"] is True

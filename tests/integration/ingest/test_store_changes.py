@@ -1,6 +1,7 @@
 """A store changed: what it is then, who did it, and which secrets sign."""
 
 import asyncio
+import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -204,3 +205,32 @@ async def test_another_tenant_s_store_is_none(ground: Ground) -> None:
     assert (await ground.http.patch(path, json={"name": "Mine"}, headers=other)).status_code == 404
     for tail in ("/secrets", "/changes"):
         assert (await ground.http.get(path + tail, headers=other)).status_code == 404
+
+
+async def test_of_changes_at_one_time_the_last_version_is_the_latest(ground: Ground) -> None:
+    """They are dated as they come, and wait for each other after that."""
+    store = await ground.register()
+    late = ground.clock.now() + timedelta(seconds=5)
+    ground.clock.set(late)
+    await changed(ground, store, consent="soft_opt_in")
+    ground.clock.set(late - timedelta(seconds=5))
+    await changed(ground, store, consent="explicit")
+    async with ground.database.autocommit() as pg:
+        rows = await pg.fetch("SELECT data FROM log_commerce WHERE type = 'store.observed'")
+    told = sorted((json.loads(row["data"]) for row in rows), key=lambda data: (data["updated_at"], data["position"]))
+    assert [(data["position"], data["consent_policy"]) for data in told][1:] == [(2, "soft_opt_in"), (3, "explicit")]
+
+
+@pytest.mark.parametrize("name", ["\u202e", " \u200b", "Tea\u202e", "Te\na", "\ue000"])
+async def test_a_name_is_something_to_read(ground: Ground, name: str) -> None:
+    store = await ground.register()
+    answer = await ground.http.patch(f"/v1/stores/{store}", json={"name": name})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/name")
+    assert (await ground.http.patch(f"/v1/stores/{store}", json={"name": "Café Größe 茶"})).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"timezone": "localtime"}, {"overlap_seconds": True}])
+async def test_what_looks_like_something_else(ground: Ground, wrong: dict[str, object]) -> None:
+    store = await ground.register()
+    answer = await ground.http.patch(f"/v1/stores/{store}", json={"secrets": [NEW], **wrong})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"/{next(iter(wrong))}")

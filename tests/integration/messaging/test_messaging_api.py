@@ -16,7 +16,7 @@ from services.messaging.settings import MessagingSettings
 from services.messaging.unsubscribing import PURPOSE
 from tests.conftest import START
 from tests.integration.messaging.driving import KEYRING, World
-from tests.integration.messaging.facts import STORE, checkout, known, moved, shop
+from tests.integration.messaging.facts import STORE, checkout, consent, known, moved, shop
 
 ADA, PROFILE, MAIL = "customer:st_shop:1", "p1", "ada@example.com"
 SECRET = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -153,6 +153,24 @@ async def test_one_click_ends_it_at_once(world: World, api: httpx.AsyncClient) -
     assert [kind for kind, _ in await world.events()] == ["message.sent", "message.unsubscribed"]
     async with world.database.reading() as tx:
         assert await tx.pg.fetchval("SELECT reason FROM runs") == "unsubscribed"
+
+
+async def test_unsubscribed_is_said_whatever_the_address_was_suppressed_for(
+    world: World, api: httpx.AsyncClient
+) -> None:
+    link = await sent(world)
+    assert (await api.post("/v1/suppressions", json={"address": MAIL})).status_code == 201
+    assert (await api.post(link)).status_code == 200
+    assert [kind for kind, _ in await world.events()] == ["message.sent", "message.unsubscribed"]
+    # Then he subscribes again, and leaves again by the same mail.
+    await world.hear(consent(ADA, "subscribed", START + timedelta(hours=2), revision=3))
+    for _ in range(2):
+        assert (await api.post(link)).status_code == 200
+    assert [kind for kind, _ in await world.events()] == ["message.sent"] + ["message.unsubscribed"] * 2
+    assert (await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})).status_code == 204
+    await world.hear(checkout("t2", ADA, START + timedelta(days=3)))
+    await world.until(START + timedelta(days=3, hours=1))
+    assert len(world.inbox.mails) == 1
 
 
 async def test_links_that_are_not_ours(world: World, api: httpx.AsyncClient) -> None:

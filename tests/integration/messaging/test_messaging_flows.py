@@ -136,6 +136,16 @@ async def test_withdrawn_wins_over_every_consent(world: World) -> None:
     assert await world.states() == [("cart_abandonment", 1, "skipped", "no_consent")]
 
 
+async def test_who_shares_an_address_shares_its_withdrawal(world: World) -> None:
+    """Two customers of one address are nobody's guest: his word is about the address."""
+    guest = "guest:st_shop:ada@example.com"
+    await world.hear(shop("soft_opt_in"), *known(ADA, PROFILE, MAIL, START), order("o1", ADA, START - 5 * DAY))
+    await world.hear(moved(guest, "p2"), person(guest, MAIL), consent(guest, "unsubscribed", START - DAY))
+    await world.hear(checkout("t1", ADA, START))
+    await world.later(hours=1)
+    assert await world.states() == [("cart_abandonment", 1, "skipped", "no_consent")]
+
+
 async def test_soft_opt_in_lets_us_write_to_buyers(world: World) -> None:
     await world.hear(shop("soft_opt_in"), moved(ADA, PROFILE), person(ADA, MAIL), checkout("t1", ADA, START))
     await world.later(hours=1)

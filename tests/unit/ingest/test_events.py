@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from libs.common.contracts.commerce import ActivityObserved, Consent, ConsentObserved, Identifiers
 from services.ingest import events
 from services.ingest.events import EventType, FirstPartyEvent
-from services.ingest.outcome import Arrival, Observations, StoreFacts, Unreadable
+from services.ingest.outcome import AHEAD, Arrival, Ignored, Observations, Outcome, StoreFacts, Unreadable
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 FACTS = StoreFacts(key="st_1", currency="EUR", timezone="UTC")
@@ -19,6 +20,12 @@ def event(type_: EventType = "consent.changed", **properties: events.Scalar) -> 
 
 
 def observed(body: bytes) -> Observations:
+    found = read(body)
+    assert isinstance(found, Observations)
+    return found
+
+
+def read(body: bytes) -> Outcome:
     return events.observe(
         Arrival(
             store=FACTS,
@@ -48,6 +55,27 @@ def test_a_consent() -> None:
         identifiers=Identifiers(email="Ada@Example.com"),
         consent=Consent(channel="email", state="subscribed", at=NOW, source="api"),
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "ahead", "at"),
+    [
+        ("subscribed", AHEAD, timedelta(0)),
+        ("subscribed", timedelta(seconds=-1), timedelta(seconds=-1)),
+        ("unsubscribed", AHEAD, AHEAD),
+        ("unsubscribed", timedelta(days=900), timedelta(days=900)),
+    ],
+)
+def test_nobody_says_yes_after_we_have_heard_of_it(state: str, ahead: timedelta, at: timedelta) -> None:
+    told = msgspec.structs.replace(event(channel="email", state=state), time=NOW + ahead)
+    [observation] = observed(events.delivery_of(told, "st_1", NOW).body).observations
+    assert isinstance(observation.observed, ConsentObserved)
+    assert observation.observed.consent.at == NOW + at
+
+
+def test_a_yes_that_is_yet_to_come_says_nothing() -> None:
+    told = msgspec.structs.replace(event(channel="email", state="subscribed"), time=NOW + AHEAD + timedelta(seconds=1))
+    assert read(events.delivery_of(told, "st_1", NOW).body) == Ignored("a consent that is yet to come")
 
 
 def test_a_view() -> None:
