@@ -10,9 +10,8 @@ from libs.common.contracts.commerce import (
     OrderObserved,
     ProductObserved,
     Refund,
-    Removed,
 )
-from services.ingest.normalise import Ignored, Parked, Unreadable
+from services.ingest.normalise import Ignored, Observations, Parked, Unreadable
 from tests.unit.ingest.payloads import RECEIVED_AT, STORE, observed, outcome, woocommerce_line, woocommerce_order
 
 MODIFIED = datetime(2026, 3, 1, 9, 5, tzinfo=UTC)
