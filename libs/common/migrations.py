@@ -132,7 +132,10 @@ async def _owner(connection: AsyncConnection, schema: str) -> str | None:
 
 
 async def _share(connection: AsyncConnection, schema: str) -> None:
-    """Lets the other services read this one's event log and nothing else; `common` is for all of them."""
+    """Lets the other services read this one's event log, and how far it has read theirs, and nothing else.
+
+    `common` is for all of them.
+    """
     await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {SERVICES}"))
     if schema == COMMON:
         await connection.execute(
@@ -142,7 +145,7 @@ async def _share(connection: AsyncConnection, schema: str) -> None:
     tables = await connection.scalars(
         text(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-            " WHERE schemaname = :schema AND tablename LIKE 'log\\_%'"
+            " WHERE schemaname = :schema AND (tablename LIKE 'log\\_%' OR tablename = 'positions')"
         ),
         {"schema": schema},
     )

@@ -77,16 +77,17 @@ class Sender:
         # Answers that the database was not there to take: kept, or mail that did leave would be told as unknown.
         self._unsettled: list[tuple[Message, Answer]] = []
 
-    async def run(self, now: datetime) -> bool:
-        """Sends one batch; whether there may be more."""
+    async def run(self, now: datetime, *, until: datetime | None = None) -> bool:
+        """Sends one batch of what is due `until` then (default: now); whether there may be more."""
         await self.settle([])
+        until = until or now
         try:
-            asked, letters = await self.claim(now, self._batch)
+            asked, letters = await self.claim(now, self._batch, until=until)
         except Exception as error:
             if is_transient(error):
                 raise
             log.exception("gate failed, asking it one by one")
-            asked, letters = await self._claim_one_by_one(now)
+            asked, letters = await self._claim_one_by_one(now, until)
         if letters:
             answers = await self._mailer.send([mail for _, mail in letters])
             await self.settle([(message, answer) for (message, _), answer in zip(letters, answers, strict=True)])
@@ -94,13 +95,15 @@ class Sender:
                 return False
         return asked == self._batch
 
-    async def claim(self, now: datetime, limit: int) -> tuple[int, list[tuple[Message, Letter]]]:
+    async def claim(
+        self, now: datetime, limit: int, *, until: datetime | None = None
+    ) -> tuple[int, list[tuple[Message, Letter]]]:
         """Asks the gate about a batch and commits the answers. Returns how many it asked, and what is to leave."""
         async with self._database.transaction() as tx:
             if lapsed := await ledger_store.lapse(tx, now):
                 LAPSED.inc(lapsed)
                 log.error("messages without an answer", messages=lapsed)
-            messages = await ledger_store.claim(tx, now, limit)
+            messages = await ledger_store.claim(tx, until or now, limit)
             if not messages:
                 return 0, []
             claimed = await self._ask(tx, messages, now)
@@ -110,12 +113,12 @@ class Sender:
         _count(claimed.outcomes)
         return len(messages), claimed.letters
 
-    async def _claim_one_by_one(self, now: datetime) -> tuple[int, list[tuple[Message, Letter]]]:
+    async def _claim_one_by_one(self, now: datetime, until: datetime) -> tuple[int, list[tuple[Message, Letter]]]:
         """As `claim`, but whatever breaks us is put off, so that it does not keep the others from leaving."""
         letters: list[tuple[Message, Letter]] = []
         for _ in range(self._batch):
             try:
-                _, more = await self.claim(now, 1)
+                _, more = await self.claim(now, 1, until=until)
                 letters += more
             except Exception as error:
                 if is_transient(error) and letters:
@@ -124,7 +127,7 @@ class Sender:
                     raise
                 log.exception("message put off")
                 async with self._database.transaction() as tx:
-                    broken = await ledger_store.claim(tx, now, 1)
+                    broken = await ledger_store.claim(tx, until, 1)
                     await ledger_store.settle(tx, [_put_off(message, now) for message in broken], now)
         return self._batch, letters
 

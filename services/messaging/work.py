@@ -3,9 +3,11 @@
 import asyncio
 import math
 from collections.abc import Callable
+from datetime import datetime
 
+from libs.common.barrier import Barrier, Stage
 from libs.common.clock import Clock, clock_from
-from libs.common.contracts.topics import CUSTOMERS, MESSAGES
+from libs.common.contracts.topics import COMMERCE, CUSTOMERS, JOURNAL, MESSAGES
 from libs.common.crypto import Keyring
 from libs.common.database_watch import database_watch
 from libs.common.db import Database
@@ -38,14 +40,22 @@ def worker(settings: MessagingSettings, database: Database, clock: Clock, log: L
         batch=settings.send_batch_size,
         lease=lease(settings),
     )
+    barrier = Barrier(database, [Stage(JOURNAL, "ingest"), Stage(COMMERCE, "profiles"), Stage(CUSTOMERS, SCHEMA)])
+
+    async def fire(now: datetime) -> bool:
+        return await timers.run(await barrier.cleared(now))
+
+    async def send(now: datetime) -> bool:
+        return await sender.run(now, until=await barrier.cleared(now))
+
     return Worker(
         database,
         log,
         clock,
         consumers=[Consumer(CONSUMER, (CUSTOMERS,), on_customers, settings.messaging_batch_size)],
         periodics=[
-            Periodic("timers", settings.timers_seconds, timers.run),
-            Periodic("sender", settings.timers_seconds, sender.run, planned),
+            Periodic("timers", settings.timers_seconds, fire),
+            Periodic("sender", settings.timers_seconds, send, planned),
             Periodic("backlog", BACKLOG_SECONDS, Backlog(database).run),
             log_upkeep(database, MESSAGES),
             database_watch(database),

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -44,17 +44,21 @@ QUICK = Limits(patience=0.02)
 class Line:
     """A running line. Times are the driven clock's."""
 
-    def __init__(self, api: Api, ingest_db: Database, clock: DrivenClock) -> None:
+    def __init__(self, api: Api, databases: Mapping[str, Database], clock: DrivenClock) -> None:
         self.api = api
-        self._database = ingest_db
+        self._databases = databases
         self._clock = clock
 
     async def deliver(self, arrivals: Sequence[tuple[Delivery, datetime, str]]) -> None:
         """Journals deliveries in this order: what, when it was received, a name for its id."""
         events = [journal_event(*arrival) for arrival in arrivals]
-        async with self._database.transaction() as tx:
+        async with self._databases["ingest"].transaction() as tx:
             await append(tx, JOURNAL, events)
         await self.drained()
+
+    def database(self, service: str) -> Database:
+        """The service's own schema."""
+        return self._databases[service]
 
     async def advance(self, now: datetime) -> None:
         """Moves the clock and waits until all that this makes due has happened."""
@@ -131,7 +135,7 @@ async def running_line(clock: DrivenClock, *, batch_size: int) -> AsyncIterator[
             for worker in workers:
                 group.create_task(_quick(worker, batch_size).run(stop))
             try:
-                yield Line(api, databases["ingest"], clock)
+                yield Line(api, databases, clock)
             finally:
                 stop.set()
 

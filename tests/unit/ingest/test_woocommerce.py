@@ -11,7 +11,7 @@ from libs.common.contracts.commerce import (
     ProductObserved,
     Refund,
 )
-from services.ingest.normalise import Ignored, Parked, Unreadable
+from services.ingest.normalise import Ignored, Observations, Parked, Unreadable
 from tests.unit.ingest.payloads import RECEIVED_AT, STORE, observed, outcome, woocommerce_line, woocommerce_order
 
 MODIFIED = datetime(2026, 3, 1, 9, 5, tzinfo=UTC)
