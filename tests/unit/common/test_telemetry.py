@@ -156,3 +156,10 @@ def test_state_of_a_process_that_ended_is_forgotten_and_its_counts_are_not(
 
 def test_metrics_of_this_process() -> None:
     assert b"python_info" in telemetry.metrics_text()
+
+
+def test_addresses_that_are_asked_are_not_told(lines: Lines) -> None:
+    logging.getLogger("httpx").info("HTTP Request: GET https://shop.example/?oauth_signature=x")
+    logging.getLogger("other").info("heard")
+    assert "heard" in lines.getvalue()
+    assert "shop.example" not in lines.getvalue()
