@@ -1,5 +1,6 @@
 """Asking a shop over HTTP: in bounds of time and size, again after a hiccup, and never led elsewhere."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -13,7 +14,9 @@ from services.ingest.platforms.hosts import PinnedTransport
 from services.ingest.platforms.port import Refused, Unavailable
 
 SECONDS = 20.0
-"""Of one request; shops are slow."""
+"""Without a sign of life; shops are slow."""
+WHOLE_SECONDS = 60.0
+"""Of one request, however many signs of life there are in it."""
 LARGEST_ANSWER = 64 * 1024 * 1024
 """A hundred orders of 400 lines each."""
 TRIES = 3
@@ -50,7 +53,7 @@ class ShopHttp:
     async def get(self, path: str, params: Mapping[str, str]) -> Answer:
         """What lies there. Raises Refused and Unavailable."""
         answer: Answer | None = None
-        async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=3 * SECONDS):
+        async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=2 * WHOLE_SECONDS):
             with attempt:
                 answer = await self._once(path, params)
         assert answer is not None  # noqa: S101 (or the last attempt has raised)
@@ -62,7 +65,7 @@ class ShopHttp:
 
     async def _once(self, path: str, params: Mapping[str, str]) -> Answer:
         try:
-            async with self._client.stream("GET", path, params=params) as response:
+            async with asyncio.timeout(WHOLE_SECONDS), self._client.stream("GET", path, params=params) as response:
                 _check(response)
                 content = bytearray()
                 async for chunk in response.aiter_bytes():
@@ -70,7 +73,7 @@ class ShopHttp:
                     if len(content) > LARGEST_ANSWER:
                         raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
                 return Answer(bytes(content), response.headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise Unavailable(f"the shop does not answer: {type(error).__name__}") from error
 
 

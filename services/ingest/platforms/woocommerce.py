@@ -23,6 +23,8 @@ from services.ingest.printed import Scalar, decoded, identifier, instant, requir
 
 PAGE = 100
 """The most that the API gives."""
+LARGEST = 5 * 1024 * 1024
+"""Of one object, as of a webhook."""
 _ROOT = "/wp-json/wc/v3/"
 _TOPICS: Mapping[Kind, tuple[str, str]] = {
     "orders": ("order", "order.updated"),
@@ -148,7 +150,7 @@ def _next(place: _Place, length: int, total: int | None) -> str | None:
 def _listed(content: bytes) -> list[msgspec.Raw]:
     try:
         return _LIST.decode(content)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         # A maintenance page, an error of a plugin, a warning of PHP's before the JSON.
         raise Unavailable("the shop's answer is not a list in JSON") from error
 
@@ -161,6 +163,8 @@ def _total(headers: Headers) -> int | None:
 def _fetched(kind: Kind, raw: msgspec.Raw) -> Fetched:
     name, topic = _TOPICS[kind]
     body = bytes(raw)
+    if len(body) > LARGEST:
+        raise Unreadable(f"larger than {LARGEST} bytes")
     one = decoded(_NAMED, body)
     source_id = required(identifier(one.id), "id")
     changed_at = instant(one.date_modified_gmt, "date_modified_gmt")

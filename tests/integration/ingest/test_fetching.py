@@ -17,6 +17,7 @@ from regulars.shop.woocommerce_api import WooCommerceApi
 from services.ingest import fetches
 from services.ingest.fetching import Fetching, Rhythm
 from services.ingest.opening import opener
+from services.ingest.platforms.woocommerce import LARGEST
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground
 from tests.integration.ingest.shop_api import CREDENTIALS, serving, small_world, store_at
@@ -125,17 +126,25 @@ async def test_a_shop_in_all_its_moods(ground: Ground, shop: WooCommerceApi, sto
     shop.tell(STATES)
     ground.clock.set(small_world().end)
     order = next(each for each in STATES if isinstance(each, Order))
-    strange = b"[" + woocommerce.body(order) + b',{"id": null},{"id":"x","date_modified_gmt":"soon"}]'
-    shop.moods.extend([502, 429, b"<b>Warning</b>: in /srv/shop.php", b'{"code":"maintenance"}', strange])
+    strange = b"[%b," % woocommerce.body(
+        order
+    ) + b'{"id": null},{"id":"x","date_modified_gmt":"soon"},{"id":9,"note":"%b"}]' % (b"x" * LARGEST)
+    shop.moods.extend(
+        [502, 429, b"[" * 100_000, b"<b>Warning</b>: in /srv/shop.php", b'{"code":"maintenance"}', strange]
+    )
     asked = (await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})).json()
-    for _ in range(8):
+    for _ in range(9):
         async with ground.database.autocommit() as pg:
             # Its patience is not what is tried here.
             await pg.execute("UPDATE fetches SET not_before = '-infinity'")
         await stepped(ground)
     done = await ground.get(f"/v1/backfills/{asked['id']}")
-    assert (done["state"], done["broken"], done["failures"]) == ("done", 2, 0)
-    assert sorted(each["reason"] for each in done["reasons"]) == ["date_modified_gmt: not a date", "id: missing"]
+    assert (done["state"], done["broken"], done["failures"]) == ("done", 3, 0)
+    assert sorted(each["reason"] for each in done["reasons"]) == [
+        "date_modified_gmt: not a date",
+        "id: missing",
+        f"larger than {LARGEST} bytes",
+    ]
 
 
 async def test_wrong_credentials_wait_for_better_ones(ground: Ground, shop: WooCommerceApi, store: str) -> None:
@@ -275,15 +284,25 @@ async def test_deleted_for_good_is_found(ground: Ground, shop: WooCommerceApi, s
     assert removed == [f"order:{gone.id}"]
 
 
-async def test_that_nearly_all_is_gone_is_not_believed(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+async def test_that_all_is_gone_is_not_believed_of_a_shop_that_shows_nothing(
+    ground: Ground, shop: WooCommerceApi, store: str
+) -> None:
     states = [state for state in STATES if isinstance(state, Order)]
     ground.clock.set(small_world().end)
-    await sent(ground, store, list(states))
+    await sent(ground, store, states)
     await told(ground)
     await reconciled(ground)
     await told(ground)
     assert not [1 for type_, _, _ in await ground.commerce() if type_ == "order.removed"]
-    assert "may these credentials see all?" in (await ground.get(f"/v1/stores/{store}/health"))["waiting"]
+    assert "the shop shows no orders at all" in (await ground.get(f"/v1/stores/{store}/health"))["waiting"]
+    # Of one that shows others it is.
+    shop.tell([_numbered(states[0], 1)])
+    again = await ground.get(f"/v1/stores/{store}/credentials")
+    await ground.http.put(f"/v1/stores/{store}/credentials", json=CREDENTIALS | {"url": again["url"]})
+    assert await stepped(ground) > 0
+    await told(ground)
+    removed = {key.partition(":")[2] for type_, key, _ in await ground.commerce() if type_ == "order.removed"}
+    assert removed >= {f"order:{state.id}" for state in states}
 
 
 async def test_bad_requests_are_told_by_field(ground: Ground) -> None:
