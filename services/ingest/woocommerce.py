@@ -57,9 +57,7 @@ def _removed(kind: str) -> Callable[[Arrival], Outcome]:
     def removed(arrival: Arrival) -> Outcome:
         source_id = required(identifier(decoded(_NAMED, arrival.body).id), "id")
         observed = Removed(**arrival.envelope(source_id, arrival.received_at.replace(microsecond=0)))
-        kinds = (kind, "checkout") if kind == "order" else (kind,)
-        # A draft of the block checkout is an order to WooCommerce, and a checkout here: nothing says which it was.
-        return Observations([Observation(f"{each}.removed", f"{kind}:{source_id}", observed) for each in kinds])
+        return Observations([Observation(f"{kind}.removed", f"{kind}:{source_id}", observed)])
 
     return removed
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from libs.common.contracts.commerce import CheckoutObserved, Line, OrderObserved, Person, Refund, Removed
+from libs.common.contracts.commerce import CheckoutObserved, Line, OrderObserved, Person, Refund
 from services.ingest.outcome import Arrival, Observation, Observations, Outcome
 from services.ingest.printed import (
     Scalar,
@@ -35,7 +35,6 @@ PLACED = frozenset({"on-hold", "processing", "completed", "refunded"})
 NOT_PLACED = frozenset({"pending", "cancelled", "failed", "trash", "draft", "auto-draft"})
 """A status in neither set is a plugin's own: it counts as placed once the order was paid."""
 CHECKOUT = "checkout-draft"
-TRASH = "trash"
 
 
 class Address(Struct):
@@ -170,11 +169,7 @@ def order(arrival: Arrival) -> Outcome:
         # Nothing in an order says whether it was a draft; where there was none, no checkout has this id.
         checkout_token=source_id,
     )
-    observations = [Observation("order.observed", f"order:{source_id}", observed_order)]
-    if status == TRASH:
-        removed = Removed(**arrival.envelope(source_id, updated_at))
-        observations.append(Observation("checkout.removed", f"order:{source_id}", removed))
-    return Observations(observations)
+    return Observations([Observation("order.observed", f"order:{source_id}", observed_order)])
 
 
 def dated(gmt: Scalar, local: Scalar, name: str, zone: str) -> datetime | None:

@@ -248,14 +248,3 @@ async def test_a_date_of_the_future_outlasts_nothing(ground: Ground) -> None:
     cancelled = woocommerce_order(status="cancelled", date_modified_gmt=f"{now:%Y-%m-%dT%H:%M:%S}")
     await store.send("order.updated", cancelled)
     assert (await store.order(727))["status"] == "cancelled"
-
-
-async def test_a_draft_that_was_thrown_away_is_no_checkout_any_more(ground: Ground) -> None:
-    store = await ground.store("woocommerce")
-    for n, (topic, end) in enumerate((("order.deleted", None), ("order.updated", "trash"))):
-        draft = woocommerce_order(id=800 + n, status="checkout-draft")
-        await store.send("order.created", draft)
-        assert (await ground.get(f"/v1/checkouts/{store.key}:{800 + n}"))["deleted"] is False
-        later = {"date_modified_gmt": "2026-03-02T11:59:00"}
-        await store.send(topic, {"id": 800 + n} if end is None else draft | {"status": end} | later)
-        assert (await ground.get(f"/v1/checkouts/{store.key}:{800 + n}"))["deleted"] is True
