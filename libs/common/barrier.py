@@ -33,6 +33,7 @@ class Barrier:
     def __init__(self, database: Database, stages: Sequence[Stage]) -> None:
         self._database = database
         self._stages = stages
+        self._seen: set[int] = set()
         self._cleared = NEVER
         self._asked: datetime | None = None
         self._stage = 0
@@ -41,21 +42,25 @@ class Barrier:
 
     async def cleared(self, now: datetime) -> datetime:
         """The latest moment of which all that was accepted before is known here; at most `now`."""
-        async with self._one_at_a_time, self._database.reading() as tx:
-            if self._asked is None:
-                self._asked, self._stage, self._ends = now, 0, None
-            while self._stage < len(self._stages):
-                stage = self._stages[self._stage]
-                if await _visible(tx, stage):
-                    if self._ends is None:
-                        self._ends = await _ends(tx, stage)
-                    if not await _read(tx, stage, self._ends):
-                        break
-                self._stage, self._ends = self._stage + 1, None
-            else:
-                # A clock that was set back must not undo what was cleared, nor what was cleared let anything through.
-                self._cleared, self._asked = self._asked, None
+        # A clock that stands still, as one that is driven does between two steps, has nothing more to be asked.
+        if now > self._cleared:
+            async with self._one_at_a_time, self._database.reading() as tx:
+                await self._go_on(tx, now)
         return min(self._cleared, now)
+
+    async def _go_on(self, tx: Tx, now: datetime) -> None:
+        if self._asked is None:
+            self._asked, self._stage, self._ends = now, 0, None
+        while self._stage < len(self._stages):
+            stage = self._stages[self._stage]
+            if self._stage in self._seen or await _visible(tx, stage):
+                self._seen.add(self._stage)
+                if self._ends is None:
+                    self._ends = await _ends(tx, stage)
+                if not await _read(tx, stage, self._ends):
+                    return
+            self._stage, self._ends = self._stage + 1, None
+        self._cleared, self._asked = max(self._cleared, self._asked), None
 
 
 async def _visible(tx: Tx, stage: Stage) -> bool:
