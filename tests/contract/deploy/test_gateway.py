@@ -8,6 +8,7 @@ import pytest
 
 from libs.common.settings import CommonSettings
 from services.ingest.api import router as ingest
+from services.ingest.fetch_api import fetching
 from services.ingest.settings import IngestSettings
 from services.messaging.api import router as messaging
 from services.metrics.api import router as metrics
@@ -22,8 +23,9 @@ BARE = {"/webhooks/{platform}/{store_key}": "ingest", "/u/{token}": "messaging"}
 
 def served() -> dict[str, str]:
     """Path -> service."""
-    routers = {"ingest": ingest, "profiles": profiles, "metrics": metrics, "messaging": messaging}
-    paths = {route.path: name for name, router in routers.items() for route in router.routes}  # type: ignore[attr-defined]
+    routers = [(ingest, "ingest"), (fetching, "ingest")]
+    routers += [(profiles, "profiles"), (metrics, "metrics"), (messaging, "messaging")]
+    paths = {route.path: name for router, name in routers for route in router.routes}  # type: ignore[attr-defined]
     return paths | BARE
 
 
