@@ -159,7 +159,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         detail = "Send the body as application/json."
         wrong = FieldError("/content-type", detail, "content-type")
         return respond(Problem(415, "unsupported_media_type", detail, [wrong], headers={"accept": "application/json"}))
-    fields = [_field_error(entry["loc"], entry["type"], entry["msg"]) for entry in entries]
+    fields = [field_error(entry["loc"], entry["type"], entry["msg"]) for entry in entries]
     if any(entry["type"] == "json_invalid" for entry in entries):
         return respond(Problem(400, "invalid_json", "The body is not JSON.", fields))
     return respond(Problem(422, "invalid", "The request is not valid.", fields))
@@ -170,7 +170,8 @@ def _calls_itself_json(request: Request) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _field_error(location: Sequence[str | int], kind: str, message: str) -> FieldError:
+def field_error(location: Sequence[str | int], kind: str, message: str) -> FieldError:
+    """What pydantic says is wrong; `location` begins with `body`, or with where else the parameter stands."""
     place, *parts = location
     if kind == "json_invalid":
         # Its location is a character offset, and says nothing about a field.

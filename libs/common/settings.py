@@ -146,7 +146,7 @@ class CommonSettings(BaseSettings):
     max_body: Annotated[
         int,
         Field(ge=1024, description="Largest body of an API request.", json_schema_extra={"unit": "bytes"}),
-    ] = 1024 * 1024
+    ] = 5 * 1024 * 1024
 
     @field_validator("kafka_servers")
     @classmethod

@@ -1,4 +1,4 @@
-"""The API: stores, deliveries, first-party events. The webhook route is in `webhooks.py`."""
+"""The API: stores, deliveries, replays. The webhook route is in `webhooks.py`."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, cast
@@ -8,22 +8,19 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from libs.common.auth import Principal, require
 from libs.common.ids import new_id
-from libs.common.problems import Problem, invalid, not_found
+from libs.common.problems import invalid, not_found
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.instants import Instant
 from libs.common.web.paging import Cursor
-from services.ingest import archive, events, replays
+from services.ingest import archive, replays
 from services.ingest import store as records
 from services.ingest.archive import OutcomeName, Wanted
 from services.ingest.edge import Edge
-from services.ingest.journal import Unavailable, digest_of, event_of
 from services.ingest.models import (
-    Accepted,
     CountsOut,
     DeliveryDetail,
     DeliveryOut,
-    EventIn,
     ReplayIn,
     ReplayOut,
     SecretOut,
@@ -33,12 +30,10 @@ from services.ingest.models import (
     StorePatch,
     shown_body,
 )
-from services.ingest.outcome import AHEAD
 from services.ingest.registering import Change, Registration, TooManySecrets, change, register
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
 from services.ingest.tally import DUPLICATE
-from services.ingest.webhooks import RETRY_AFTER_SECONDS
 
 StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key.")]
 TopicFilter = Annotated[str | None, Query(max_length=128, description="A platform's topic, or an event's type.")]
@@ -340,43 +335,3 @@ async def get_delivery(
     body, encoding = shown_body(sent.body) if sent is not None else (None, None)
     headers = sent.headers if sent is not None else None
     return DeliveryDetail(**DeliveryOut.of(one).model_dump(), headers=headers, body=body, body_encoding=encoding)
-
-
-# First-party events --------------------------------------------------------------------------------------------------
-
-
-@router.post("/v1/events", status_code=202)
-async def post_event(
-    body: EventIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("events:write"))]
-) -> Accepted:
-    """Takes what the merchant's own site has to tell. The same `id` of the same store counts once."""
-    registered = edge.registry.find(body.store)
-    if registered is None or registered.tenant != principal.tenant:
-        raise invalid("/store", "There is no such store.")
-    now = edge.clock.arrival()
-    if body.time is not None and body.time - now > AHEAD:
-        raise invalid("/time", "This is more than five minutes ahead.")
-    event = events.FirstPartyEvent(
-        id=body.id,
-        type=body.type,
-        time=body.time or now,
-        profile=body.profile.identifiers(),
-        properties=body.properties,
-    )
-    if (wrong := events.wrong_property(event)) is not None:
-        raise invalid(*wrong)
-    delivery = events.delivery_of(event, registered.key, now)
-    journalled = event_of(
-        delivery,
-        id=new_id(),
-        tenant=registered.tenant,
-        root=events.root_of(event.profile),
-        time=now,
-        traceparent=current_traceparent(),
-    )
-    try:
-        await edge.journal.append(journalled, digest_of(registered.key, delivery.platform, event.id))
-    except Unavailable as error:
-        retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        raise Problem(503, "unavailable", "The event could not be stored. Try again.", headers=retry) from error
-    return Accepted(id=body.id)

@@ -16,7 +16,6 @@ from libs.common.web.paging import Cursor
 from services.ingest import fetches
 from services.ingest import store as records
 from services.ingest.api import AnEdge
-from services.ingest.api import router as others
 from services.ingest.fetch_models import (
     BackfillIn,
     BackfillOut,
@@ -36,9 +35,7 @@ from services.ingest.tally import DUPLICATE
 HEALTH = timedelta(days=7)
 OPEN: tuple[State, ...] = ("waiting", "running")
 
-router = APIRouter()
-router.include_router(others)
-fetching = APIRouter(tags=["ingest"])
+router = APIRouter(tags=["ingest"])
 
 
 async def _store(tx: Tx, principal: Principal, key: str) -> Store:
@@ -51,7 +48,7 @@ async def _store(tx: Tx, principal: Principal, key: str) -> Store:
 # Credentials ---------------------------------------------------------------------------------------------------------
 
 
-@fetching.put("/v1/stores/{key}/credentials")
+@router.put("/v1/stores/{key}/credentials")
 async def put_credentials(
     key: str,
     body: CredentialsIn,
@@ -84,7 +81,7 @@ async def put_credentials(
     return CredentialsOut.of(held)
 
 
-@fetching.get("/v1/stores/{key}/credentials")
+@router.get("/v1/stores/{key}/credentials")
 async def get_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
 ) -> CredentialsOut:
@@ -96,7 +93,7 @@ async def get_credentials(
     return CredentialsOut.of(held)
 
 
-@fetching.delete("/v1/stores/{key}/credentials", status_code=204)
+@router.delete("/v1/stores/{key}/credentials", status_code=204)
 async def delete_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:write"))]
 ) -> None:
@@ -126,7 +123,7 @@ async def _change(edge: AnEdge, principal: Principal, key: str, access: Access) 
 # Backfills -----------------------------------------------------------------------------------------------------------
 
 
-@fetching.post("/v1/backfills", status_code=202)
+@router.post("/v1/backfills", status_code=202)
 async def post_backfill(
     body: BackfillIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("deliveries:write"))]
 ) -> BackfillOut:
@@ -155,7 +152,7 @@ async def post_backfill(
     return BackfillOut.of(fetch)
 
 
-@fetching.get("/v1/backfills")
+@router.get("/v1/backfills")
 async def get_backfills(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:read"))],
@@ -170,7 +167,7 @@ async def get_backfills(
     return Page(data=[BackfillOut.of(one) for one in found[:limit]], next=following)
 
 
-@fetching.get("/v1/backfills/{id}")
+@router.get("/v1/backfills/{id}")
 async def get_backfill(
     id: UUID,  # noqa: A002 (the path says so)
     edge: AnEdge,
@@ -184,7 +181,7 @@ async def get_backfill(
     return BackfillOut.of(found)
 
 
-@fetching.post("/v1/backfills/{id}/pause")
+@router.post("/v1/backfills/{id}/pause")
 async def pause_backfill(
     id: UUID,  # noqa: A002 (the path says so)
     edge: AnEdge,
@@ -194,7 +191,7 @@ async def pause_backfill(
     return await _turned(edge, principal, id, to="paused", among=OPEN)
 
 
-@fetching.post("/v1/backfills/{id}/resume")
+@router.post("/v1/backfills/{id}/resume")
 async def resume_backfill(
     id: UUID,  # noqa: A002 (the path says so)
     edge: AnEdge,
@@ -204,7 +201,7 @@ async def resume_backfill(
     return await _turned(edge, principal, id, to="waiting", among=("paused", "failed"))
 
 
-@fetching.post("/v1/backfills/{id}/cancel")
+@router.post("/v1/backfills/{id}/cancel")
 async def cancel_backfill(
     id: UUID,  # noqa: A002 (the path says so)
     edge: AnEdge,
@@ -227,7 +224,7 @@ async def _turned(edge: AnEdge, principal: Principal, id_: UUID, *, to: State, a
 # Health --------------------------------------------------------------------------------------------------------------
 
 
-@fetching.get("/v1/stores/{key}/health")
+@router.get("/v1/stores/{key}/health")
 async def get_health(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
 ) -> StoreHealth:
@@ -258,6 +255,3 @@ async def _looked(tx: Tx, principal: Principal, key: str, purpose: Purpose) -> t
     over = next((each for each in found if each.state == "done"), None)
     told = Looked(at=over.asked_at, until=over.until, missing=over.counts.get("published", 0)) if over else None
     return next((each for each in found if each.state in OPEN), None), told
-
-
-router.include_router(fetching)

@@ -4,22 +4,26 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
 
 from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
+from services.ingest import api, events_api, fetch_api
 from services.ingest.archive import CONSUMER
 from services.ingest.edge import Edge
-from services.ingest.fetch_api import router
 from services.ingest.fetches import open_backfills
 from services.ingest.replays import open_count
 from services.ingest.settings import SCHEMA, IngestSettings
 from services.ingest.webhooks import PATH, Limits
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+router = APIRouter()
+for part in (api, fetch_api, events_api):
+    router.include_router(part.router)
 
 
 def service(settings: IngestSettings, database: Database, clock: Clock) -> Service:

@@ -1,9 +1,7 @@
 """What the API takes and answers."""
 
 import base64
-import math
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,22 +15,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from libs.common.contracts.commerce import Identifiers
 from libs.common.money import known_currency
 from libs.common.web.instants import Instant
-from services.ingest import events
 from services.ingest.archive import Found, OutcomeName
-from services.ingest.printed import FIRST_YEAR, LAST_YEAR
 from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store
 
 ConsentPolicy = Literal["explicit", "soft_opt_in"]
-_PHONE = re.compile(r"\+?[0-9 ()./-]{5,32}")
-_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
-_MAX_PROPERTIES = 50
-_MAX_PROPERTY = 1024
 
 # PostgreSQL keeps no NUL in a text.
 _NO_NUL = r"^[^\x00]*$"
@@ -270,81 +261,6 @@ class ReplayOut(BaseModel):
         reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
         named = {name: getattr(replay, name) for name in cls.model_fields if hasattr(replay, name)}
         return cls(**{**named, **replay.counts, "reasons": reasons})
-
-
-class ProfileIn(BaseModel):
-    """Whom an event speaks of; at least one is needed."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    email: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=254)] = None
-    phone: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=32)] = None
-    customer_id: Identifier | None = None
-    cart_token: Identifier | None = None
-    checkout_token: Identifier | None = None
-
-    @field_validator("email")
-    @classmethod
-    def _an_email(cls, text: str | None) -> str | None:
-        if text is not None and not _EMAIL.fullmatch(text):
-            raise PydanticCustomError("email", "This is not an e-mail address.")
-        return text
-
-    @field_validator("phone")
-    @classmethod
-    def _a_phone(cls, text: str | None) -> str | None:
-        if text is not None and not _PHONE.fullmatch(text):
-            raise PydanticCustomError("phone", "This is not a phone number.")
-        return text
-
-    def identifiers(self) -> Identifiers:
-        """As the contract has them."""
-        return Identifiers(**self.model_dump(exclude_none=True))
-
-
-class EventIn(BaseModel):
-    """A first-party event."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: Annotated[Identifier, Field(description="The sender's own; the same id of the same store counts once.")]
-    type: events.EventType
-    time: Annotated[Instant | None, Field(description="When it happened. Default: now.")] = None
-    store: Annotated[str, Field(max_length=64, description="A store's key.")]
-    profile: ProfileIn
-    properties: Annotated[dict[str, events.Scalar], Field(max_length=_MAX_PROPERTIES)] = {}
-
-    @field_validator("time")
-    @classmethod
-    def _utc(cls, time: datetime | None) -> datetime | None:
-        if time is not None and not FIRST_YEAR < time.year < LAST_YEAR:
-            raise PydanticCustomError("time", "The year is out of range.")
-        return time.astimezone(UTC) if time is not None else None
-
-    @field_validator("profile")
-    @classmethod
-    def _somebody(cls, profile: ProfileIn) -> ProfileIn:
-        if not profile.model_dump(exclude_none=True):
-            raise PydanticCustomError("profile", "At least one identifier is needed.")
-        return profile
-
-    @field_validator("properties")
-    @classmethod
-    def _small(cls, properties: dict[str, events.Scalar]) -> dict[str, events.Scalar]:
-        for name, value in properties.items():
-            texts = [name, value] if isinstance(value, str) else [name]
-            if any(len(text) > _MAX_PROPERTY or "\0" in text for text in texts):
-                raise PydanticCustomError("property", "Names and texts may have 1024 characters, none of them NUL.")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise PydanticCustomError("property", "Numbers must be finite.")
-        return properties
-
-
-class Accepted(BaseModel):
-    """The event is stored; or had been."""
-
-    id: str
-    status: Literal["accepted"] = "accepted"
 
 
 def shown_body(body: bytes) -> tuple[str, Literal["text", "base64"]]:

@@ -11,15 +11,22 @@ from libs.common.problems import Problem, respond
 BODY_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 8 * 1024 * 1024
+MOST_HELD = 64 * 1024 * 1024
+"""Bytes of bodies that are still coming, of all senders together."""
+RETRY_AFTER_SECONDS = 2
 
 
 class WholeBody:
-    """Middleware: 413 for too large a body, 408 for one that does not come. The body is put into `scope["state"]`."""
+    """Middleware: 413 for too large a body, 408 for one that does not come, 503 when too much is coming at once.
+
+    The body is put into `scope["state"]`.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         """`limit`: bytes."""
         self._app = app
         self._limit = limit
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the body and hands it on in one piece."""
@@ -50,14 +57,22 @@ class WholeBody:
                 raise too_large
         body = bytearray()
         more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            if len(body) > self._limit:
-                raise too_large
-            more = message.get("more_body", False)
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                piece = message.get("body", b"")
+                body += piece
+                self._held += len(piece)
+                if len(body) > self._limit:
+                    raise too_large
+                more = message.get("more_body", False)
+                if more and self._held > MOST_HELD:
+                    retry = {"retry-after": str(RETRY_AFTER_SECONDS), "connection": "close"}
+                    raise Problem(503, "overloaded", "Too many bodies are coming at once. Try again.", headers=retry)
+        finally:
+            self._held -= len(body)
         return bytes(body)
 
 

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import pytest_asyncio
 import uvicorn
 
+from libs.common.web import body as bodies
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground, shopify_headers, sign
 from tests.waiting import eventually
@@ -94,6 +96,23 @@ async def test_too_large_in_chunks_is_refused_when_it_is_too_much(small: Ground)
         await wire.send(chunk * (LIMIT // 65536 + 1))
         assert (await wire.answer())[0] == 413
         wire.close()
+
+
+async def test_bodies_that_come_slowly_do_not_fill_the_memory(small: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 100_000)
+    async with _listening(small) as port:
+        waiting = [await _connect(port) for _ in range(3)]
+        for wire in waiting:
+            await wire.send(_stores_head(90_000) + b"x" * 60_000)
+        # One of them has room; whoever comes when there is none is told to come again.
+        status, problem = await next(asyncio.as_completed([wire.answer() for wire in waiting]))
+        assert (status, problem["code"]) == (503, "overloaded")
+        for wire in waiting:
+            wire.close()
+        late = await _connect(port)
+        await late.send(_stores_head(2) + b"{}")
+        assert (await late.answer())[0] in {401, 422}
+        late.close()
 
 
 async def test_who_sends_all_of_it_before_he_listens_is_told_too(small: Ground) -> None:

@@ -1,20 +1,21 @@
 """First-party events, as the normaliser reads them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from libs.common.contracts.commerce import ActivityObserved, Consent, ConsentObserved, Identifiers
 from services.ingest import events
-from services.ingest.events import EventType, FirstPartyEvent
+from services.ingest.events import FirstPartyEvent
 from services.ingest.outcome import AHEAD, Arrival, Ignored, Observations, Outcome, StoreFacts, Unreadable
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 FACTS = StoreFacts(key="st_1", currency="EUR", timezone="UTC")
 
 
-def event(type_: EventType = "consent.changed", **properties: events.Scalar) -> FirstPartyEvent:
+def event(type_: str = "consent.changed", **properties: Any) -> FirstPartyEvent:
     profile = Identifiers(email="Ada@Example.com")
     return FirstPartyEvent(id="e1", type=type_, time=NOW, profile=profile, properties=properties)
 

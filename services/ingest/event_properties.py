@@ -1,0 +1,320 @@
+"""What each type of first-party event must say in its `properties`: typed, and with the field's name where it is wrong.
+
+Money is `{"amount": "12.50", "currency": "EUR"}`; all money of one event is in one currency. Orders, carts and
+checkouts are told whole: what an event leaves out is not there.
+"""
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from libs.common.contracts.commerce import Line
+from libs.common.contracts.types import Channel, ConsentState
+from libs.common.money import to_minor
+from services.ingest.printed import LARGEST_AMOUNT, MOST_PIECES
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Short = Annotated[str, Meta(min_length=1, max_length=255)]
+Long = Annotated[str, Meta(max_length=10_000)]
+Instant = Annotated[datetime, Meta(tz=True)]
+Scalar = str | int | float | bool | None
+
+CUSTOM = re.compile(r"custom(?:\.[a-z][a-z0-9_]{0,39}){1,3}", re.ASCII)
+"""Names of a sender's own types, `custom.quiz.finished`: none of ours begins so, now or later."""
+
+
+class Wrong(Exception):
+    """A field is not what the type demands. `pointer`: JSON pointer into the event; no value is in `detail`."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+        self.detail = detail
+
+
+class Money(Struct, frozen=True, forbid_unknown_fields=True):
+    """An amount, as the API prints it."""
+
+    amount: Annotated[str, Meta(max_length=40)]
+    currency: str
+
+
+class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of an order, checkout or cart."""
+
+    title: Short
+    quantity: Annotated[int, Meta(ge=0, le=MOST_PIECES)]
+    price: Money
+    total: Money | None = None
+    """Of the whole line after its discounts, without tax. Default: price times quantity."""
+    id: Id | None = None
+    product_id: Id | None = None
+    variant_id: Id | None = None
+    sku: Short | None = None
+    image: Long | None = None
+
+
+Items = Annotated[list[Item], Meta(max_length=1000)]
+
+
+class Buyer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What else is known of who buys; his identifiers stand in the event's `profile`."""
+
+    first_name: Short | None = None
+    last_name: Short | None = None
+    locale: Short | None = None
+    country: Annotated[str, Meta(pattern="^[A-Za-z]{2}$")] | None = None
+
+
+class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`order.placed` and `order.cancelled`: the order as it stands at the event's `time`."""
+
+    order_id: Id
+    lines: Annotated[list[Item], Meta(min_length=1, max_length=1000)]
+    placed_at: Instant | None = None
+    number: Short | None = None
+    status: Short | None = None
+    discounts: Money | None = None
+    """Off the whole order, beside those of the lines' totals."""
+    shipping: Money | None = None
+    taxes: Money | None = None
+    test: bool = False
+    cancelled_at: Instant | None = None
+    fulfilled_at: Instant | None = None
+    buyer: Buyer = Buyer()
+    accepts_marketing: bool | None = None
+
+
+class Cancelled(Order, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`order.cancelled`: the whole order, and when it was placed, which a cancellation's own time cannot say."""
+
+    placed_at: Instant
+
+
+class OrderRefund(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`order.refunded`: one refund of an order, in the order's currency; `amount` without tax and shipping."""
+
+    order_id: Id
+    refund_id: Id
+    amount: Money
+    shipping: Money | None = None
+    taxes: Money | None = None
+    reason: Short | None = None
+
+
+class Checkout(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`checkout.started`: the checkout of the profile's `checkout_token`."""
+
+    lines: Items
+    total: Money | None = None
+    started_at: Instant | None = None
+    completed_at: Instant | None = None
+    recovery_url: Annotated[str, Meta(pattern=r"^https?://", max_length=2000)] | None = None
+    buyer: Buyer = Buyer()
+    accepts_marketing: bool | None = None
+
+
+class Cart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`cart.changed`: the cart of the profile's `cart_token`; no lines: it was emptied."""
+
+    lines: Items
+    total: Money | None = None
+    started_at: Instant | None = None
+
+
+class Consent(Struct, frozen=True, kw_only=True):
+    """`consent.changed`."""
+
+    channel: Channel
+    state: ConsentState
+    source: Annotated[str, Meta(min_length=1, max_length=64)] = "api"
+
+
+class Customer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`profile.updated`: the record of the profile's `customer_id`, whole."""
+
+    first_name: Short | None = None
+    last_name: Short | None = None
+    locale: Short | None = None
+    country: Annotated[str, Meta(pattern="^[A-Za-z]{2}$")] | None = None
+    created_at: Instant | None = None
+    email_verified: bool = False
+    birthday: date | None = None
+    timezone: Short | None = None
+    tags: Annotated[list[Short], Meta(max_length=250)] | None = None
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """`product.viewed`."""
+
+    product_id: Id
+
+
+class Nps(Struct, frozen=True, kw_only=True, tag_field="survey", tag="nps"):
+    """`survey.answered`, how likely to recommend."""
+
+    score: Annotated[int, Meta(ge=0, le=10)]
+
+
+class Csat(Struct, frozen=True, kw_only=True, tag_field="survey", tag="csat"):
+    """`survey.answered`, how satisfied."""
+
+    score: Annotated[int, Meta(ge=1, le=5)]
+
+
+class Ticket(Struct, frozen=True, kw_only=True):
+    """`ticket.opened`, `ticket.closed`."""
+
+    ticket_id: Id
+
+
+class Loyalty(Struct, frozen=True, kw_only=True):
+    """`loyalty.changed`: the balance after the change."""
+
+    points: Annotated[int, Meta(ge=-(10**12), le=10**12)]
+    tier: Short | None = None
+
+
+class Review(Struct, frozen=True, kw_only=True):
+    """`review.submitted`."""
+
+    product_id: Id
+    rating: Annotated[int, Meta(ge=1, le=5)]
+
+
+class Lead(Struct, frozen=True, kw_only=True):
+    """`lead.created`."""
+
+    source: Short
+
+
+class Subscription(Struct, frozen=True, kw_only=True):
+    """`back_in_stock.subscribed`."""
+
+    variant_id: Id
+
+
+COMMERCE: dict[str, Any] = {
+    "order.placed": Order,
+    "order.cancelled": Cancelled,
+    "order.refunded": OrderRefund,
+    "checkout.started": Checkout,
+    "cart.changed": Cart,
+    "consent.changed": Consent,
+    "profile.updated": Customer,
+}
+"""What becomes the same observation as a platform's webhook."""
+ACTIVITIES: dict[str, Any] = {
+    "product.viewed": View,
+    "survey.answered": Nps | Csat,
+    "ticket.opened": Ticket,
+    "ticket.closed": Ticket,
+    "loyalty.changed": Loyalty,
+    "review.submitted": Review,
+    "lead.created": Lead,
+    "back_in_stock.subscribed": Subscription,
+}
+"""What a person did: these properties, and whatever else is said."""
+
+
+def known(type_: str) -> bool:
+    """Whether this is a type of ours, or a name that a custom one may have."""
+    return type_ in COMMERCE or type_ in ACTIVITIES or CUSTOM.fullmatch(type_) is not None
+
+
+def typed(type_: str, properties: dict[str, Any]) -> Any:
+    """The properties as their Struct; None for a custom type. Raises Wrong."""
+    schema = COMMERCE.get(type_) or ACTIVITIES.get(type_)
+    if schema is None:
+        return None
+    try:
+        return msgspec.convert(properties, schema)
+    except msgspec.ValidationError as error:
+        raise Wrong(*_place(str(error))) from error
+
+
+def _place(message: str) -> tuple[str, str]:
+    told, _, path = message.partition(" - at `$")
+    named = re.search(r"(?:missing required|unknown) field `([^`]+)`", told)
+    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path)
+    pointer = "".join(f"/{name or index}" for name, index in parts)
+    return "/properties" + pointer + (f"/{named[1]}" if named else ""), told
+
+
+class Purse:
+    """Reads the money of one event, which is all in one currency."""
+
+    def __init__(self, default: str) -> None:
+        """`default`: the store's currency, for an event without any money in it."""
+        self._default = default
+        self._first: str | None = None
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217."""
+        return self._first or self._default
+
+    def minor(self, money: Money | None, pointer: str) -> int | None:
+        """Minor units; Wrong for a negative amount, an unknown currency, or another one than before."""
+        if money is None:
+            return None
+        if self._first is not None and money.currency != self._first:
+            raise Wrong(f"{pointer}/currency", "All money of an event is in one currency.")
+        try:
+            found = to_minor(money.amount, money.currency)
+        except ValueError as error:
+            known_code = "currency" not in str(error)
+            raise Wrong(
+                f"{pointer}/{'amount' if known_code else 'currency'}",
+                "This is not a decimal amount." if known_code else "This is not an ISO 4217 currency code.",
+            ) from error
+        if not 0 <= found <= LARGEST_AMOUNT:
+            raise Wrong(f"{pointer}/amount", "This is negative, or more than any shop sells for.")
+        self._first = money.currency
+        return found
+
+    def lines(self, items: list[Item]) -> list[Line]:
+        """As the contract has them."""
+        return [self._line(item, f"/properties/lines/{n}") for n, item in enumerate(items)]
+
+    def _line(self, item: Item, pointer: str) -> Line:
+        price = self.minor(item.price, f"{pointer}/price") or 0
+        whole = price * item.quantity
+        total = self.minor(item.total, f"{pointer}/total")
+        if whole > LARGEST_AMOUNT:
+            raise Wrong(f"{pointer}/quantity", "This many are more than any shop sells for.")
+        if total is not None and total > whole:
+            raise Wrong(f"{pointer}/total", "A line's total is not more than its price times its quantity.")
+        return Line(
+            title=item.title,
+            quantity=item.quantity,
+            price=price,
+            total=whole if total is None else total,
+            source_id=item.id,
+            product_id=item.product_id,
+            variant_id=item.variant_id,
+            sku=item.sku,
+            image=item.image,
+        )
+
+
+def flat(properties: dict[str, Any]) -> dict[str, Scalar]:
+    """An activity's properties as its observation carries them: money becomes the text `12.50 EUR`. Raises Wrong."""
+    told: dict[str, Scalar] = {}
+    for name, value in properties.items():
+        pointer = "/properties/" + name.replace("~", "~0").replace("/", "~1")
+        if isinstance(value, dict):
+            try:
+                money = msgspec.convert(value, Money)
+            except msgspec.ValidationError as error:
+                raise Wrong(pointer, "This is neither a text, a number, a truth nor money.") from error
+            Purse(money.currency).minor(money, pointer)
+            told[name] = f"{money.amount} {money.currency}"
+        elif isinstance(value, list):
+            raise Wrong(pointer, "This is neither a text, a number, a truth nor money.")
+        else:
+            told[name] = value
+    return told
