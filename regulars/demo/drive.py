@@ -17,7 +17,7 @@ from regulars.shop.messages import Mail, Postbox
 from regulars.shop.model import World
 from regulars.shop.rules import against
 
-TICK = timedelta(hours=4)
+TICK = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from services.ingest.models import (
     StorePatch,
     shown_body,
 )
-from services.ingest.registering import Change, Registration, TooManySecrets, change, register
+from services.ingest.registering import Change, Registration, TakesNoSecrets, TooManySecrets, change, register
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
 from services.ingest.tally import DUPLICATE
@@ -123,10 +123,7 @@ async def patch_store(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("stores:write"))],
 ) -> StoreOut:
-    """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long.
-
-    A secret whose time has ended opens nothing more within 30 seconds.
-    """
+    """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long."""
     if not body.model_fields_set - {"overlap_seconds"}:
         raise invalid("", "Name at least one of currency, timezone, name, consent, secrets.")
     wanted = Change(
@@ -150,6 +147,8 @@ async def patch_store(
         )
     except TooManySecrets:
         raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
+    except TakesNoSecrets:
+        raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
     if saved is None:
         raise not_found("store")
     await edge.registry.reload(saved.key)

@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -72,12 +73,19 @@ class StoreIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    platform: Literal["shopify", "woocommerce"]
+    platform: Annotated[
+        Literal["shopify", "woocommerce", "events"],
+        Field(description="`events`: any other shop, which tells of itself by `POST /v1/events`."),
+    ]
     domain: Annotated[Text, Field(description="Host name; a scheme and a path are cut off.", examples=["shop.example"])]
     secrets: Annotated[
         list[Secret],
-        Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign now; never shown again."),
-    ]
+        Field(
+            max_length=MAX_SECRETS,
+            validate_default=True,
+            description="All that sign webhooks now; never shown again. None for `events`.",
+        ),
+    ] = []
     currency: Currency
     timezone: TimeZone
     name: Annotated[Name | None, Field(description="Default: the domain.")] = None
@@ -90,6 +98,16 @@ class StoreIn(BaseModel):
     @classmethod
     def _host(cls, text: str) -> str:
         return domain_of(text)
+
+    @field_validator("secrets")
+    @classmethod
+    def _as_many_as_sign(cls, secrets: list[SecretStr], info: ValidationInfo) -> list[SecretStr]:
+        if info.data.get("platform") == "events":
+            if secrets:
+                raise PydanticCustomError("secrets", "No webhook comes from such a store: it has an API key.")
+        elif not secrets:
+            raise PydanticCustomError("secrets", "At least one secret is needed.")
+        return secrets
 
 
 class StorePatch(BaseModel):
@@ -145,7 +163,7 @@ class StoreOut(BaseModel):
     """A store, without its secrets."""
 
     store_key: str
-    webhook_url: str
+    webhook_url: Annotated[str | None, Field(description="Null where no webhook comes.")]
     platform: str
     domain: str
     currency: str
@@ -159,7 +177,7 @@ class StoreOut(BaseModel):
         """`public_url`: where shops reach us."""
         return cls(
             store_key=store.key,
-            webhook_url=f"{public_url}/webhooks/{store.platform}/{store.key}",
+            webhook_url=f"{public_url}/webhooks/{store.platform}/{store.key}" if store.platform != "events" else None,
             platform=store.platform,
             domain=store.domain,
             currency=store.currency,

@@ -4,7 +4,7 @@ import base64
 import secrets as randomness
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from libs.common.contracts import codec
 from libs.common.contracts.commerce import StoreObserved
 from libs.common.contracts.topics import COMMERCE
+from libs.common.contracts.types import Platform
 from libs.common.crypto import Keyring
 from libs.common.db import Database, Tx
 from libs.common.ids import derived_id
@@ -27,6 +28,10 @@ _FIELDS = ("currency", "timezone", "name", "consent")
 
 class TooManySecrets(Exception):
     """More than may sign at one time."""
+
+
+class TakesNoSecrets(Exception):
+    """No webhook comes from such a store."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -99,7 +104,7 @@ async def change(
     by: str,
     traceparent: str | None = None,
 ) -> Store | None:
-    """The store as it is then; None when the tenant has none of this key. Raises TooManySecrets."""
+    """The store as it is then; None when the tenant has none of this key. Raises TooManySecrets, TakesNoSecrets."""
     async with database.transaction() as tx:
         known = await store.lock_key(tx, tenant, key)
         if known is None:
@@ -139,6 +144,8 @@ def _rotated(
     live = [each for each in held if each.signs(now)]
     if wanted.secrets is None:
         return live, {}
+    if wanted.secrets and known.platform == "events":
+        raise TakesNoSecrets
     sealed_for = store.context(known.tenant, known.key)
     before = {keyring.open(each.secret, sealed_for).decode(): each for each in live}
     after = [
@@ -181,7 +188,7 @@ def _new(tenant: str, wanted: Registration, now: datetime) -> Store:
 def _observed(saved: Store, traceparent: str | None) -> Event:
     snapshot = StoreObserved(
         store=saved.key,
-        platform="shopify" if saved.platform == "shopify" else "woocommerce",
+        platform=cast("Platform", saved.platform),
         source_id=saved.key,
         updated_at=saved.updated_at,
         position=saved.version,

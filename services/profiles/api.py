@@ -37,7 +37,7 @@ from services.profiles.people import is_deleted
 from services.profiles.store import reads
 from services.profiles.store.subjects import CHECKOUTS, ORDERS, PRODUCTS
 
-_FORMS = "Write an id, email:…, phone:…, shopify:<store>:<id> or woocommerce:<store>:<id>."
+_FORMS = "Write an id, email:…, phone:…, <platform>:<store>:<id> with shopify, woocommerce or events."
 
 router = APIRouter(tags=["profiles"])
 
@@ -211,7 +211,7 @@ async def _find(tx: Tx, tenant: str, reference: str) -> str:
         found = await reads.profiles_by_identifier(tx, tenant, _email("reference", value))
     elif kind == "phone":
         found = await reads.profiles_by_identifier(tx, tenant, _phone("reference", value))
-    elif kind in {"shopify", "woocommerce"}:
+    elif kind in {"shopify", "woocommerce", "events"}:
         account = "customer:{}:{}".format(*_object(value))
         platform = await reads.platform_of(tx, tenant, account)
         found = [await reads.profile_by_account(tx, tenant, account)] if platform in {kind, None} else []

@@ -9,8 +9,8 @@ from tests.faults.kill import kill_run
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(480)]
 
 
-async def test_ten_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    report = await kill_run(tmp_path, kills=10, webhooks=600, seed=7)
+async def test_six_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    report = await kill_run(tmp_path, kills=6, webhooks=400, seed=7)
     assert report.clean, str(report)
-    assert report.kills.total() == 10
+    assert report.kills.total() == 6
     assert report.acknowledged == report.webhooks

@@ -215,7 +215,7 @@ async def cloned(url: str, name: str) -> AsyncIterator[str]:
     """A copy of a database that nobody is connected to."""
     source = make_url(url).database
     server = await asyncpg.connect(make_url(url).set(database="postgres").render_as_string(hide_password=False))
-    await server.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
     try:
         yield make_url(url).set(database=name).render_as_string(hide_password=False)
     finally:

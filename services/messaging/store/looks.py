@@ -153,8 +153,11 @@ _PEOPLE = """
     SELECT u.tenant, u.profile, a.account, a.store, a.email, a.email_verified, a.first_name, a.timezone, a.deleted,
            s.reason AS suppressed, o.ordered_at, o.ordered_live_at, c.channels, c.states,
            EXISTS (
-               SELECT FROM accounts t JOIN consents w ON w.tenant = t.tenant AND w.account = t.account
-               WHERE t.tenant = a.tenant AND t.email = a.email AND w.channel = 'email' AND w.state = 'unsubscribed'
+               SELECT FROM accounts t WHERE t.tenant = a.tenant AND t.email = a.email AND 'unsubscribed' = (
+                   -- Not a join: before the tables are analysed it would be made by reading all consents each time.
+                   SELECT state FROM consents w
+                   WHERE w.tenant = t.tenant AND w.account = t.account AND w.channel = 'email'
+               )
            ) AS withdrawn,
            greatest(a.active_at, b.changed_at) AS active_at,
            greatest(a.active_live_at, b.changed_live_at) AS active_live_at

@@ -117,7 +117,7 @@ async def test_bodies_that_come_slowly_do_not_fill_the_memory(small: Ground, mon
 
 async def test_who_sends_all_of_it_before_he_listens_is_told_too(small: Ground) -> None:
     store = await small.register()
-    body = b"x" * (10 * LIMIT)
+    body = b"x" * (20 * LIMIT)
     async with _listening(small) as port:
         for head in (_head(store, {"content-length": str(len(body))}), _stores_head(len(body))):
             wire = await _connect(port)
