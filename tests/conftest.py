@@ -72,7 +72,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # The server is a child of the loop that started it.
     with asyncio.Runner() as loop:
         url = loop.run(server.start())
-        # Its databases live for one test each. What a power cut leaves is the affair of tests with servers of their own.
+        # Its databases live for a test each; what a crash leaves is tried on servers that wait for the disk.
         loop.run(_execute(url, "ALTER SYSTEM SET fsync = off"))
         loop.run(_execute(url, "SELECT pg_reload_conf()"))
         yield url

@@ -76,7 +76,7 @@ async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
         ({"secrets": [None]}, "/secrets/0"),
         ({"secrets": ABSENT}, "/secrets"),
         ({"platform": "magento"}, "/platform"),
-        ({"platform": "events"}, "/platform"),
+        ({"platform": "events"}, "/secrets"),
         ({"platform": ABSENT}, "/platform"),
         ({"domain": ""}, "/domain"),
         ({"domain": "not a host"}, "/domain"),
