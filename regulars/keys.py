@@ -84,7 +84,37 @@ def revoke(
         raise typer.Exit(1)
 
 
-def _with_keys(doing: Callable[["Database"], Awaitable[T]], url: str | None, data_dir: Path) -> T:
+@app.command("rotate")
+def rotate(*, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var")) -> None:
+    """Puts a new key in front of those that seal stores' secrets, and seals all of them anew. While everything runs.
+
+    With REGULARS_SECRET_KEY it makes none: put yours in front there, in all services, and call this then. Keys of
+    before go on to verify the links in mail that was sent; take them out when those may stop to work.
+    """
+    from libs.common.crypto import KEY_FILE, BadSeal, Keyring, add_key
+    from libs.common.settings import CommonSettings
+    from services.ingest.resealing import reseal
+
+    async def working(database: "Database") -> tuple[int, int]:
+        settings = CommonSettings().model_copy(update={"data_dir": data_dir})
+        if settings.secret_key is None:
+            if not (data_dir / KEY_FILE).exists():
+                raise Unusable(f"there is no {KEY_FILE} in {data_dir}: name yours with --data-dir")
+            add_key(data_dir)
+        try:
+            return await reseal(database, Keyring.from_settings(settings))
+        except BadSeal as error:
+            raise Unusable(f"a secret was {error}: put the key of before behind the others") from error
+
+    from regulars.schemas import Unusable
+
+    secrets, credentials = _with_keys(working, database_url, data_dir, schema="ingest")
+    print(f"sealed anew: the secrets of {secrets} stores, the credentials of {credentials}")
+
+
+def _with_keys(
+    doing: Callable[["Database"], Awaitable[T]], url: str | None, data_dir: Path, *, schema: str | None = None
+) -> T:
     from asyncpg import UndefinedTableError
 
     from libs.common import access
@@ -98,7 +128,7 @@ def _with_keys(doing: Callable[["Database"], Awaitable[T]], url: str | None, dat
     async def working() -> T:
         async with database_at(url, data_dir, made=True) as at:
             await (await connect(at)).close()
-            database = Database(at, schema=access.SCHEMA, pool_size=1)
+            database = Database(at, schema=schema or access.SCHEMA, pool_size=1)
             try:
                 return await doing(database)
             except UndefinedTableError:

@@ -6,10 +6,11 @@ in front, without touching what is stored; the context (which store, which field
 """
 
 import base64
+import fcntl
 import hmac
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -51,10 +52,19 @@ class BadToken(Exception):
 class Keyring:
     """The installation's keys: the first seals and signs, all of them open and verify."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        """Keys of 32 bytes each, the current one first. ValueError otherwise."""
+    def __init__(self, keys: Sequence[bytes], again: Callable[[], Sequence[bytes]] | None = None) -> None:
+        """Keys of 32 bytes each, the current one first. ValueError otherwise.
+
+        `again` reads them anew when something turns up that none of them has made: while keys are rotated other
+        processes may be ahead of this one.
+        """
+        self._again = again
+        self._take(keys)
+
+    def _take(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(f"a key must be {KEY_BYTES} bytes")
+        self._keys = list(keys)
         self._wrapping: dict[bytes, AESGCM] = {}
         signing: list[OctKey | RSAKey | ECKey | OKPKey] = []
         for key in keys:
@@ -68,13 +78,9 @@ class Keyring:
     def from_settings(cls, settings: CommonSettings) -> Self:
         """From `secret_key`, or else from the file in `data_dir`, which is made if it is not there."""
         if settings.secret_key is not None:
-            text = settings.secret_key.get_secret_value()
-        else:
-            text = _key_file(settings.data_dir / KEY_FILE)
-        try:
-            return cls([base64.b64decode(part.strip(), validate=True) for part in text.split(",")])
-        except ValueError as error:
-            raise ValueError(f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)") from error
+            return cls(_parsed(settings.secret_key.get_secret_value()))
+        path = settings.data_dir / KEY_FILE
+        return cls(_parsed(_key_file(path)), lambda: _parsed(_key_file(path)))
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypts; `context` says where the value belongs and must be the same to open it."""
@@ -86,9 +92,13 @@ class Keyring:
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """The plaintext. BadSeal when it is not to be had."""
+        if len(sealed) < _HEADER_BYTES or sealed[:1] != _VERSION:
+            raise BadSeal("damaged")
         key_id = sealed[1 : 1 + _ID_BYTES]
+        if key_id not in self._wrapping:
+            self._read_again()
         wrapping = self._wrapping.get(key_id)
-        if len(sealed) < _HEADER_BYTES or sealed[:1] != _VERSION or wrapping is None:
+        if wrapping is None:
             raise BadSeal("sealed by a key that is not in the keyring")
         wrapped = sealed[1 + _ID_BYTES : 1 + _ID_BYTES + _WRAPPED_BYTES]
         nonce = sealed[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES]
@@ -97,6 +107,14 @@ class Keyring:
             return AESGCM(data_key).decrypt(nonce, sealed[_HEADER_BYTES:], context)
         except InvalidTag as error:
             raise BadSeal("damaged, or sealed for another context") from error
+
+    def _read_again(self) -> bool:
+        """Whether there are other keys now."""
+        keys = self._again() if self._again is not None else self._keys
+        if keys == self._keys:
+            return False
+        self._take(keys)
+        return True
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the newest key sealed it: what a rotation has to seal again."""
@@ -114,16 +132,40 @@ class Keyring:
 
     def read_token(self, token: str, *, purpose: str, now: datetime) -> dict[str, Any]:
         """The payload. BadToken when it is not ours, not for this purpose, or past its time."""
-        try:
-            claims = jwt.decode(token, self._signing, algorithms=_ALGORITHMS).claims
-        except (JoseError, ValueError) as error:
-            raise BadToken("not a token of ours") from error
+        claims = self._claims(token)
+        if claims is None and self._read_again():
+            claims = self._claims(token)
+        if claims is None:
+            raise BadToken("not a token of ours")
         data, expires = claims.get("data"), claims.get("exp")
         if claims.get("aud") != purpose or not isinstance(data, dict) or not isinstance(expires, int):
             raise BadToken("made for another purpose")
         if now.timestamp() >= expires:
             raise BadToken("expired", expired=True)
         return data
+
+    def _claims(self, token: str) -> dict[str, Any] | None:
+        try:
+            return jwt.decode(token, self._signing, algorithms=_ALGORITHMS).claims
+        except (JoseError, ValueError):
+            return None
+
+
+def add_key(data_dir: Path) -> None:
+    """Puts a new key in front of the file's. FileNotFoundError without a file, ValueError when it holds no keys.
+
+    Processes that run read the file again when they meet what the new key has sealed.
+    """
+    path = data_dir / KEY_FILE
+    folder = os.open(data_dir, os.O_RDONLY)
+    try:
+        # Of two rotations at a time neither may forget the key that the other has made.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        held = path.read_text(encoding="ascii").strip()
+        _parsed(held)
+        _written(path, f"{new_key()},{held}", over=True)
+    finally:
+        os.close(folder)
 
 
 def new_key() -> str:
@@ -149,16 +191,36 @@ def _derived(key: bytes, use: bytes) -> bytes:
 def _key_file(path: Path) -> str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        # Written aside and linked: of two first starts one wins, and no half-written key is ever read.
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(new_key())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        _written(path, new_key(), over=False)
     return path.read_text(encoding="ascii").strip()
+
+
+def _written(path: Path, text: str, *, over: bool) -> None:
+    # Written aside and put in place whole: of two first starts one wins, and no half-written key is ever read.
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if over:
+        status = path.stat()
+        # Who rotates may be another user than who runs it all.
+        os.chown(draft, status.st_uid, status.st_gid)
+        draft.replace(path)
+        return
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _parsed(text: str) -> list[bytes]:
+    try:
+        keys = [base64.b64decode(part.strip(), validate=True) for part in text.split(",")]
+    except ValueError:
+        keys = []
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise ValueError(f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)")
+    return keys

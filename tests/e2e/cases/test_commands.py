@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -104,3 +105,21 @@ async def test_the_key_may_come_from_the_environment(ground: Ground, monkeypatch
         await regulars(ground, "dead-letters", word, "ingest", letter, key=False)
     monkeypatch.delenv("REGULARS_ADMIN_KEY")
     assert "which API key?" in await regulars(ground, "dead-letters", "list", "ingest", key=False, code=2)
+
+
+async def test_the_key_that_seals_is_rotated(ground: Ground, database_url: str, tmp_path: Path) -> None:
+    async def rotate(data_dir: Path) -> tuple[int | None, str]:
+        words = ["keys", "rotate", "--database-url", database_url, "--data-dir", str(data_dir)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "regulars", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        told, _ = await process.communicate()
+        return process.returncode, told.decode()
+
+    store = await ground.store("shopify")
+    for _ in range(2):
+        assert await rotate(tmp_path) == (0, "sealed anew: the secrets of 1 stores, the credentials of 0\n")
+    assert (tmp_path / "secret.key").read_text().count(",") == 2
+    assert await store.send("orders/create", shopify_order()) == 200
+    elsewhere = tmp_path / "elsewhere"
+    assert await rotate(elsewhere) == (1, f"there is no secret.key in {elsewhere}: name yours with --data-dir\n")

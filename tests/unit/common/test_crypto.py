@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from libs.common.crypto import BadSeal, BadToken, Keyring, digest, new_key, same
+from libs.common.crypto import BadSeal, BadToken, Keyring, add_key, digest, new_key, same
 from libs.common.settings import CommonSettings
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -112,3 +112,31 @@ def test_digest_and_comparison() -> None:
     assert same(b"a", b"a")
     assert not same(b"a", b"b")
     assert not same(b"a", b"aa")
+
+
+def test_keys_that_were_put_in_front_meanwhile_are_found(tmp_path: Path) -> None:
+    settings = CommonSettings(data_dir=tmp_path)
+    running = Keyring.from_settings(settings)
+    before = running.seal(b"x", b"")
+    add_key(tmp_path)
+    ahead = Keyring.from_settings(settings)
+    sealed = ahead.seal(b"y", b"")
+    link = ahead.sign_token({"profile": "p1"}, purpose="unsubscribe", expires=NOW + timedelta(days=1))
+    assert running.read_token(link, purpose="unsubscribe", now=NOW) == {"profile": "p1"}
+    assert running.open(sealed, b"") == b"y"
+    assert running.open(before, b"") == ahead.open(before, b"") == b"x"
+    assert running.is_current(sealed)
+    assert not running.is_current(before)
+    assert [file.name for file in tmp_path.iterdir()] == ["secret.key"]
+    assert stat.S_IMODE((tmp_path / "secret.key").stat().st_mode) == 0o600
+    with pytest.raises(BadToken):
+        running.read_token("none", purpose="unsubscribe", now=NOW)
+
+
+def test_a_key_is_put_in_front_of_keys_only(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        add_key(tmp_path)
+    (tmp_path / "secret.key").write_text("no key")
+    with pytest.raises(ValueError, match="32 bytes"):
+        add_key(tmp_path)
+    assert (tmp_path / "secret.key").read_text() == "no key"
