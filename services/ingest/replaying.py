@@ -92,7 +92,7 @@ class Replays:
             elif changed:
                 rows.append(row)
         if not replay.dry_run:
-            await replays.rewrite(tx, {one.id: one.outcome for one in kept}, rows)
+            await replays.rewrite(tx, rows)
             await store.save_deliveries(tx, revived)
             await replays.revive(tx, replay.tenant, [row.id for row in revived])
             await append(tx, COMMERCE, [event for _, event in batch.emitted])

@@ -183,10 +183,21 @@ async def following(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
     return sorted(kept, key=lambda one: one.id)[:limit]
 
 
-async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]) -> None:
-    """What deliveries turn out to be now. `before`: id -> the outcome that was."""
+async def rewrite(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
+    """What deliveries turn out to be now."""
     if not rows:
         return
+    # As they are by now: another replay may have rewritten them since this one looked, and counted them over.
+    held = await tx.pg.fetch(
+        """
+        SELECT d.id::text, d.outcome FROM deliveries d
+        JOIN unnest($1::text[], $2::uuid[]) AS u(tenant, id) ON d.tenant = u.tenant AND d.id = u.id
+        ORDER BY d.tenant, d.id FOR UPDATE OF d
+        """,
+        [row.tenant for row in rows],
+        [row.id for row in rows],
+    )
+    before = {row["id"]: row["outcome"] for row in held}
     await tx.pg.execute(
         """
         UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object, dated = u.dated
@@ -203,6 +214,8 @@ async def rewrite(tx: Tx, before: Mapping[str, str], rows: Sequence[DeliveryRow]
     )
     moved: Counter[tuple[str, str, str, int]] = Counter()
     for row in rows:
+        if row.id not in before:
+            continue
         moved[row.tenant, row.store, before[row.id], row.journal_partition] -= 1
         moved[row.tenant, row.store, row.outcome, row.journal_partition] += 1
     await add_outcome_counts(tx, {place: n for place, n in moved.items() if n})

@@ -1,5 +1,6 @@
 """The journal read again: what it tells, what it changes, and what it leaves alone."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from libs.common.auth import create_key
 from libs.common.ids import new_id
 from services.ingest.replaying import Replays
 from tests.integration.ingest.ground import Ground
+from tests.waiting import eventually
 
 ORDER = {"id": 1, "currency": "EUR", "created_at": "2026-03-01T10:00:00Z", "updated_at": "2026-03-01T10:00:00Z"}
 LINE = {"id": 11, "title": "Cup", "quantity": 2, "price": "9.50"}
@@ -101,6 +103,34 @@ async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) 
     assert (origins.count("live"), origins.count("replayed"), len(origins)) == (live, 4, live + 4)
     async with ground.database.autocommit() as pg:
         assert await pg.fetchval("SELECT state FROM dead_letters") == "replayed"
+
+
+async def test_two_replays_at_a_time_count_a_change_once(ground: Ground) -> None:
+    store = await sent(ground)
+    whole = await ground.get("/v1/deliveries/counts")
+    async with ground.database.autocommit() as pg:
+        await pg.execute("UPDATE deliveries SET outcome = 'parked', reason = 'no normaliser' WHERE object = 'order:1'")
+        await pg.execute(
+            "DELETE FROM outcome_counts; INSERT INTO outcome_counts"
+            " SELECT tenant, store, outcome, journal_partition, count(*) FROM deliveries GROUP BY 1, 2, 3, 4"
+        )
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    for _ in range(2):
+        assert (await ground.http.post(PATH, json={"store": store})).status_code == 202
+    at_once = [Replays(ground.database, batch=100) for _ in range(2)]
+    async with ground.database.autocommit() as pg:
+        async with pg.transaction():
+            # Both have looked by the time when the first of them may write.
+            await pg.execute("SELECT FROM deliveries WHERE object = 'order:1' FOR UPDATE")
+            running = [asyncio.create_task(each.run(ground.clock.now())) for each in at_once]
+
+            async def both_wait() -> bool:
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                return bool(await pg.fetchval(f"{waiting} AND datname = current_database()") == len(at_once))
+
+            await eventually(both_wait)
+        await asyncio.gather(*running)
+    assert await ground.get("/v1/deliveries/counts") == whole
 
 
 async def test_a_replay_that_fails_stands_before_no_other(ground: Ground) -> None:
