@@ -73,10 +73,20 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with asyncio.Runner() as loop:
         url = loop.run(server.start())
         # Its databases live for a test each; what a crash leaves is tried on servers that wait for the disk.
-        loop.run(_execute(url, "ALTER SYSTEM SET fsync = off"))
-        loop.run(_execute(url, "SELECT pg_reload_conf()"))
+        loop.run(_execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
         yield url
         loop.run(server.stop())
+
+
+@pytest.fixture
+def durable(postgres_url: str) -> Iterator[None]:
+    """The server waits for the disk, as every other one does."""
+    ours = "REGULARS_TEST_DATABASE_URL" not in os.environ
+    if ours:
+        asyncio.run(_execute(postgres_url, "ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()"))
+    yield
+    if ours:
+        asyncio.run(_execute(postgres_url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
 
 
 @pytest.fixture(scope="session")
@@ -185,10 +195,11 @@ def _database(server: str, template: str) -> Iterator[str]:
         asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-async def _execute(server: str, statement: str) -> None:
+async def _execute(server: str, *statements: str) -> None:
     connection = await asyncpg.connect(server)
     try:
-        await connection.execute(statement)
+        for statement in statements:
+            await connection.execute(statement)
     finally:
         await connection.close()
 

@@ -125,10 +125,13 @@ def _tax_inside(body: RefundBody, currency: str) -> bool:
 
 
 def _leans_inside(body: _RefundLine) -> float:
-    """Above 0 when the line's tax is nearer to tax contained in its amount than to tax added on top."""
+    """Above 0 when the line's tax is nearer to tax contained in its amount than to tax added on top; 0 for neither."""
     rates = (each.rate for each in (body.line_item.tax_lines if body.line_item else None) or ())
     rate = sum(each for each in rates if isinstance(each, int | float) and 0 < each < _NO_RATE)
     if rate <= 0 or not isinstance(body.subtotal, int | float) or not isinstance(body.total_tax, int | float):
         return 0
     added = body.subtotal * rate
-    return abs(body.total_tax - added) - abs(body.total_tax - added / (1 + rate))
+    contained = added / (1 + rate)
+    from_added, from_contained = abs(body.total_tax - added), abs(body.total_tax - contained)
+    # Far from both, the rate is not what this tax was made by, and says nothing.
+    return 0 if min(from_added, from_contained) > added - contained else from_added - from_contained

@@ -28,6 +28,8 @@ from services.metrics.work import worker as metrics
 from services.profiles.settings import ProfilesSettings
 from services.profiles.work import worker as profiles
 
+pytestmark = pytest.mark.usefixtures("durable")
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
