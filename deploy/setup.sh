@@ -41,7 +41,7 @@ fi
 awk '/^[a-z0-9]/ { wanted = /^uv==/ } wanted' requirements.lock >.venv/uv.lock
 say "installing requirements.lock"
 if .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary :all: --require-hashes -r .venv/uv.lock &&
-  .venv/bin/uv pip sync --quiet --python .venv/bin/python --no-cache --link-mode copy --require-hashes requirements.lock; then
+  .venv/bin/uv pip sync --quiet --python .venv/bin/python --no-cache --link-mode copy --compile-bytecode --require-hashes requirements.lock; then
   :
 else
   say "uv could not; trying pip"
@@ -50,5 +50,7 @@ fi
 # hatchling is in the lock: building needs nothing from outside.
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-cache --no-deps --no-build-isolation --editable . ||
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Where nothing may be written while it runs (PYTHONDONTWRITEBYTECODE) each process would compile all of it anew: seconds.
+.venv/bin/python -m compileall -q -j 0 libs services regulars || :
 printf '%s' "$fits" >.venv/.fits
 say "done: .venv/bin/regulars"
