@@ -11,7 +11,7 @@ from tests.faults.promises import Measured, Shown, keep, page, spread
 from tests.faults.prove import ROWS
 from tests.faults.rows.asked import Asked
 
-SMALL = {"kills": 12, "webhooks": 300, "rounds": 1}
+SMALL = {"kills": 6, "webhooks": 200, "rounds": 1}
 
 
 @pytest.fixture(scope="module")
