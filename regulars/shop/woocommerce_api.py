@@ -46,7 +46,14 @@ class WooCommerceApi:
         """Of the requests to come; then it is in a good one."""
         self.requests: list[str] = []
         """Path and query of each."""
-        self.app = Starlette(routes=[Route("/wp-json/wc/v3/{kind}", self._listing)])
+        self.hidden: set[int] = set()
+        """Ids that its lists leave out, as a plugin may have it."""
+        self.app = Starlette(
+            routes=[
+                Route("/wp-json/wc/v3/{kind}", self._listing),
+                Route("/wp-json/wc/v3/{kind}/{id:int}", self._one),
+            ]
+        )
 
     def tell(self, states: Iterable[State]) -> None:
         """Takes over what has come to be; in order of time."""
@@ -73,7 +80,8 @@ class WooCommerceApi:
         kind, asked = request.path_params["kind"], dict(request.query_params)
         if kind not in self._there:
             return _error(404, "rest_no_route")
-        found = [each for _, each in sorted(self._there[kind].items()) if _wanted(each, kind, asked)]
+        listed = (each for id_, each in sorted(self._there[kind].items()) if id_ not in self.hidden)
+        found = [each for each in listed if _wanted(each, kind, asked)]
         offset, length = int(asked.get("offset", 0)), min(int(asked.get("per_page", 10)), MOST_PER_PAGE)
         page = found[offset : offset + length]
         headers = {"x-wp-total": str(len(found)), "x-wp-totalpages": str(-(-len(found) // length))}
@@ -81,6 +89,16 @@ class WooCommerceApi:
             return JSONResponse([{"id": _id(each)} for each in page], headers=headers)
         body = b"[" + b",".join(woocommerce.body(each) for each in page) + b"]"
         return Response(body, media_type="application/json; charset=UTF-8", headers=headers)
+
+    async def _one(self, request: Request) -> Response:
+        self.requests.append(request.url.path)
+        if not self._known(request):
+            return _error(401, "woocommerce_rest_cannot_view")
+        kind = request.path_params["kind"]
+        found = self._there.get(kind, {}).get(request.path_params["id"])
+        if found is None:
+            return _error(404, f"woocommerce_rest_{'shop_order' if kind == 'orders' else kind[:-1]}_invalid_id")
+        return Response(woocommerce.body(found), media_type="application/json; charset=UTF-8")
 
     def _known(self, request: Request) -> bool:
         if "oauth_signature" in request.query_params:

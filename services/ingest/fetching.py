@@ -18,7 +18,7 @@ from prometheus_client import Counter as Metric
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import JOURNAL
 from libs.common.contracts.types import Origin
-from libs.common.db import Database, Tx
+from libs.common.db import Database, Tx, is_transient
 from libs.common.ids import new_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append_unique
@@ -107,6 +107,12 @@ class Fetching:
             await self._refused(fetch, used, lease, str(error))
         except Unavailable as error:
             await self._failed(fetch, lease, error)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            # Whatever a shop answers, it is its own job that fails, and that says so.
+            log.exception("fault in fetching", tenant=fetch.tenant, fetch=fetch.id)
+            await self._failed(fetch, lease, Unavailable(f"{type(error).__name__} while its answer was read"))
         return True
 
     async def plan(self, now: datetime) -> bool:

@@ -1,6 +1,7 @@
 """Asking a shop over HTTP: in bounds of time and size, again after a hiccup, and never led elsewhere."""
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -8,6 +9,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import httpx
+import msgspec
 import stamina
 
 from services.ingest.platforms.hosts import PinnedTransport
@@ -22,6 +24,9 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 TRIES = 3
 LONGEST_WAIT = 5.0
 """Whoever wants us to wait longer gets his job put off."""
+MOST_TOLD = 3600.0
+"""Whatever a shop says: in an hour it may be asked again."""
+MOST_DIGITS = 12
 AGENT = "Regulars"
 
 Headers = Mapping[str, str]
@@ -32,6 +37,12 @@ class Answer(NamedTuple):
 
     content: bytes
     headers: Headers
+
+
+class _Error(msgspec.Struct):
+    """What WordPress says of an error."""
+
+    code: str = ""
 
 
 class ShopHttp:
@@ -46,35 +57,62 @@ class ShopHttp:
             timeout=SECONDS,
             follow_redirects=False,
             trust_env=False,
-            headers={"user-agent": AGENT, "accept": "application/json"},
+            headers={"user-agent": AGENT, "accept": "application/json", "accept-encoding": "gzip"},
             transport=PinnedTransport(url.host, inside=inside),
         )
 
     async def get(self, path: str, params: Mapping[str, str]) -> Answer:
         """What lies there. Raises Refused and Unavailable."""
+        answer = await self.find(path, params)
+        if answer is None:
+            raise Refused(f"the shop answers {HTTPStatus.NOT_FOUND.value}")
+        return answer
+
+    async def find(self, path: str, params: Mapping[str, str]) -> Answer | None:
+        """As `get`; None when the shop says that there is no object of this id."""
         answer: Answer | None = None
         async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=2 * WHOLE_SECONDS):
             with attempt:
                 answer = await self._once(path, params)
-        assert answer is not None  # noqa: S101 (or the last attempt has raised)
         return answer
 
     async def aclose(self) -> None:
         """Ends its connections."""
         await self._client.aclose()
 
-    async def _once(self, path: str, params: Mapping[str, str]) -> Answer:
+    async def _once(self, path: str, params: Mapping[str, str]) -> Answer | None:
         try:
             async with asyncio.timeout(WHOLE_SECONDS), self._client.stream("GET", path, params=params) as response:
+                if response.status_code == HTTPStatus.NOT_FOUND and _no_such_id(await _content(response)):
+                    return None
                 _check(response)
-                content = bytearray()
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    if len(content) > LARGEST_ANSWER:
-                        raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
-                return Answer(bytes(content), response.headers)
+                return Answer(await _content(response), response.headers)
         except (httpx.HTTPError, TimeoutError) as error:
             raise Unavailable(f"the shop does not answer: {type(error).__name__}") from error
+
+
+async def _content(response: httpx.Response) -> bytes:
+    """The body, unpacked by us: a client that does it unpacks whatever a few bytes claim to be."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise Refused("the shop's answer is packed in a way that was not asked for")
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        try:
+            content += unpacker.decompress(chunk, LARGEST_ANSWER + 1 - len(content)) if unpacker else chunk
+        except zlib.error as error:
+            raise Unavailable("the shop's answer cannot be unpacked") from error
+        if len(content) > LARGEST_ANSWER:
+            raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
+    return bytes(content)
+
+
+def _no_such_id(content: bytes) -> bool:
+    try:
+        return msgspec.json.decode(content, type=_Error).code.endswith("_invalid_id")
+    except (msgspec.MsgspecError, RecursionError):
+        return False
 
 
 def _check(response: httpx.Response) -> None:
@@ -92,14 +130,19 @@ def _check(response: httpx.Response) -> None:
 
 def _retry_after(headers: Headers) -> float | None:
     text = headers.get("retry-after", "")
-    if text.isdigit():
-        return float(text)
+    if (seconds := whole_number(text)) is not None:
+        return min(float(seconds), MOST_TOLD)
     try:
         told, dated = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+        # By the shop's own clock.
+        return min(max(0.0, (told - dated).total_seconds()), MOST_TOLD)
+    except (ValueError, TypeError, OverflowError):
         return None
-    # By the shop's own clock.
-    return max(0.0, (told - dated).total_seconds())
+
+
+def whole_number(text: str) -> int | None:
+    """Of a header that counts something; None for whatever else it holds."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 def _worth_another_try(error: Exception) -> bool | timedelta:

@@ -284,6 +284,19 @@ async def test_deleted_for_good_is_found(ground: Ground, shop: WooCommerceApi, s
     assert removed == [f"order:{gone.id}"]
 
 
+async def test_what_a_list_leaves_out_is_not_gone(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    states = [state for state in STATES if not isinstance(state, Deleted)]
+    shop.tell(states)
+    ground.clock.set(small_world().end)
+    await sent(ground, store, states)
+    await told(ground)
+    shop.hidden = {state.id for state in states[: len(states) // 2] if isinstance(state, Order)}
+    assert len(shop.hidden) > 2
+    await reconciled(ground)
+    await told(ground)
+    assert not [1 for type_, _, _ in await ground.commerce() if type_ == "order.removed"]
+
+
 async def test_that_all_is_gone_is_not_believed_of_a_shop_that_shows_nothing(
     ground: Ground, shop: WooCommerceApi, store: str
 ) -> None:
