@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 def test_a_small_demo_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(seed=3, days=4, keep=False, data_dir=tmp_path)
+    code = main(seed=3, days=6, keep=False, data_dir=tmp_path)
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert "everything is equal" in shown
