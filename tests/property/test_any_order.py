@@ -237,6 +237,7 @@ def _through(kafka: Kafka | None, trial: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("REGULARS_KAFKA_PREFIX", f"{kafka.prefix}{trial}." if kafka else "")
 
 
+@pytest.mark.timeout(300)
 async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_state(
     database_url: str,
     clock: DrivenClock,
