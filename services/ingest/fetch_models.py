@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from libs.common.web.instants import Instant
 from services.ingest.fetches import Credentials, Fetch, State
 from services.ingest.models import ReasonOut, Text
 from services.ingest.platforms.port import Kind
@@ -47,7 +48,7 @@ class BackfillIn(BaseModel):
 
     store: Annotated[Text, Field(description="A store's key.")]
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=3)] = ["customers", "products", "orders"]
-    since: Annotated[AwareDatetime | None, Field(description="Changed at this time or later. Default: all.")] = None
+    since: Annotated[Instant | None, Field(description="Changed at this time or later. Default: all.")] = None
 
     @field_validator("since")
     @classmethod

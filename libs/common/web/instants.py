@@ -1,8 +1,9 @@
 """Times as callers write them."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 
@@ -13,5 +14,13 @@ def _written(value: Any) -> Any:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_written)]
+def _within(value: datetime) -> datetime:
+    # At the ends of the calendar another offset is no date any more.
+    if not _FIRST <= value.year < _LAST:
+        raise PydanticCustomError("time", "The year is out of range.")
+    return value
+
+
+_FIRST, _LAST = 1900, 9999
+Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_within)]
 """RFC 3339, with an offset."""

@@ -170,10 +170,13 @@ def _next(place: _Place, length: int, total: int | None) -> str | None:
 
 def _listed(content: bytes) -> list[msgspec.Raw]:
     try:
-        return _LIST.decode(content)
+        listed = _LIST.decode(content)
     except (msgspec.MsgspecError, RecursionError) as error:
         # A maintenance page, an error of a plugin, a warning of PHP's before the JSON.
         raise Unavailable("the shop's answer is not a list in JSON") from error
+    if len(listed) > PAGE:
+        raise Unavailable(f"the shop answers more than the {PAGE} objects that it was asked for")
+    return listed
 
 
 def _fetched(kind: Kind, raw: msgspec.Raw) -> Fetched:

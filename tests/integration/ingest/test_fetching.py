@@ -337,6 +337,8 @@ async def test_bad_requests_are_told_by_field(ground: Ground) -> None:
     assert await pointer("DELETE", path, {}) == (404, None)
     assert (await ground.http.put(path, json=CREDENTIALS)).json()["url"] == "https://shop.example"
     assert await pointer("POST", "/v1/backfills", {"store": woo, "since": "2999-01-01T00:00:00Z"}) == (422, "/since")
+    for end in ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"):
+        assert await pointer("POST", "/v1/backfills", {"store": woo, "since": end}) == (422, "/since")
     assert (await ground.http.delete(path)).status_code == 204
     changes = (await ground.get(f"/v1/stores/{woo}/changes"))["data"]
     assert [each["changes"].get("credentials") for each in changes] == ["forgotten", "set", None]

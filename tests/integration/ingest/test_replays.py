@@ -197,6 +197,7 @@ async def test_another_tenant_sees_and_moves_none_of_it(ground: Ground) -> None:
         ({"store": "st_none"}, "/store"),
         ({"outcome": "pending"}, "/outcome"),
         ({"since": "2026-03-01"}, "/since"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "/since"),
         ({"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"}, "/since"),
         ({"topic": "a\x00"}, "/topic"),
         ({"all": True}, "/all"),
