@@ -202,18 +202,18 @@ def _written(path: Path, text: str, *, over: bool) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    if over:
-        status = path.stat()
-        # Who rotates may be another user than who runs it all.
-        os.chown(draft, status.st_uid, status.st_gid)
-        draft.replace(path)
-        return
     try:
-        path.hardlink_to(draft)
+        if over:
+            status = path.stat()
+            # Who rotates may be another user than who runs it all.
+            os.chown(draft, status.st_uid, status.st_gid)
+            draft.replace(path)
+        else:
+            path.hardlink_to(draft)
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _parsed(text: str) -> list[bytes]:

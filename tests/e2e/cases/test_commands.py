@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from libs.common.crypto import new_key
 from regulars.cli import app
 from tests.e2e.api import ADMIN_KEY
 from tests.e2e.cases.ground import SECRET, Ground
@@ -108,11 +110,12 @@ async def test_the_key_may_come_from_the_environment(ground: Ground, monkeypatch
 
 
 async def test_the_key_that_seals_is_rotated(ground: Ground, database_url: str, tmp_path: Path) -> None:
-    async def rotate(data_dir: Path) -> tuple[int | None, str]:
+    async def rotate(data_dir: Path, **settings: str) -> tuple[int | None, str]:
         words = ["keys", "rotate", "--database-url", database_url, "--data-dir", str(data_dir)]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "regulars", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
+            sys.executable, "-m", "regulars", *words, env=os.environ | settings,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
         told, _ = await process.communicate()
         return process.returncode, told.decode()
 
@@ -121,5 +124,11 @@ async def test_the_key_that_seals_is_rotated(ground: Ground, database_url: str, 
         assert await rotate(tmp_path) == (0, "sealed anew: the secrets of 1 stores, the credentials of 0\n")
     assert (tmp_path / "secret.key").read_text().count(",") == 2
     assert await store.send("orders/create", shopify_order()) == 200
+    # Keys of the settings are the operator's own: none is made, and what the first is not of is sealed anew.
+    held = (tmp_path / "secret.key").read_text()
+    given = {"REGULARS_SECRET_KEY": f"{new_key()},{held}"}
+    assert await rotate(tmp_path, **given) == (0, "sealed anew: the secrets of 1 stores, the credentials of 0\n")
+    assert await rotate(tmp_path, **given) == (0, "sealed anew: the secrets of 0 stores, the credentials of 0\n")
+    assert (tmp_path / "secret.key").read_text() == held
     elsewhere = tmp_path / "elsewhere"
     assert await rotate(elsewhere) == (1, f"there is no secret.key in {elsewhere}: name yours with --data-dir\n")

@@ -147,6 +147,16 @@ async def test_a_shop_in_all_its_moods(ground: Ground, shop: WooCommerceApi, sto
     ]
 
 
+async def test_a_fault_of_ours_is_told_and_tried_again(ground: Ground, store: str) -> None:
+    def broken(_: object) -> Any:
+        raise TypeError("an answer that nobody thought of")
+
+    asked = (await ground.http.post("/v1/backfills", json={"store": store})).json()
+    assert await Fetching(ground.database, RHYTHM, broken).run(ground.clock.now())
+    told = await ground.get(f"/v1/backfills/{asked['id']}")
+    assert (told["state"], told["failures"], told["reason"]) == ("waiting", 1, "TypeError while its answer was read")
+
+
 async def test_wrong_credentials_wait_for_better_ones(ground: Ground, shop: WooCommerceApi, store: str) -> None:
     shop.tell(STATES)
     ground.clock.set(small_world().end)

@@ -14,6 +14,8 @@ from starlette.routing import Route
 from services.ingest.platforms import http
 from services.ingest.platforms.http import MOST_TOLD, ShopHttp
 from services.ingest.platforms.port import Refused, Unavailable
+from services.ingest.platforms.woocommerce import PAGE, WooCommerce
+from tests.conftest import START
 from tests.e2e.cases.conftest import served
 
 MEGABYTE = 1024 * 1024
@@ -40,6 +42,30 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_gzipped_answer_is_read() -> None:
     async with shop(lambda: Response(gzip.compress(b"[1]"), headers={"content-encoding": "gzip"})) as client:
         assert (await client.get("/", {})).content == b"[1]"
+
+
+@pytest.mark.parametrize(
+    ("listed", "total"),
+    [(101, "101"), (1, "9" * 4400), (1, "\u00b2"), (1, "-1")],
+    ids=["long", "huge", "odd", "negative"],
+)
+async def test_a_list_and_its_total(listed: int, total: str) -> None:
+    one = b'{"id":1,"date_modified_gmt":"2026-03-01T00:00:00"}'
+
+    async def page(_: Request) -> Response:
+        return Response(b"[" + b",".join([one] * listed) + b"]", headers={"x-wp-total": total})
+
+    async with served(Starlette(routes=[Route("/wp-json/wc/v3/orders", page)])) as address:  # type: ignore[arg-type]
+        platform = WooCommerce(address, key="ck_12345678", secret="cs_12345678", inside=True)
+        try:
+            if listed > PAGE:
+                with pytest.raises(Unavailable, match="more than the 100 objects"):
+                    await platform.page("orders", since=None, until=START, following=None)
+            else:
+                found = await platform.page("orders", since=None, until=START, following=None)
+                assert (len(found.objects), found.following) == (1, None)
+        finally:
+            await platform.aclose()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "zstd"])
