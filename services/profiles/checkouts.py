@@ -51,6 +51,7 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
         cart_token=checkout.cart_token,
         completed_at=checkout.completed_at,
         recovery_url=checkout.recovery_url,
+        recovery_ends_at=checkout.recovery_ends_at,
         deleted=deleted,
         revision=state.revision,
     )
