@@ -66,7 +66,9 @@ class _Line(Struct):
     variation_id: Scalar = None
     quantity: Scalar = None
     subtotal: Scalar = None
+    subtotal_tax: Scalar = None
     total: Scalar = None
+    total_tax: Scalar = None
     sku: Scalar = None
     image: Image | Scalar | list[Any] = None
 
@@ -98,6 +100,7 @@ class _Order(Struct):
     total_tax: Scalar = None
     shipping_total: Scalar = None
     shipping_tax: Scalar = None
+    prices_include_tax: Scalar = None
     customer_id: Scalar = None
     payment_url: Scalar = None
     billing: AnyAddress = None
@@ -270,9 +273,12 @@ def _minor(value: Decimal, currency: str) -> int:
     return minor(value, currency, "line_items.total") or 0
 
 
-def _line(item: _Line, currency: str) -> Line:
+def _line(item: _Line, currency: str, *, with_tax: bool = False) -> Line:
     total = decimal(item.total, "total")
     subtotal = total if item.subtotal is None else decimal(item.subtotal, "subtotal")
+    if with_tax:
+        total += decimal(item.total_tax, "total_tax")
+        subtotal += decimal(item.subtotal_tax, "subtotal_tax")
     quantity = decimal(item.quantity, "quantity")
     # `price` is a float and after discounts.
     unit = subtotal / quantity if quantity else subtotal
@@ -298,7 +304,9 @@ def _checkout(body: _Order, envelope: dict[str, Any], currency: str, started_at:
         started_at=started_at,
         currency=currency,
         total=minor(body.total, currency, "total") or 0,
-        lines=listed(partial(_line, currency=currency), body.line_items, "line_items"),
+        lines=listed(
+            partial(_line, currency=currency, with_tax=body.prices_include_tax is True), body.line_items, "line_items"
+        ),
         person=_person(body),
         customer_id=identifier(body.customer_id),
         recovery_url=url,

@@ -48,7 +48,7 @@ class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: int
     """One unit, before discounts."""
     total: int
-    """The whole line after its discounts, without tax."""
+    """The whole line after its discounts; an order's without tax, a cart's and a checkout's as the shop showed it."""
     source_id: str | None = None
     product_id: str | None = None
     variant_id: str | None = None

@@ -90,6 +90,14 @@ def test_a_draft_is_paid_by_its_link_until_the_shop_throws_it_away() -> None:
     assert (found.recovery_url, found.recovery_ends_at) == (url, MODIFIED + timedelta(days=1))
 
 
+@pytest.mark.parametrize(("inside", "price", "total"), [(True, 1190, 2142), (False, 1000, 1800)])
+def test_a_drafts_lines_are_what_the_shop_showed(inside: bool, price: int, total: int) -> None:  # noqa: FBT001 - a table's column
+    item = woocommerce_line(quantity=2, subtotal="20.00", subtotal_tax="3.80", total="18.00", total_tax="3.42")
+    draft = woocommerce_order(status="checkout-draft", prices_include_tax=inside, line_items=[item])
+    found = observed(CheckoutObserved, "woocommerce", "order.updated", draft)
+    assert (found.lines[0].price, found.lines[0].total) == (price, total)
+
+
 def test_fees_and_rebates() -> None:
     found = order(fee_lines=[{"total": "10.00"}, {"total": "-4.00"}], total="44.08")
     assert (found.gross, found.discounts, total(found)) == (4000, 700, 4408)
