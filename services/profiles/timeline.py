@@ -50,7 +50,7 @@ def of_order(state: ledger.OrderState) -> list[Entry]:
         refund = seen.refund
         amount = refund.returns + refund.shipping + refund.taxes
         summary: Summary = {"number": number, "amount": money(amount, order.currency)}
-        moments.append((f"refund:{refund_id}", "order.refunded", refund.at or seen.seen[0], summary))
+        moments.append((f"refund:{refund_id}", "order.refunded", seen.at, summary))
     return [
         Entry(
             key=f"{subject}:{what}",
