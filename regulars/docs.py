@@ -9,6 +9,7 @@ from pathlib import Path
 
 from libs.common.settings import settings_table
 from regulars import contracts, openapi
+from regulars.event_page import event_page
 from regulars.kpi_page import kpi_page
 from regulars.parts import settings_classes
 
@@ -21,6 +22,7 @@ def pages() -> dict[str, str]:
     texts = {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in documents.items()}
     texts["settings.md"] = settings_table(settings_classes())
     texts["kpis.md"] = kpi_page()
+    texts["events.md"] = event_page()
     return texts
 
 

@@ -68,8 +68,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "clv_simple": Definition(
         "Customer lifetime value by the simple formula: aov times purchase_frequency times lifespan. The lifespan is"
-        " the mean time from first to last counted order before as_of of the profiles that have at least 2, as a number of"
-        " windows and never less than 1",
+        " the mean time from first to last counted order before as_of of the profiles that have at least 2, as a number"
+        " of windows and never less than 1",
         "that product as one fraction in lowest terms, its upper part",
         "its lower part, which is 0 without orders or buyers in the window",
     ),
