@@ -10,6 +10,7 @@ from pathlib import Path
 from libs.common.settings import settings_table
 from regulars import contracts, openapi
 from regulars.event_page import event_page
+from regulars.flow_page import flow_page
 from regulars.kpi_page import kpi_page
 from regulars.parts import settings_classes
 
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
     texts["settings.md"] = settings_table(settings_classes())
     texts["kpis.md"] = kpi_page()
     texts["events.md"] = event_page()
+    texts["flows.md"] = flow_page()
     return texts
 
 

@@ -26,7 +26,9 @@ class RefundOut(BaseModel):
     """One refund, split."""
 
     source_id: str
-    at: datetime | None
+    at: datetime | None = Field(
+        description="When it was given. Null: the shop does not say, as WooCommerce's orders, which only list refunds."
+    )
     returns: Money
     shipping: Money
     tax: Money
