@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -26,10 +26,9 @@ class RefundOut(BaseModel):
     """One refund, split."""
 
     source_id: str
-    at: Annotated[
-        datetime,
-        Field(description="WooCommerce does not say when: then the date of the change that the order first showed it."),
-    ]
+    at: datetime = Field(
+        description="When it was given. WooCommerce does not say: the date of the change that first showed it."
+    )
     returns: Money
     shipping: Money
     tax: Money
