@@ -35,6 +35,45 @@ and did not change since. Delays count from the last change, so a change before 
 The button leads to Shopify's `abandoned_checkout_url`, to the `payment_url` of a WooCommerce draft (until the shop
 deletes it, a day after its last change: the first mail only), or to the event's `recovery_url`. Without one it leads to
 `https://<domain of the store>/cart`, and the text does not promise that the cart is still there.
+""",
+    "profile_lapsed": """\
+Starts when somebody who has at least one counted order ([kpis.md](kpis.md) says which those are) did nothing for the
+first delay. Something is: a counted order, a change of a cart or checkout, and the first-party events that tell what a
+person did (`product.viewed` and those after it in [events.md](events.md)). Delays count from the last of it, over all
+stores of the tenant; the mail speaks for the store of the last order, and its button leads there.
+""",
+}
+_EXITS: dict[Exit, str] = {
+    "ordered": "a counted order of the same person, in any store",
+    "completed": "a counted order of this cart or checkout, or the shop said that it was completed",
+    "emptied": "the cart was emptied, or the cart or checkout deleted",
+    "superseded": "the cart has become a checkout, which is asked about instead",
+    "active": "an activity",
+    "erased": "the shop deleted the customer",
+    "unsubscribed": "the e-mail consent was withdrawn, or the address is suppressed",
+}
+_AGAIN: dict[Trigger, str] = {
+    "basket_abandoned": "one run per cart or checkout; of one person's, the last changes lie at least {} apart",
+    "profile_lapsed": "after the next order or activity; the ones that two runs count from lie at least {} apart",
+}
+_REASONS: dict[Reason, str] = {
+    "flow_paused": "the flow is paused",
+    "erased": "the shop deleted the customer",
+    "no_longer_true": "what started it does not hold any more: the cart is empty or gone, the person is active again",
+    "bought": "a counted order since",
+    "backfill": "the cart, order or activity that started it was not told as it happened (backfilled, reconciled,"
+    " replayed, an event older than a day, a test notification)",
+    "too_late": "it is later than the step may go out",
+    "no_address": "the address is none that mail can be sent to, or not this person's any more",
+    "no_consent": "see below",
+    "suppressed": "the address is on the list of suppressions",
+    "holdout": "the person is in the flow's control group (the flows above have none)",
+    "capped": f"another mail went to this person less than {EMAIL_CAP // _HOUR} hours ago, of any flow"
+    f" (SMS, push: {CAP // _HOUR})",
+    "quiet_hours": f"SMS and push, {QUIET_FROM:%H:%M} to {QUIET_UNTIL:%H:%M} in the person's time zone; never e-mail",
+}
+_GATE = """\
+## The gate
 
 Each message is asked about at the moment of sending, in this order. The first that says no is the message's `reason`,
 and `GET /v1/messages/{id}` lists all of them in `reasons`. A message that is skipped is never made up for; one that is
