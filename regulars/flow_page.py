@@ -28,8 +28,8 @@ and did not change since. Delays count from the last change, so a change before 
   speaks for both from then on.
 - **WooCommerce**: an order in status `checkout-draft`, which the block checkout makes, once it names a customer or an
   e-mail address. The classic checkout makes no drafts, so nothing starts there. An order in `pending`, `failed` or
-  `cancelled` starts nothing; but a draft that became one of these, or went to the trash, is an abandoned checkout
-  still, until it counts as an order.
+  `cancelled` starts nothing; but a draft that became one of these is an abandoned checkout
+  still, until it counts as an order or goes to the trash.
 - **`POST /v1/events`**: `checkout.started` and `cart.changed`.
 
 The button leads to Shopify's `abandoned_checkout_url`, to the `payment_url` of a WooCommerce draft (until the shop
