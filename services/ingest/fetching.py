@@ -47,6 +47,8 @@ GONE_AT_ONCE = 20
 
 Alone it is not: of a shop whose drafts are thrown away every day a hundred ids in a row may be gone.
 """
+MISSED_FOR = timedelta(days=30)
+"""For so long it is looked whether what was found to be gone is there again: a plugin or a fault may have hidden it."""
 MOST_REASONS = 20
 """Different reasons that a backfill tells of; further ones are counted as others."""
 OTHERS = "other reasons"
@@ -199,11 +201,12 @@ class Fetching:
             page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
             await self._take(fetch, used, kind, page, lease, now)
             return
-        # Behind the last kind of a sweep: what we believe to be there, and is not.
+        # Behind the last kind of a sweep: what we believe to be there, and is not; and the reverse.
         async with self._database.reading() as tx:
             known = await seen.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
         gone = await _gone(platform, [each for each in known if not each.gone], now)
-        await self._bury(fetch, used, known, gone, lease, now)
+        back = await _back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
+        await self._settle(fetch, used, known, gone, back, lease, now)
 
     async def _take(
         self, fetch: Fetch, used: Credentials, kind: Kind, page: FetchedPage, lease: str, now: datetime
@@ -229,18 +232,26 @@ class Fetching:
         if fetch.purpose != "backfill":
             GAPS.labels(kind).inc(published)
 
-    async def _bury(
-        self, fetch: Fetch, used: Credentials, known: Sequence[Known], gone: Sequence[Known], lease: str, now: datetime
+    async def _settle(
+        self,
+        fetch: Fetch,
+        used: Credentials,
+        known: Sequence[Known],
+        gone: Sequence[Known],
+        back: Sequence[Fetched],
+        lease: str,
+        now: datetime,
     ) -> None:
         counts = Counter(fetch.counts)
+        news = [_deletion(each) for each in gone] + [*_news(fetch, back, {each.root: each for each in known})]
         async with self._database.transaction() as tx:
-            published = await self._publish(tx, fetch, used, [_deletion(each) for each in gone], now)
+            published = await self._publish(tx, fetch, used, news, now)
             counts.update({"looked_for": len(known), "published": published})
             further = replace(fetch, following=known[-1].root if known else None, counts=dict(counts), failures=0)
             done = replace(further, state="done", reason=None, done_at=now)
             await self._save(tx, used, further if known else done, lease)
-        for each in gone:
-            GAPS.labels(ROOTS[each.root.partition(":")[0]]).inc()
+        for each in news:
+            GAPS.labels(ROOTS[each.fetched.root.partition(":")[0]]).inc()
 
     async def _publish(self, tx: Tx, fetch: Fetch, used: Credentials, news: Sequence[_News], now: datetime) -> int:
         """How many were news. One and the same state of an object is, once for each purpose."""
@@ -296,6 +307,15 @@ async def _gone(platform: "WooCommerce", known: Sequence[Known], now: datetime) 
             raise Refused(f"the shop shows no {kind} at all: may these credentials see them?")
         gone += [mine[each] for each in sorted(ids)]
     return gone
+
+
+async def _back(platform: "WooCommerce", known: Sequence[Known]) -> list[Fetched]:
+    back: list[Fetched] = []
+    for name, kind in ROOTS.items():
+        missed = [each.root.partition(":")[2] for each in known if each.root.startswith(f"{name}:")]
+        back += await platform.those(kind, missed) if missed else []
+    asked = {each.root for each in known}
+    return [each for each in back if each.root in asked]
 
 
 async def _shows_any(platform: "WooCommerce", kind: Kind, now: datetime) -> bool:

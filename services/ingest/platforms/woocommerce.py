@@ -7,6 +7,7 @@ the page before, as far back. Nothing can come into a window that ends in the pa
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -125,6 +126,19 @@ class WooCommerce:
         if kind == "customers":
             objects = [one for one in objects if _within(one.changed_at, since, until)]
         return FetchedPage(objects, broken, _next(place, len(listed), total))
+
+    async def those(self, kind: Kind, ids: Sequence[str]) -> list[Fetched]:
+        """Which of these, at most 100, its list shows; without those that cannot be taken."""
+        asked = [each for each in ids if each.isascii() and each.isdigit()]
+        if not asked:
+            return []
+        params = {"per_page": str(PAGE), "include": ",".join(asked), "orderby": "include", **_ALL[kind]}
+        answer = await self._http.get(f"{_ROOT}{kind}", params)
+        found = []
+        for one in _listed(answer.content):
+            with suppress(Unreadable):
+                found.append(_fetched(kind, one))
+        return found
 
     async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
         """Which of these, at most 100, are not there any more, or lie in the trash; as many as can be asked in time.

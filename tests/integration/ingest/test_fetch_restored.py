@@ -66,19 +66,31 @@ async def test_a_backfill_restores_what_a_comparison_removed(ground: Ground, sho
     assert await _is_there(ground, root)
 
 
-async def test_a_comparison_restores_what_another_removed(ground: Ground, shop: WooCommerceApi, known: str) -> None:
-    root = f"customer:{CUSTOMER.id}"
-    shop.erase("customers", CUSTOMER.id)
+@pytest.mark.parametrize("state", [CUSTOMER, ORDER], ids=["customer", "order"])
+async def test_a_comparison_restores_what_another_removed(
+    ground: Ground, shop: WooCommerceApi, known: str, state: Customer | Order
+) -> None:
+    kind = "order" if isinstance(state, Order) else "customer"
+    root = f"{kind}:{state.id}"
+
+    async def missing() -> int:
+        return int((await ground.get(f"/v1/stores/{known}/health"))["swept"]["missing"])
+
+    shop.erase(f"{kind}s", state.id)
     await _after(ground, DAY)
     assert not await _is_there(ground, root)
-    shop.tell([CUSTOMER])
+    # It stays gone, which is told once.
+    await _after(ground, DAY)
+    assert not await _is_there(ground, root)
+    assert await missing() == 0
+    shop.tell([state])
     await _after(ground, DAY)
     assert await _is_there(ground, root)
-    assert (await ground.get(f"/v1/stores/{known}/health"))["swept"]["missing"] == 1
+    assert await missing() == 1
     # It is as it was: nothing is missing any more, and it may go once more.
     await _after(ground, DAY)
-    assert (await ground.get(f"/v1/stores/{known}/health"))["swept"]["missing"] == 0
-    shop.erase("customers", CUSTOMER.id)
+    assert await missing() == 0
+    shop.erase(f"{kind}s", state.id)
     await _after(ground, DAY)
     assert not await _is_there(ground, root)
 
