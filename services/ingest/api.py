@@ -1,5 +1,6 @@
 """The API: stores, deliveries, replays. The webhook route is in `webhooks.py`."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, cast
 from uuid import UUID
@@ -28,7 +29,6 @@ from services.ingest.models import (
     StoreIn,
     StoreOut,
     StorePatch,
-    shown_body,
 )
 from services.ingest.registering import Change, Registration, TakesNoSecrets, TooManySecrets, change, register
 from services.ingest.registration import MAX_SECRETS
@@ -194,33 +194,45 @@ async def get_store_changes(
 # Deliveries ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which deliveries; each filter narrows it down."""
+
+    store: StoreFilter = None
+    topic: TopicFilter = None
+    outcome: OutcomeName | None = None
+    reason: Annotated[str | None, Query(max_length=500, description="Beginning of the reason.")] = None
+    object: Annotated[str | None, Query(max_length=300, description="Such as `order:1001`.")] = None
+    since: Annotated[Instant | None, Query(description="Received at this time or later.")] = None
+    until: Annotated[Instant | None, Query(description="Received before this time.")] = None
+
+
+def wanted(principal: Principal, filters: Filters, *, before: str | None = None) -> Wanted:
+    """What they mean, of the caller's tenant."""
+    return Wanted(
+        tenant=principal.tenant,
+        store=filters.store,
+        topic=filters.topic,
+        since=filters.since,
+        until=filters.until,
+        reason=filters.reason,
+        object=filters.object,
+        before=before,
+    )
+
+
 @router.get("/v1/deliveries")
-async def get_deliveries(  # noqa: PLR0917 - FastAPI passes them by name
+async def get_deliveries(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:read"))],
-    store: StoreFilter = None,
-    topic: TopicFilter = None,
-    outcome: OutcomeName | None = None,
-    reason: Annotated[str | None, Query(max_length=500, description="Beginning of the reason.")] = None,
-    object: Annotated[str | None, Query(max_length=300, description="Such as `order:1001`.")] = None,  # noqa: A002
-    since: Annotated[Instant | None, Query(description="Received at this time or later.")] = None,
-    until: Annotated[Instant | None, Query(description="Received before this time.")] = None,
+    filters: Annotated[Filters, Depends()],
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DeliveryOut]:
     """What was received and what became of it, newest first."""
-    wanted = Wanted(
-        tenant=principal.tenant,
-        store=store,
-        topic=topic,
-        since=since,
-        until=until,
-        reason=reason,
-        object=object,
-        before=str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None,
-    )
+    before = str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None
     async with edge.database.reading() as tx:
-        found = await archive.newest(tx, wanted, outcome, limit + 1)
+        found = await archive.newest(tx, wanted(principal, filters, before=before), filters.outcome, limit + 1)
     following = encode_cursor("deliveries", found[limit - 1].id) if len(found) > limit else None
     return Page(data=[DeliveryOut.of(one) for one in found[:limit]], next=following)
 
@@ -334,7 +346,4 @@ async def get_delivery(
         found = await archive.one(tx, principal.tenant, str(id))
     if found is None:
         raise not_found("delivery")
-    one, sent = found
-    body, encoding = shown_body(sent.body) if sent is not None else (None, None)
-    headers = sent.headers if sent is not None else None
-    return DeliveryDetail(**DeliveryOut.of(one).model_dump(), headers=headers, body=body, body_encoding=encoding)
+    return DeliveryDetail.whole(*found)

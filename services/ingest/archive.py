@@ -3,6 +3,7 @@
 The three are disjoint at any one moment, so all of it is read in one snapshot (`Database.reading`).
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -84,6 +85,29 @@ async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | Non
     pending = await _pending(tx, wanted)
     row = None if pending is None else await _first(tx, pending.where(log_journal.c.id == delivery))
     return None if row is None else (_journalled(row, "pending"), _sent(row["data"]))
+
+
+async def sent(tx: Tx, tenant: str, ids: Sequence[str]) -> dict[str, Delivery]:
+    """What was sent, by delivery; without those whose journal is past its retention."""
+    wanted = Wanted(tenant=tenant)
+    seen = (
+        select(deliveries.c.id, log_journal.c.data)
+        .join(
+            log_journal,
+            and_(
+                log_journal.c.partition == deliveries.c.journal_partition,
+                log_journal.c.offset == deliveries.c.journal_offset,
+                log_journal.c.tenant == deliveries.c.tenant,
+            ),
+        )
+        .where(deliveries.c.tenant == tenant, deliveries.c.id.in_(ids))
+    )
+    queries = [seen, _dead(wanted).where(dead_letters.c.event_id.in_(ids))]
+    if (pending := await _pending(tx, wanted)) is not None:
+        queries.append(pending.where(log_journal.c.id.in_(ids)))
+    return {
+        row["id"]: _sent(row["data"]) for query in queries for row in (await tx.sql.execute(query)).mappings().all()
+    }
 
 
 async def dead_and_pending(tx: Tx, tenant: str, store: str | None) -> dict[str, int]:

@@ -11,7 +11,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest import api, events_api, fetch_api
+from services.ingest import api, events_api, export_api, fetch_api
 from services.ingest.archive import CONSUMER
 from services.ingest.edge import Edge
 from services.ingest.fetches import open_backfills
@@ -22,7 +22,7 @@ from services.ingest.webhooks import PATH, Limits
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
-for part in (api, fetch_api, events_api):
+for part in (export_api, api, fetch_api, events_api):
     router.include_router(part.router)
 
 

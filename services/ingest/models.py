@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from libs.common.contracts.journal import Delivery
 from libs.common.money import known_currency
 from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
@@ -243,6 +244,13 @@ class DeliveryDetail(DeliveryOut):
     headers: dict[str, str] | None
     body: str | None
     body_encoding: Annotated[Literal["text", "base64"] | None, Field(description="base64 when the body is not UTF-8.")]
+
+    @classmethod
+    def whole(cls, found: Found, sent: Delivery | None) -> Self:
+        """As found, with what was sent."""
+        body, encoding = shown_body(sent.body) if sent is not None else (None, None)
+        headers = sent.headers if sent is not None else None
+        return cls(**DeliveryOut.of(found).model_dump(), headers=headers, body=body, body_encoding=encoding)
 
 
 class CountsOut(BaseModel):
