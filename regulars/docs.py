@@ -1,4 +1,7 @@
-"""The generated pages of `docs/`: contracts, AsyncAPI, OpenAPI, settings. Committed; `--check` says where they lag."""
+"""The generated pages of `docs/`: contracts, AsyncAPI, OpenAPI, settings, KPIs, events, flows.
+
+They are committed; `--check` says where they lag.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +9,9 @@ from pathlib import Path
 
 from libs.common.settings import settings_table
 from regulars import contracts, openapi
+from regulars.event_page import event_page
+from regulars.flow_page import flow_page
+from regulars.kpi_page import kpi_page
 from regulars.parts import settings_classes
 
 
@@ -16,6 +22,9 @@ def pages() -> dict[str, str]:
     documents["openapi.json"] = openapi.document()
     texts = {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in documents.items()}
     texts["settings.md"] = settings_table(settings_classes())
+    texts["kpis.md"] = kpi_page()
+    texts["events.md"] = event_page()
+    texts["flows.md"] = flow_page()
     return texts
 
 

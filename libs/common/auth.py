@@ -230,7 +230,9 @@ async def set_admin_key(database: Database, key: str | None) -> None:
             """
             INSERT INTO common.api_keys (id, tenant, name, scopes, secret_sha256)
             VALUES ($1, $2, 'REGULARS_ADMIN_KEY', $3, $4)
-            ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256
+            ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256,
+                -- One that was revoked stays so when a process starts with it again; another one is live.
+                revoked_at = CASE WHEN api_keys.secret_sha256 = excluded.secret_sha256 THEN api_keys.revoked_at END
             """,
             _ADMIN_ID,
             DEFAULT_TENANT,

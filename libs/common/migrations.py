@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from libs.common.access import SCHEMA as COMMON
 from libs.common.db import Database
-from libs.common.revisions import VERSION_TABLE, heads
+from libs.common.revisions import VERSION_TABLE, heads, known
 from libs.common.telemetry import get_logger
 
 LOCK_TIMEOUT = "5s"
@@ -57,14 +57,19 @@ async def run_migrations(url: str, schema: str, script_location: str | Path, *, 
     return role
 
 
-async def at_head(database: Database, script_location: str | Path, schema: str | None = None) -> bool:
-    """Whether the schema (the database's own by default) is at the revision that this code was written for."""
+async def reached(database: Database, script_location: str | Path, schema: str | None = None) -> bool:
+    """Whether the schema (the database's own by default) is at the revision that this code was written for.
+
+    Or at one that this code does not know: migrations come before the roll-out, and what runs goes on serving until
+    it is replaced. Each is written so that the code of before works on it.
+    """
     table = f"{schema or database.schema}.{VERSION_TABLE}"
     async with database.reading() as tx:
         if await tx.pg.fetchval("SELECT to_regclass($1)", table) is None:
             return False
         rows = await tx.pg.fetch(f"SELECT version_num FROM {table}")
-    return {row["version_num"] for row in rows} == set(heads(str(script_location)))
+    older = known(str(script_location)) - set(heads(str(script_location)))
+    return bool(rows) and older.isdisjoint(row["version_num"] for row in rows)
 
 
 def migrate() -> None:

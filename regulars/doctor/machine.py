@@ -71,8 +71,8 @@ async def mail(ground: Ground) -> list[Finding]:
         step = "REGULARS_PUBLIC_URL: where shops and customers reach this installation"
         found.append(Finding("mail", "warning", f"its links lead to {told['public_url']}", step))
     if not told["postal_address"]:
-        step = "REGULARS_POSTAL_ADDRESS: the merchant's, which many countries' law asks for"
-        found.append(Finding("mail", "warning", "it names no postal address", step))
+        step = "REGULARS_POSTAL_ADDRESS, or each store's `postal_address`: many countries' law asks for it"
+        found.append(Finding("mail", "warning", "it names no postal address where a store has none", step))
     return found or [Finding("mail", "ok", f"{relay} answers")]
 
 

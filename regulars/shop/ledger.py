@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
+from regulars.shop.catalog import tax_within
 from regulars.shop.knowledge import Key, Knowledge, account_of
 from regulars.shop.model import Order, Refund, StoreName
 
@@ -82,9 +83,10 @@ def _shopify(order: Order, refunds: tuple[Refund, ...]) -> dict[str, int]:
     """Prices, discounts and shipping are printed with tax; a refund's lines too, its shipping without."""
     item_tax = sum(item.tax for item in order.items)
     back = [line for refund in refunds for line in refund.items]
+    discounts = sum(item.discount - tax_within(item.discount) for item in order.items)
     return {
-        "gross": sum(item.price * item.quantity for item in order.items) - item_tax,
-        "discounts": sum(item.discount for item in order.items),
+        "gross": sum(item.price * item.quantity - item.discount - item.tax for item in order.items) + discounts,
+        "discounts": discounts,
         "returns": sum(paid - tax for _, _, paid, tax in back) + sum(refund.goodwill for refund in refunds),
         "shipping": order.shipping - order.shipping_tax - sum(refund.shipping for refund in refunds),
         "taxes": item_tax

@@ -241,7 +241,8 @@ def _order(order: Order) -> Json:
         if order.coupon
         else [],
         "refunds": [_refund(refund) for refund in reversed(order.refunds)],
-        "payment_url": f"https://werkstatt.nordlicht.example/kasse/order-pay/{order.id}/",
+        "payment_url": f"https://werkstatt.nordlicht.example/kasse/order-pay/{order.id}/"
+        f"?pay_for_order=true&key=wc_order_{order.id:013x}",
         "is_editable": order.status in {"pending", "on-hold"},
         "needs_payment": order.status in {"pending", "failed", DRAFT},
         "needs_processing": True,

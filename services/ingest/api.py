@@ -77,6 +77,8 @@ async def post_store(
         timezone=body.timezone,
         name=body.name,
         consent=body.consent,
+        email=body.email,
+        postal_address=body.postal_address,
     )
     saved, created = await register(
         edge.database,
@@ -132,12 +134,14 @@ async def patch_store(
 ) -> StoreOut:
     """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long."""
     if not body.model_fields_set - {"overlap_seconds"}:
-        raise invalid("", "Name at least one of currency, timezone, name, consent, secrets.")
+        raise invalid("", "Name at least one field of it that is to be different.")
     wanted = Change(
         currency=body.currency,
         timezone=body.timezone,
         name=body.name,
         consent=body.consent,
+        email=body.email,
+        postal_address=body.postal_address,
         secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
         overlap=timedelta(seconds=body.overlap_seconds),
     )

@@ -12,14 +12,15 @@ from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import FieldErrorOut
 from libs.common.web.instants import Instant
 from services.ingest.event_properties import known
+from services.ingest.event_reference import summary
 from services.ingest.models import Identifier
 from services.ingest.printed import FIRST_YEAR, LAST_YEAR
 
 MOST_EVENTS = 1000
 _PHONE = re.compile(r"\+?[0-9 ()./-]{5,32}")
 _EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
-_MAX_PROPERTIES = 50
-_MAX_PROPERTY = 1024
+MOST_PROPERTIES = 50
+LONGEST_TEXT = 1024
 _DEEPEST = 5
 """Layers: properties, lines, a line, its money, and one to spare."""
 _LARGEST = 2**63 - 1
@@ -76,7 +77,13 @@ class EventIn(BaseModel):
     time: Annotated[Instant | None, Field(description="When it happened. Default: now.")] = None
     store: Annotated[str, Field(max_length=64, description="A store's key.")]
     profile: ProfileIn
-    properties: Annotated[dict[str, Any], Field(max_length=_MAX_PROPERTIES)] = {}
+    properties: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=MOST_PROPERTIES,
+            description=f"What the type demands (`?`: may be left out; docs/events.md has more):\n{summary()}",
+        ),
+    ] = {}
 
     @field_validator("time")
     @classmethod
@@ -95,7 +102,7 @@ class EventIn(BaseModel):
 def _sound(value: Any, deepest: int) -> None:
     """Whether all of it can be stored: texts, numbers, and not too many layers of lists and objects."""
     match value:
-        case str() if len(value) > _MAX_PROPERTY or "\0" in value:
+        case str() if len(value) > LONGEST_TEXT or "\0" in value:
             raise PydanticCustomError("property", "Names and texts may have 1024 characters, none of them NUL.")
         case float() if not math.isfinite(value):
             raise PydanticCustomError("property", "Numbers must be finite.")

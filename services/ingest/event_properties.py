@@ -18,7 +18,8 @@ from services.ingest.printed import LARGEST_AMOUNT, MOST_PIECES
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Short = Annotated[str, Meta(min_length=1, max_length=255)]
-Long = Annotated[str, Meta(max_length=10_000)]
+Long = Annotated[str, Meta(max_length=1024)]
+Country = Annotated[str, Meta(pattern="^[A-Za-z]{2}$", description="ISO 3166-1, two letters.")]
 Instant = Annotated[datetime, Meta(tz=True)]
 Scalar = str | int | float | bool | None
 
@@ -38,161 +39,175 @@ class Wrong(Exception):
 class Money(Struct, frozen=True, forbid_unknown_fields=True):
     """An amount, as the API prints it."""
 
-    amount: Annotated[str, Meta(max_length=40)]
-    currency: str
+    amount: Annotated[str, Meta(max_length=40, description="Decimal, not negative; rounded to the currency's places.")]
+    currency: Annotated[str, Meta(description="ISO 4217, upper case.")]
 
 
 class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of an order, checkout or cart."""
 
-    title: Short
-    quantity: Annotated[int, Meta(ge=0, le=MOST_PIECES)]
-    price: Money
-    total: Money | None = None
-    """Of the whole line after its discounts, without tax. Default: price times quantity."""
-    id: Id | None = None
+    title: Annotated[Short, Meta(description="As the customer reads it; stands in mails.")]
+    quantity: Annotated[int, Meta(ge=0, le=MOST_PIECES, description="Pieces.")]
+    price: Annotated[Money, Meta(description="Of one piece, before discounts, without tax.")]
+    total: Annotated[
+        Money | None,
+        Meta(description="Of the whole line after its discounts, without tax. Default: price times quantity."),
+    ] = None
+    id: Annotated[Id | None, Meta(description="Of the line.")] = None
     product_id: Id | None = None
     variant_id: Id | None = None
     sku: Short | None = None
-    image: Long | None = None
+    image: Annotated[Long | None, Meta(description="Address of a picture.")] = None
 
 
-Items = Annotated[list[Item], Meta(max_length=1000)]
+Items = Annotated[list[Item], Meta(max_length=1000, description="What it holds now, whole; empty: nothing.")]
 
 
 class Buyer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What else is known of who buys; his identifiers stand in the event's `profile`."""
+    """What else is known of who buys; the identifiers stand in the event's `profile`."""
 
     first_name: Short | None = None
     last_name: Short | None = None
-    locale: Short | None = None
-    country: Annotated[str, Meta(pattern="^[A-Za-z]{2}$")] | None = None
+    locale: Annotated[Short | None, Meta(description="Such as de-DE.")] = None
+    country: Country | None = None
 
 
 class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`order.placed` and `order.cancelled`: the order as it stands at the event's `time`."""
+    """The order as it stands at the event's `time`, told whole: what is left out is not there."""
 
-    order_id: Id
+    order_id: Annotated[Id, Meta(description="The shop's own; the same one again is the same order.")]
     lines: Annotated[list[Item], Meta(min_length=1, max_length=1000)]
-    placed_at: Instant | None = None
-    number: Short | None = None
-    status: Short | None = None
-    discounts: Money | None = None
-    """Off the whole order, beside those of the lines' totals."""
-    shipping: Money | None = None
-    taxes: Money | None = None
-    test: bool = False
-    cancelled_at: Instant | None = None
+    placed_at: Annotated[Instant | None, Meta(description="Default: the event's time.")] = None
+    number: Annotated[Short | None, Meta(description="As the customer reads it. Default: order_id.")] = None
+    status: Annotated[Short | None, Meta(description="The shop's own word. Default: placed, or cancelled.")] = None
+    discounts: Annotated[
+        Money | None, Meta(description="Off the whole order, beside those that are in the lines' totals.")
+    ] = None
+    shipping: Annotated[Money | None, Meta(description="As charged, without tax.")] = None
+    taxes: Annotated[Money | None, Meta(description="All of them, that on shipping too.")] = None
+    test: Annotated[bool, Meta(description="A test: kept, and counted nowhere.")] = False
+    cancelled_at: Annotated[
+        Instant | None, Meta(description="order.cancelled: default is the event's time. Set: the order does not count.")
+    ] = None
     fulfilled_at: Instant | None = None
     buyer: Buyer = Buyer()
-    accepts_marketing: bool | None = None
+    accepts_marketing: Annotated[
+        bool | None, Meta(description="true: subscribed to e-mail as of placed_at. Anything else says nothing.")
+    ] = None
 
 
 class Cancelled(Order, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`order.cancelled`: the whole order, and when it was placed, which a cancellation's own time cannot say."""
+    """The whole order, and when it was placed, which a cancellation's own time cannot say."""
 
     placed_at: Instant
 
 
 class OrderRefund(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`order.refunded`: one refund of an order, in the order's currency; `amount` without tax and shipping."""
+    """One refund of an order, in its currency, given at the event's `time`. It may come before its order."""
 
     order_id: Id
-    refund_id: Id
-    amount: Money
-    shipping: Money | None = None
-    taxes: Money | None = None
+    refund_id: Annotated[Id, Meta(description="The same one again is the same refund, not one more.")]
+    amount: Annotated[Money, Meta(description="Of items, without tax and shipping.")]
+    shipping: Annotated[Money | None, Meta(description="What of shipping was given back.")] = None
+    taxes: Annotated[Money | None, Meta(description="What of taxes was given back.")] = None
     reason: Short | None = None
 
 
 class Checkout(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`checkout.started`: the checkout of the profile's `checkout_token`."""
+    """The checkout of the profile's `checkout_token`, told whole at every change."""
 
     lines: Items
-    total: Money | None = None
-    started_at: Instant | None = None
-    completed_at: Instant | None = None
-    recovery_url: Annotated[str, Meta(pattern=r"^https?://", max_length=2000)] | None = None
+    total: Annotated[Money | None, Meta(description="To pay. Default: the sum of the lines' totals.")] = None
+    started_at: Annotated[Instant | None, Meta(description="Default: the event's time. Say it in later ones.")] = None
+    completed_at: Annotated[Instant | None, Meta(description="Set: it became an order; no recovery mail.")] = None
+    recovery_url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://", max_length=1024)] | None,
+        Meta(description="Where the mail's button leads. Default: the shop's /cart."),
+    ] = None
     buyer: Buyer = Buyer()
-    accepts_marketing: bool | None = None
+    accepts_marketing: Annotated[
+        bool | None, Meta(description="true: subscribed to e-mail as of started_at. Anything else says nothing.")
+    ] = None
 
 
 class Cart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`cart.changed`: the cart of the profile's `cart_token`; no lines: it was emptied."""
+    """The cart of the profile's `cart_token`, told whole at every change; no lines: it was emptied."""
 
     lines: Items
-    total: Money | None = None
-    started_at: Instant | None = None
+    total: Annotated[Money | None, Meta(description="Default: the sum of the lines' totals.")] = None
+    started_at: Annotated[Instant | None, Meta(description="Default: the event's time. Say it in later ones.")] = None
 
 
 class Consent(Struct, frozen=True, kw_only=True):
-    """`consent.changed`."""
+    """What the person said of a channel, at the event's `time`: the latest word holds; at one instant a withdrawal."""
 
     channel: Channel
     state: ConsentState
-    source: Annotated[str, Meta(min_length=1, max_length=64)] = "api"
+    source: Annotated[str, Meta(min_length=1, max_length=64, description="Where it was said.")] = "api"
 
 
 class Customer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`profile.updated`: the record of the profile's `customer_id`, whole."""
+    """The record of the profile's `customer_id`, told whole: what is left out is not there."""
 
     first_name: Short | None = None
     last_name: Short | None = None
-    locale: Short | None = None
-    country: Annotated[str, Meta(pattern="^[A-Za-z]{2}$")] | None = None
-    created_at: Instant | None = None
-    email_verified: bool = False
+    locale: Annotated[Short | None, Meta(description="Such as de-DE.")] = None
+    country: Country | None = None
+    created_at: Annotated[Instant | None, Meta(description="When they registered.")] = None
+    email_verified: Annotated[
+        bool, Meta(description="true: the address is proven theirs, which is the stronger reason to join accounts.")
+    ] = False
     birthday: date | None = None
-    timezone: Short | None = None
+    timezone: Annotated[Short | None, Meta(description="IANA, such as Europe/Berlin.")] = None
     tags: Annotated[list[Short], Meta(max_length=250)] | None = None
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """`product.viewed`."""
+    """A product was looked at."""
 
     product_id: Id
 
 
 class Nps(Struct, frozen=True, kw_only=True, tag_field="survey", tag="nps"):
-    """`survey.answered`, how likely to recommend."""
+    """How likely the person is to recommend the shop. Kept; no KPI is made of it so far."""
 
-    score: Annotated[int, Meta(ge=0, le=10)]
+    score: Annotated[int, Meta(ge=0, le=10, description="10: very likely.")]
 
 
 class Csat(Struct, frozen=True, kw_only=True, tag_field="survey", tag="csat"):
-    """`survey.answered`, how satisfied."""
+    """How satisfied the person is. Kept; no KPI is made of it so far."""
 
-    score: Annotated[int, Meta(ge=1, le=5)]
+    score: Annotated[int, Meta(ge=1, le=5, description="5: very satisfied.")]
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
-    """`ticket.opened`, `ticket.closed`."""
+    """A question to support was asked, or settled."""
 
     ticket_id: Id
 
 
 class Loyalty(Struct, frozen=True, kw_only=True):
-    """`loyalty.changed`: the balance after the change."""
+    """The balance after the change."""
 
     points: Annotated[int, Meta(ge=-(10**12), le=10**12)]
     tier: Short | None = None
 
 
 class Review(Struct, frozen=True, kw_only=True):
-    """`review.submitted`."""
+    """A product was reviewed."""
 
     product_id: Id
     rating: Annotated[int, Meta(ge=1, le=5)]
 
 
 class Lead(Struct, frozen=True, kw_only=True):
-    """`lead.created`."""
+    """Somebody left an address or number."""
 
-    source: Short
+    source: Annotated[Short, Meta(description="Where.")]
 
 
 class Subscription(Struct, frozen=True, kw_only=True):
-    """`back_in_stock.subscribed`."""
+    """Somebody wants to hear when a variant is there again. Kept; no mail goes out because of it so far."""
 
     variant_id: Id
 
@@ -218,6 +233,17 @@ ACTIVITIES: dict[str, Any] = {
     "back_in_stock.subscribed": Subscription,
 }
 """What a person did: these properties, and whatever else is said."""
+
+
+NEEDED: dict[str, str | None] = {
+    "order.placed": None,
+    "order.cancelled": None,
+    "order.refunded": None,
+    "checkout.started": "checkout_token",
+    "cart.changed": "cart_token",
+    "profile.updated": "customer_id",
+}
+"""The identifier that the event's profile must have; None: none at all. Types that are not here need any one."""
 
 
 def known(type_: str) -> bool:

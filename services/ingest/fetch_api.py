@@ -13,7 +13,7 @@ from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
-from services.ingest import fetches
+from services.ingest import fetches, seen
 from services.ingest import store as records
 from services.ingest.api import AnEdge
 from services.ingest.fetch_models import (
@@ -25,7 +25,7 @@ from services.ingest.fetch_models import (
     StoreHealth,
     TopicHealth,
 )
-from services.ingest.fetches import Fetch, Purpose, State
+from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
 from services.ingest.opening import WooCommerceKey
 from services.ingest.registering import Access, Change, change
 from services.ingest.registration import api_url
@@ -43,6 +43,15 @@ async def _store(tx: Tx, principal: Principal, key: str) -> Store:
     if found is None:
         raise not_found("store")
     return found
+
+
+async def _credentials(edge: AnEdge, principal: Principal, key: str) -> Credentials:
+    async with edge.database.reading() as tx:
+        await _store(tx, principal, key)
+        held = await fetches.credentials(tx, principal.tenant, key)
+    if held is None:
+        raise Problem(404, "not_found", NO_CREDENTIALS)
+    return held
 
 
 # Credentials ---------------------------------------------------------------------------------------------------------
@@ -74,11 +83,7 @@ async def put_credentials(
         ),
     )
     await _change(edge, principal, key, access)
-    async with edge.database.reading() as tx:
-        held = await fetches.credentials(tx, principal.tenant, key)
-    if held is None:
-        raise not_found("store")
-    return CredentialsOut.of(held)
+    return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
 @router.get("/v1/stores/{key}/credentials")
@@ -86,22 +91,15 @@ async def get_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
 ) -> CredentialsOut:
     """How the platform took them."""
-    async with edge.database.reading() as tx:
-        held = await fetches.credentials(tx, principal.tenant, key)
-    if held is None:
-        raise not_found("credentials")
-    return CredentialsOut.of(held)
+    return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
 @router.delete("/v1/stores/{key}/credentials", status_code=204)
 async def delete_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:write"))]
 ) -> None:
-    """Forgets them. What is being fetched is cancelled."""
-    async with edge.database.reading() as tx:
-        held = await fetches.credentials(tx, principal.tenant, key)
-    if held is None:
-        raise not_found("credentials")
+    """Forgets them. What is being fetched fails, and may be resumed when there are others."""
+    held = await _credentials(edge, principal, key)
     await _change(edge, principal, key, Access(url=held.url, key=None))
 
 
@@ -197,7 +195,7 @@ async def resume_backfill(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:write"))],
 ) -> BackfillOut:
-    """Goes on with a backfill that was paused, or that failed."""
+    """Goes on with a backfill that was paused, or that failed. 409 where nothing opens the store's API any more."""
     return await _turned(edge, principal, id, to="waiting", among=("paused", "failed"))
 
 
@@ -213,12 +211,22 @@ async def cancel_backfill(
 
 async def _turned(edge: AnEdge, principal: Principal, id_: UUID, *, to: State, among: tuple[State, ...]) -> BackfillOut:
     async with edge.database.transaction() as tx:
+        if to == "waiting":
+            await _openable(tx, principal, str(id_), among)
         found = await fetches.turn(tx, principal.tenant, str(id_), to=to, among=among)
     if found is None:
         raise not_found("backfill")
     if found.state != to:
         raise Problem(409, "wrong_state", f"The backfill is {found.state}.")
     return BackfillOut.of(found)
+
+
+async def _openable(tx: Tx, principal: Principal, id_: str, among: tuple[State, ...]) -> None:
+    found = await fetches.one(tx, principal.tenant, id_)
+    if found is None or found.state not in among:
+        return
+    if await fetches.credentials(tx, principal.tenant, found.store) is None:
+        raise Problem(409, "no_credentials", f"{NO_CREDENTIALS} PUT /v1/stores/{found.store}/credentials.")
 
 
 # Health --------------------------------------------------------------------------------------------------------------
@@ -232,7 +240,7 @@ async def get_health(
     await edge.tally.flush()
     async with edge.database.reading() as tx:
         await _store(tx, principal, key)
-        topics = await fetches.topics(tx, principal.tenant, key, now=edge.clock.now(), span=HEALTH)
+        topics = await seen.topics(tx, principal.tenant, key, now=edge.clock.now(), span=HEALTH)
         refused = await records.request_counts(tx, principal.tenant, key)
         held = await fetches.credentials(tx, principal.tenant, key)
         last = [await _looked(tx, principal, key, purpose) for purpose in ("reconcile", "sweep")]
@@ -250,8 +258,20 @@ async def get_health(
 
 
 async def _looked(tx: Tx, principal: Principal, key: str, purpose: Purpose) -> tuple[Fetch | None, Looked | None]:
-    """The one that is open, and the last that is over."""
-    found = await fetches.newest(tx, principal.tenant, purpose=purpose, store=key, limit=2)
-    over = next((each for each in found if each.state == "done"), None)
-    told = Looked(at=over.asked_at, until=over.until, missing=over.counts.get("published", 0)) if over else None
-    return next((each for each in found if each.state in OPEN), None), told
+    """The newest, unless it got to its end, and the last that did."""
+    newest = await _newest(tx, principal, key, purpose)
+    over = await _newest(tx, principal, key, purpose, state="done")
+    if newest is not None and newest.state not in {*OPEN, "failed"}:
+        newest = None
+    if over is None:
+        return newest, None
+    # Those of earlier versions did not note when they were done.
+    at = over.done_at or over.asked_at
+    return newest, Looked(at=at, until=over.until, missing=over.counts.get("published", 0))
+
+
+async def _newest(
+    tx: Tx, principal: Principal, key: str, purpose: Purpose, *, state: State | None = None
+) -> Fetch | None:
+    found = await fetches.newest(tx, principal.tenant, purpose=purpose, store=key, state=state, limit=1)
+    return found[0] if found else None

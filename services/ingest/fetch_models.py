@@ -106,7 +106,7 @@ class TopicHealth(BaseModel):
 class Looked(BaseModel):
     """The last comparison of one kind that is over."""
 
-    at: datetime
+    at: Annotated[datetime, Field(description="When it ended.")]
     until: Annotated[datetime, Field(description="What changed before then is known.")]
     missing: Annotated[int, Field(description="Objects that no webhook had told of.")]
 

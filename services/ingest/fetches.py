@@ -1,20 +1,20 @@
-"""All SQL of what is asked of the platforms: credentials, what is to be fetched, and what was seen already."""
+"""All SQL of what is asked of the platforms: credentials, and what is to be fetched."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
 
 from libs.common.db import Tx
-from services.ingest.platforms.port import Fetched, Kind
+from services.ingest.platforms.port import Kind
 
 Purpose = Literal["backfill", "reconcile", "sweep"]
 State = Literal["waiting", "running", "paused", "done", "cancelled", "failed"]
 
 LEASE = timedelta(seconds=180)
-"""Longer than any step takes: whoever holds it alone writes what came of the step."""
+"""Longer than a step may take: whoever holds it asks the store alone, and alone writes what came of it."""
 KEPT = timedelta(days=30)
 """Reconciliations that are over stay to be looked at."""
 
@@ -55,28 +55,12 @@ class Fetch(Struct, frozen=True, kw_only=True):
     """Since it last got on."""
     reason: str | None = None
     """Why it does not get on."""
+    done_at: datetime | None = None
 
 
-class Topic(NamedTuple):
-    """What has come of one topic of a store."""
-
-    topic: str
-    last_at: datetime
-    deliveries: int
-    reconciled: int
-    longest_delay_seconds: float | None
-
-
-class Known(NamedTuple):
-    """An object that we believe to exist."""
-
-    root: str
-    delivery: str
-    """The last that told of it."""
-
-
+NO_CREDENTIALS = "This store has no credentials."
 _FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_at, asked_by, step, following, counts,
-    reasons, failures, reason"""
+    reasons, failures, reason, done_at"""
 _OPEN = "state IN ('waiting', 'running')"
 
 
@@ -115,13 +99,9 @@ async def set_credentials(tx: Tx, tenant: str, store: str, *, url: str, sealed: 
 
 
 async def forget_credentials(tx: Tx, tenant: str, store: str) -> bool:
-    """Whether there were any. What is open is cancelled."""
+    """Whether there were any. What is open fails: nothing can open the API for it any more."""
     gone = await tx.pg.execute("DELETE FROM credentials WHERE tenant = $1 AND store = $2", tenant, store)
-    await tx.pg.execute(
-        f"UPDATE fetches SET state = 'cancelled', lease = NULL WHERE tenant = $1 AND store = $2 AND {_OPEN}",
-        tenant,
-        store,
-    )
+    await give_up_unopened(tx)
     return gone != "DELETE 0"
 
 
@@ -200,15 +180,34 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, limit: int) -> list
     return [(row["tenant"], row["store"], row["reached"], row["ever"]) for row in rows]
 
 
-async def claim(tx: Tx, lease: str, pause: timedelta) -> tuple[Fetch, Credentials] | None:
-    """The one that has waited longest, for `LEASE`; its store is not asked again before `pause` has passed."""
+async def give_up_unopened(tx: Tx) -> None:
+    """Fails whatever waits for a store without credentials: it would wait for ever."""
+    await tx.pg.execute(
+        f"""
+        UPDATE fetches f SET state = 'failed', lease = NULL, reason = $1
+        WHERE {_OPEN} AND NOT EXISTS (SELECT FROM credentials c WHERE c.tenant = f.tenant AND c.store = f.store)
+        """,
+        NO_CREDENTIALS,
+    )
+
+
+async def claim(
+    tx: Tx, lease: str, *, full: Sequence[str] = (), busy: Sequence[str] = ()
+) -> tuple[Fetch, Credentials] | None:
+    """The one that has waited longest, for `LEASE`; until `release`, nobody else asks its store.
+
+    None of the tenants in `full`; those in `busy` come after all the others.
+    """
     row = await tx.pg.fetchrow(
         f"""
         SELECT {", ".join(f"f.{name.strip()}" for name in _FETCH.split(","))}
         FROM fetches f JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
         WHERE f.{_OPEN} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
-        ORDER BY f.not_before, f.id LIMIT 1 FOR UPDATE SKIP LOCKED
-        """
+            AND f.tenant <> ALL($1::text[])
+        ORDER BY f.tenant = ANY($2::text[]), f.not_before, f.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+        full,
+        busy,
     )
     if row is None:
         return None
@@ -225,12 +224,28 @@ async def claim(tx: Tx, lease: str, pause: timedelta) -> tuple[Fetch, Credential
         LEASE,
     )
     await tx.pg.execute(
-        "UPDATE credentials SET next_call_at = clock_timestamp() + $3 WHERE tenant = $1 AND store = $2",
+        "UPDATE credentials SET lease = $3, next_call_at = clock_timestamp() + $4 WHERE tenant = $1 AND store = $2",
         fetch.tenant,
         fetch.store,
-        pause,
+        lease,
+        LEASE,
     )
     return fetch, used
+
+
+async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> None:
+    """Its store may be asked again, `pause` after the claim. Nothing when somebody else asks it by now."""
+    await tx.pg.execute(
+        """
+        UPDATE credentials SET lease = NULL, next_call_at = next_call_at - $4::interval + $5
+        WHERE tenant = $1 AND store = $2 AND lease = $3
+        """,
+        fetch.tenant,
+        fetch.store,
+        lease,
+        LEASE,
+        pause,
+    )
 
 
 async def save(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> bool:
@@ -238,7 +253,7 @@ async def save(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> bool:
     done = await tx.pg.execute(
         """
         UPDATE fetches SET state = $4, step = $5, following = $6, counts = $7, reasons = $8,
-            failures = $9, reason = $10, not_before = clock_timestamp() + $11, lease = NULL
+            failures = $9, reason = $10, not_before = clock_timestamp() + $11, lease = NULL, done_at = $12
         WHERE tenant = $1 AND id = $2 AND lease = $3 AND state = 'running'
         """,
         fetch.tenant,
@@ -252,6 +267,7 @@ async def save(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> bool:
         fetch.failures,
         fetch.reason,
         pause,
+        fetch.done_at,
     )
     return str(done) == "UPDATE 1"
 
@@ -280,13 +296,21 @@ async def one(tx: Tx, tenant: str, id_: str) -> Fetch | None:
 
 
 async def newest(
-    tx: Tx, tenant: str, *, purpose: Purpose, limit: int, store: str | None = None, before: str | None = None
+    tx: Tx,
+    tenant: str,
+    *,
+    purpose: Purpose,
+    limit: int,
+    store: str | None = None,
+    state: State | None = None,
+    before: str | None = None,
 ) -> list[Fetch]:
     """Newest first; ids lower than `before`."""
     rows = await tx.pg.fetch(
         f"""
         SELECT {_FETCH} FROM fetches
         WHERE tenant = $1 AND purpose = $2 AND ($3::text IS NULL OR store = $3) AND ($4::uuid IS NULL OR id < $4)
+            AND ($6::text IS NULL OR state = $6)
         ORDER BY fetches.id DESC LIMIT $5
         """,
         tenant,
@@ -294,6 +318,7 @@ async def newest(
         store,
         before,
         limit,
+        state,
     )
     return [Fetch(**dict(row)) for row in rows]
 
@@ -314,87 +339,3 @@ async def prune(tx: Tx, now: datetime) -> None:
         """,
         now - KEPT,
     )
-
-
-# What was seen -------------------------------------------------------------------------------------------------------
-
-
-async def unseen(tx: Tx, tenant: str, store: str, fetched: Sequence[Fetched]) -> set[str]:
-    """Roots of which no delivery has told as they are now."""
-    dated = [each for each in fetched if each.changed_at is not None]
-    rows = await tx.pg.fetch(
-        """
-        SELECT u.root FROM unnest($3::text[], $4::timestamptz[]) AS u(root, at) WHERE NOT EXISTS (
-            SELECT FROM deliveries d WHERE d.tenant = $1 AND d.store = $2 AND d.object = u.root
-            AND d.outcome = 'observed' AND coalesce(d.dated, d.received_at) >= u.at
-        )
-        """,
-        tenant,
-        store,
-        [each.root for each in dated],
-        [each.changed_at for each in dated],
-    )
-    undated = [each.root for each in fetched if each.changed_at is None]
-    known = await tx.pg.fetch(
-        """
-        SELECT DISTINCT d.object FROM deliveries d
-        WHERE d.tenant = $1 AND d.store = $2 AND d.object = ANY($3) AND d.outcome = 'observed'
-        """,
-        tenant,
-        store,
-        undated,
-    )
-    return {row["root"] for row in rows} | (set(undated) - {row["object"] for row in known})
-
-
-async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timedelta) -> list[Topic]:
-    """What has come of each topic in so long a time."""
-    rows = await tx.pg.fetch(
-        """
-        SELECT topic, max(received_at) AS last_at, count(*) AS deliveries,
-               count(*) FILTER (WHERE origin = 'reconciled') AS reconciled,
-               extract(epoch FROM max(received_at - dated) FILTER (WHERE origin = 'reconciled'))::float8
-                   AS longest_delay_seconds
-        FROM deliveries WHERE tenant = $1 AND store = $2 AND received_at >= $3 AND id >= (
-            -- Ids begin with the milliseconds of their making, by the real clock: all before need not be looked at.
-            lpad(to_hex((extract(epoch FROM least($3, clock_timestamp() - $4::interval)) * 1000)::bigint), 12, '0')
-                || '70008000000000000000'
-        )::uuid
-        GROUP BY topic ORDER BY topic
-        """,
-        tenant,
-        store,
-        now - span,
-        span,
-    )
-    return [Topic(**dict(row)) for row in rows]
-
-
-async def oldest_unread(tx: Tx) -> datetime | None:
-    """When the oldest delivery was appended that the normaliser has not come to; None when it is through."""
-    at: datetime | None = await tx.pg.fetchval(
-        """
-        SELECT min(j.appended_at) FROM log_partitions l
-        LEFT JOIN positions p ON p.consumer = 'normalise' AND p.topic = l.topic AND p.partition = l.partition
-        JOIN log_journal j ON j.partition = l.partition AND j."offset" = coalesce(p.next_offset, 0)
-        WHERE l.topic = 'journal' AND l.next_offset > coalesce(p.next_offset, 0)
-        """
-    )
-    return at
-
-
-async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: int) -> list[Known]:
-    """Objects that were not deleted when we last heard of them, by root."""
-    rows = await tx.pg.fetch(
-        """
-        SELECT DISTINCT ON (object) object, id::text, topic FROM deliveries
-        WHERE tenant = $1 AND store = $2 AND outcome = 'observed' AND object > $3
-            AND split_part(object, ':', 1) IN ('order', 'customer', 'product')
-        ORDER BY object, coalesce(dated, received_at) DESC, id DESC LIMIT $4
-        """,
-        tenant,
-        store,
-        after or "",
-        limit,
-    )
-    return [Known(row["object"], "" if row["topic"].endswith(".deleted") else row["id"]) for row in rows]

@@ -5,11 +5,12 @@ outside of any transaction; then one transaction holds what the page brought and
 the two fetches the page once more, and publishes it once.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -23,15 +24,18 @@ from libs.common.ids import new_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append_unique
 from libs.common.telemetry import get_logger
-from services.ingest import fetches
-from services.ingest.fetches import Credentials, Fetch, Known, Purpose
+from services.ingest import fetches, seen
+from services.ingest.fetches import Credentials, Fetch, Purpose
 from services.ingest.journal import digest_of, event_of
-from services.ingest.platforms.port import Fetched, FetchedPage, Kind, Refused, Unavailable
+from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, NotAsked, Refused, Unavailable
+from services.ingest.seen import Known
 
 if TYPE_CHECKING:
     from services.ingest.platforms.woocommerce import WooCommerce
 
 FETCHES_SECONDS = 2.0
+STEP_SECONDS = fetches.LEASE.total_seconds() - 10
+"""A shop that is slow in each of its answers must not outlast the lease."""
 KINDS: tuple[Kind, ...] = ("orders", "customers", "products")
 ROOTS: dict[str, Kind] = {"order": "orders", "customer": "customers", "product": "products"}
 SWEEP_EVERY = timedelta(hours=24)
@@ -43,6 +47,8 @@ GONE_AT_ONCE = 20
 
 Alone it is not: of a shop whose drafts are thrown away every day a hundred ids in a row may be gone.
 """
+MISSED_FOR = timedelta(days=30)
+"""For so long it is looked whether what was found to be gone is there again: a plugin or a fault may have hidden it."""
 MOST_REASONS = 20
 """Different reasons that a backfill tells of; further ones are counted as others."""
 OTHERS = "other reasons"
@@ -59,6 +65,16 @@ log = get_logger(__name__)
 
 class _Lost(Exception):
     """The step took too long, or the backfill is not wanted any more: nothing of it counts."""
+
+
+class _News(NamedTuple):
+    """What is to be published."""
+
+    fetched: Fetched
+    state: str
+    """What makes it the same news again."""
+    not_before: datetime | None = None
+    """See `Delivery`."""
 
 
 class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,33 +94,71 @@ class Fetching:
     """Takes what is due, a page at a time. Any number of them may run."""
 
     def __init__(
-        self, database: Database, rhythm: Rhythm, open_platform: "Callable[[Credentials], WooCommerce]"
+        self,
+        database: Database,
+        rhythm: Rhythm,
+        open_platform: "Callable[[Credentials], WooCommerce]",
+        *,
+        at_one_time: int = 1,
     ) -> None:
+        """`at_one_time`: how many steps of it run beside each other; those of one tenant take half of them at most."""
         self._database = database
         self._rhythm = rhythm
         self._open = open_platform
+        self._share = max(1, at_one_time // 2)
+        self._under_way: Counter[str] = Counter()
+        """Tenant -> steps; shops may be slow, and a tenant have many of them."""
+        self._claiming = asyncio.Lock()
 
     async def run(self, now: datetime) -> bool:
         """One step of what has waited longest. Whether there was something to do."""
         lease = new_id()
-        async with self._database.transaction() as tx:
-            claimed = await fetches.claim(tx, lease, self._rhythm.pause)
+        claimed = await self._claimed(lease)
         if claimed is None:
             return False
         fetch, used = claimed
         try:
+            await self._tried(fetch, used, lease, now)
+        finally:
+            self._under_way[fetch.tenant] -= 1
+            # Of a step whose job was paused or cancelled meanwhile, too.
+            async with self._database.transaction() as tx:
+                await fetches.release(tx, fetch, lease, pause=self._rhythm.pause)
+        return True
+
+    async def _claimed(self, lease: str) -> tuple[Fetch, Credentials] | None:
+        async with self._claiming:
+            full = [tenant for tenant, steps in self._under_way.items() if steps >= self._share]
+            async with self._database.transaction() as tx:
+                claimed = await fetches.claim(tx, lease, full=full, busy=[*(+self._under_way)])
+            if claimed is not None:
+                self._under_way[claimed[0].tenant] += 1
+            return claimed
+
+    async def _tried(self, fetch: Fetch, used: Credentials, lease: str, now: datetime) -> None:
+        try:
             if fetch.purpose != "backfill" and await self._behind():
                 await self._put_off(replace(fetch, reason="the normaliser is behind"), lease, BEHIND)
-                return True
+                return
             platform = self._open(used)
+            limit = asyncio.timeout(STEP_SECONDS)
             try:
-                await self._step(fetch, used, platform, lease, now)
+                async with limit:
+                    await self._step(fetch, used, platform, lease, now)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise Unavailable("the shop takes too long") from error
             finally:
                 await platform.aclose()
         except _Lost:
             log.info("somebody else has gone on with it, or it was cancelled", tenant=fetch.tenant, fetch=fetch.id)
         except Refused as error:
-            await self._refused(fetch, used, lease, str(error))
+            await self._refused(fetch, used, lease, error)
+        except Hopeless as error:
+            FAILURES.labels("hopeless").inc()
+            log.warning("fetch given up", tenant=fetch.tenant, store=fetch.store, reason=str(error))
+            await self._put_off(replace(fetch, state="failed", reason=str(error)), lease, timedelta(0))
         except Unavailable as error:
             await self._failed(fetch, lease, error)
         except Exception as error:
@@ -113,7 +167,6 @@ class Fetching:
             # Whatever a shop answers, it is its own job that fails, and that says so.
             log.exception("fault in fetching", tenant=fetch.tenant, fetch=fetch.id)
             await self._failed(fetch, lease, Unavailable(f"{type(error).__name__} while its answer was read"))
-        return True
 
     async def plan(self, now: datetime) -> bool:
         """Has reconciled whose time has come."""
@@ -131,11 +184,13 @@ class Fetching:
                 until = now - self._rhythm.grace
                 await fetches.ask(tx, _planned(tenant, store, "sweep", ["customers"], None, until, now))
             await fetches.prune(tx, now)
+            # Whose credentials went while it was asked for.
+            await fetches.give_up_unopened(tx)
         return False
 
     async def _behind(self) -> bool:
         async with self._database.reading() as tx:
-            oldest = await fetches.oldest_unread(tx)
+            oldest = await seen.oldest_unread(tx)
             return oldest is not None and bool(
                 await tx.pg.fetchval("SELECT clock_timestamp() - $1::timestamptz > $2", oldest, BEHIND)
             )
@@ -146,21 +201,19 @@ class Fetching:
             page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
             await self._take(fetch, used, kind, page, lease, now)
             return
-        # Behind the last kind of a sweep: what we believe to be there, and is not.
+        # Behind the last kind of a sweep: what we believe to be there, and is not; and the reverse.
         async with self._database.reading() as tx:
-            known = await fetches.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
-        gone = await _gone(platform, [each for each in known if each.delivery], now)
-        await self._bury(fetch, used, known, gone, lease, now)
+            known = await seen.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
+        gone = await _gone(platform, [each for each in known if not each.gone], now)
+        back = await _back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
+        await self._settle(fetch, used, known, gone, back, lease, now)
 
     async def _take(
         self, fetch: Fetch, used: Credentials, kind: Kind, page: FetchedPage, lease: str, now: datetime
     ) -> None:
         async with self._database.transaction() as tx:
-            wanted: Sequence[Fetched] = page.objects
-            if fetch.purpose != "backfill":
-                unseen = await fetches.unseen(tx, fetch.tenant, fetch.store, wanted)
-                wanted = [each for each in wanted if each.root in unseen]
-            published = await self._publish(tx, fetch, used, wanted, now)
+            last = await seen.last(tx, fetch.tenant, fetch.store, [each.root for each in page.objects])
+            published = await self._publish(tx, fetch, used, [*_news(fetch, page.objects, last)], now)
             counts, reasons = Counter(fetch.counts), Counter(fetch.reasons)
             counts.update({"fetched": len(page.objects), "published": published, "broken": len(page.broken)})
             for reason in page.broken:
@@ -174,51 +227,48 @@ class Fetching:
                 failures=0,
                 reason=None,
             )
-            await self._save(tx, used, _ended(further), lease)
+            await self._save(tx, used, _ended(further, now), lease)
         FETCHED.labels(fetch.purpose).inc(len(page.objects))
         if fetch.purpose != "backfill":
             GAPS.labels(kind).inc(published)
 
-    async def _bury(
-        self, fetch: Fetch, used: Credentials, known: Sequence[Known], gone: Sequence[Known], lease: str, now: datetime
-    ) -> None:
-        counts = Counter(fetch.counts)
-        async with self._database.transaction() as tx:
-            deleted = [_deletion(each) for each in gone]
-            published = await self._publish(tx, fetch, used, deleted, now, after=[each.delivery for each in gone])
-            counts.update({"looked_for": len(known), "published": published})
-            further = replace(fetch, following=known[-1].root if known else None, counts=dict(counts), failures=0)
-            await self._save(tx, used, further if known else replace(further, state="done", reason=None), lease)
-        for each in gone:
-            GAPS.labels(ROOTS[each.root.partition(":")[0]]).inc()
-
-    async def _publish(
+    async def _settle(
         self,
-        tx: Tx,
         fetch: Fetch,
         used: Credentials,
-        objects: Sequence[Fetched],
+        known: Sequence[Known],
+        gone: Sequence[Known],
+        back: Sequence[Fetched],
+        lease: str,
         now: datetime,
-        after: Sequence[str] | None = None,
-    ) -> int:
+    ) -> None:
+        counts = Counter(fetch.counts)
+        news = [_deletion(each) for each in gone] + [*_news(fetch, back, {each.root: each for each in known})]
+        async with self._database.transaction() as tx:
+            published = await self._publish(tx, fetch, used, news, now)
+            counts.update({"looked_for": len(known), "published": published})
+            further = replace(fetch, following=known[-1].root if known else None, counts=dict(counts), failures=0)
+            done = replace(further, state="done", reason=None, done_at=now)
+            await self._save(tx, used, further if known else done, lease)
+        for each in news:
+            GAPS.labels(ROOTS[each.fetched.root.partition(":")[0]]).inc()
+
+    async def _publish(self, tx: Tx, fetch: Fetch, used: Credentials, news: Sequence[_News], now: datetime) -> int:
         """How many were news. One and the same state of an object is, once for each purpose."""
-        if not objects:
+        if not news:
             return 0
         origin: Origin = "backfill" if fetch.purpose == "backfill" else "reconciled"
-        events = [_event(fetch, used, each, origin, now) for each in objects]
-        states = after or [blake2b(each.body, digest_size=16).hexdigest() for each in objects]
-        digests = [
-            digest_of(fetch.store, origin, each.topic, each.root, state)
-            for each, state in zip(objects, states, strict=True)
-        ]
+        events = [_event(fetch, used, each, origin, now) for each in news]
+        digests = [digest_of(fetch.store, origin, each.fetched.topic, each.fetched.root, each.state) for each in news]
         appended = await append_unique(tx.pg, JOURNAL, events, digests)
         tx.appended.add(JOURNAL.name)
         return sum(appended)
 
     async def _save(self, tx: Tx, used: Credentials, further: Fetch, lease: str) -> None:
+        # Before the fetch, as whoever sets other ones does, or the two deadlock.
+        await fetches.note_credentials(tx, used, "good", None)
         if not await fetches.save(tx, further, lease, pause=self._rhythm.pause):
             raise _Lost
-        await fetches.note_credentials(tx, used, "good", None)
         if further.state == "done":
             log.info("fetched", tenant=further.tenant, store=further.store, purpose=further.purpose, **further.counts)
 
@@ -237,12 +287,14 @@ class Fetching:
         )
         await self._put_off(replace(fetch, state=state, failures=failures, reason=str(error)), lease, backoff)
 
-    async def _refused(self, fetch: Fetch, used: Credentials, lease: str, reason: str) -> None:
+    async def _refused(self, fetch: Fetch, used: Credentials, lease: str, error: Refused) -> None:
         """It waits until somebody has set other credentials, and looks for itself now and then."""
         FAILURES.labels("refused").inc()
+        reason = str(error)
         log.warning("platform refuses", tenant=fetch.tenant, store=fetch.store, reason=reason)
         async with self._database.transaction() as tx:
-            await fetches.note_credentials(tx, used, "refused", reason)
+            state = "unchecked" if isinstance(error, NotAsked) else "refused"
+            await fetches.note_credentials(tx, used, state, reason)
             await fetches.save(tx, replace(_waiting(fetch), reason=reason), lease, pause=LONGEST_BACKOFF)
 
 
@@ -255,6 +307,15 @@ async def _gone(platform: "WooCommerce", known: Sequence[Known], now: datetime) 
             raise Refused(f"the shop shows no {kind} at all: may these credentials see them?")
         gone += [mine[each] for each in sorted(ids)]
     return gone
+
+
+async def _back(platform: "WooCommerce", known: Sequence[Known]) -> list[Fetched]:
+    back: list[Fetched] = []
+    for name, kind in ROOTS.items():
+        missed = [each.root.partition(":")[2] for each in known if each.root.startswith(f"{name}:")]
+        back += await platform.those(kind, missed) if missed else []
+    asked = {each.root for each in known}
+    return [each for each in back if each.root in asked]
 
 
 async def _shows_any(platform: "WooCommerce", kind: Kind, now: datetime) -> bool:
@@ -283,20 +344,45 @@ def _waiting(fetch: Fetch) -> Fetch:
     return replace(fetch, state="waiting")
 
 
-def _ended(fetch: Fetch) -> Fetch:
+def _ended(fetch: Fetch, now: datetime) -> Fetch:
     if fetch.step < len(fetch.kinds) or fetch.purpose == "sweep":
         return _waiting(fetch)
-    return replace(fetch, state="done")
+    return replace(fetch, state="done", done_at=now)
 
 
-def _deletion(known: Known) -> Fetched:
+def _news(fetch: Fetch, objects: Sequence[Fetched], last: Mapping[str, Known]) -> Iterator[_News]:
+    """What is to be published of a page; of a comparison only what nobody told of."""
+    for each in objects:
+        known, state = last.get(each.root), blake2b(each.body, digest_size=16).hexdigest()
+        if known is not None and not each.trashed and _is_back(known, fetch):
+            # The same state as before it was gone, perhaps: it is news once more, and later than the deletion.
+            yield _News(each, f"{state}:{known.delivery}", not_before=known.dated)
+        elif (
+            fetch.purpose == "backfill"
+            or known is None
+            or (each.changed_at is not None and known.dated < each.changed_at)
+        ):
+            yield _News(each, state)
+
+
+def _is_back(known: Known, fetch: Fetch) -> bool:
+    """Whether an object that the platform shows had been told to be gone, and not by what is newer than what it shows.
+
+    Deletions are dated when we heard of them, objects when they last changed: so those dates cannot say which is newer.
+    What a comparison of ours found is older, since a store is asked by one job at a time; a webhook, if it came before
+    the time up to which is being asked.
+    """
+    return known.gone and (known.ours or known.heard_at < fetch.until)
+
+
+def _deletion(known: Known) -> _News:
     kind, _, source_id = known.root.partition(":")
     body = msgspec.json.encode({"id": int(source_id) if source_id.isascii() and source_id.isdigit() else source_id})
-    return Fetched(f"{kind}.deleted", known.root, None, body)
+    return _News(Fetched(f"{kind}.deleted", known.root, None, body), known.delivery)
 
 
-def _event(fetch: Fetch, used: Credentials, fetched: Fetched, origin: Origin, now: datetime) -> Event:
-    id_ = new_id()
+def _event(fetch: Fetch, used: Credentials, news: _News, origin: Origin, now: datetime) -> Event:
+    id_, fetched = new_id(), news.fetched
     delivery = Delivery(
         store=fetch.store,
         platform=used.platform,
@@ -305,5 +391,6 @@ def _event(fetch: Fetch, used: Credentials, fetched: Fetched, origin: Origin, no
         headers={},
         body=fetched.body,
         origin=origin,
+        not_before=news.not_before,
     )
     return event_of(delivery, id=id_, tenant=fetch.tenant, root=fetched.root, time=now, traceparent=None)

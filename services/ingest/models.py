@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    EmailStr,
     Field,
     SecretStr,
     StringConstraints,
@@ -69,6 +70,26 @@ TimeZone = Annotated[str, AfterValidator(_known_zone), Field(description="IANA n
 Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL)]
 
 
+def _plain(address: str) -> str:
+    if not address.isascii():
+        raise PydanticCustomError("email", "Not every mail server takes an address that is not ASCII.")
+    return address
+
+
+Email = Annotated[
+    EmailStr,
+    AfterValidator(_plain),
+    Field(
+        description="Where its customers write to. Its mail comes from here where REGULARS_MAIL_DOMAINS holds the "
+        "domain; elsewhere it comes from REGULARS_MAIL_FROM, and answers go here.",
+        examples=["hello@shop.example"],
+    ),
+]
+PostalAddress = Annotated[
+    Name, Field(description="Name and postal address of the merchant, on one line: it stands in every mail.")
+]
+
+
 class StoreIn(BaseModel):
     """A store to register or to change."""
 
@@ -94,6 +115,8 @@ class StoreIn(BaseModel):
         ConsentPolicy | None,
         Field(description="Who may be written to: those subscribed, or buyers as well. Default: explicit."),
     ] = None
+    email: Email | None = None
+    postal_address: PostalAddress | None = None
 
     @field_validator("domain")
     @classmethod
@@ -120,6 +143,8 @@ class StorePatch(BaseModel):
     timezone: TimeZone | None = None
     name: Name | None = None
     consent: ConsentPolicy | None = None
+    email: Email | None = None
+    postal_address: PostalAddress | None = None
     secrets: Annotated[
         list[Secret] | None,
         Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign from now on."),
@@ -148,7 +173,7 @@ class StorePatch(BaseModel):
             {"name": info.field_name},
         )
 
-    @field_validator("currency", "timezone", "name", "consent", "secrets", mode="before")
+    @field_validator("currency", "timezone", "name", "consent", "email", "postal_address", "secrets", mode="before")
     @classmethod
     def _said(cls, value: object) -> object:
         if value is None:
@@ -185,6 +210,8 @@ class StoreOut(BaseModel):
     timezone: str
     name: str
     consent: str
+    email: str | None
+    postal_address: str | None
     created_at: datetime
 
     @classmethod
@@ -199,6 +226,8 @@ class StoreOut(BaseModel):
             timezone=store.timezone,
             name=store.name,
             consent=store.consent,
+            email=store.email,
+            postal_address=store.postal_address,
             created_at=store.created_at,
         )
 

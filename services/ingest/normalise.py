@@ -61,6 +61,7 @@ def normalise(
                 position=position,
                 origin=cast("Origin", delivery.origin),
                 delivery=delivery_ref,
+                not_before=delivery.not_before,
             )
             read = shopify.normalise if platform == "shopify" else woocommerce.normalise
             return _as_said(arrival, read(topic, arrival))

@@ -73,6 +73,8 @@ class Arrival(Struct, frozen=True):
     position: int
     origin: Origin
     delivery: str
+    not_before: datetime | None = None
+    """As `Delivery` has it."""
 
     def said(self, consent: Consent) -> Consent | None:
         """The consent as of when it may be believed; None for a yes that nothing could withdraw for long.
@@ -86,12 +88,13 @@ class Arrival(Struct, frozen=True):
 
     def envelope(self, source_id: str, updated_at: datetime) -> dict[str, Any]:
         """What every `Observed` carries, as keyword arguments."""
+        # A date that no clock could show by then would outlast whatever happens until it comes.
+        dated = updated_at if updated_at <= self.received_at + AHEAD else self.received_at
         return {
             "store": self.store.key,
             "platform": self.platform,
             "source_id": source_id,
-            # A date that no clock could show by then would outlast whatever happens until it comes.
-            "updated_at": updated_at if updated_at <= self.received_at + AHEAD else self.received_at,
+            "updated_at": dated if self.not_before is None else max(dated, self.not_before),
             "position": self.position,
             "origin": self.origin,
             "delivery": self.delivery,

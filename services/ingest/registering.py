@@ -23,7 +23,7 @@ from services.ingest.opening import WooCommerceKey, sealed
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.store import Sealed, Store
 
-_FIELDS = ("currency", "timezone", "name", "consent")
+_FIELDS = ("currency", "timezone", "name", "consent", "email", "postal_address")
 
 
 class TooManySecrets(Exception):
@@ -41,6 +41,8 @@ class Change(Struct, frozen=True, kw_only=True):
     timezone: str | None = None
     name: str | None = None
     consent: str | None = None
+    email: str | None = None
+    postal_address: str | None = None
     secrets: Sequence[str] | None = None
     """All that sign from now on."""
     overlap: timedelta = timedelta(0)
@@ -66,6 +68,8 @@ class Registration(Struct, frozen=True, kw_only=True):
     timezone: str
     name: str | None = None
     consent: str | None = None
+    email: str | None = None
+    postal_address: str | None = None
 
 
 async def register(
@@ -179,6 +183,8 @@ def _new(tenant: str, wanted: Registration, now: datetime) -> Store:
         currency=wanted.currency,
         timezone=wanted.timezone,
         consent=wanted.consent or "explicit",
+        email=wanted.email,
+        postal_address=wanted.postal_address,
         version=1,
         created_at=now,
         updated_at=now,
@@ -197,6 +203,8 @@ def _observed(saved: Store, traceparent: str | None) -> Event:
         currency=saved.currency,
         timezone=saved.timezone,
         consent_policy=saved.consent,
+        email=saved.email,
+        postal_address=saved.postal_address,
     )
     return Event(
         id=derived_id("store.observed", saved.key, str(saved.version)),

@@ -5,6 +5,8 @@ import unicodedata
 from functools import cache
 from zoneinfo import available_timezones
 
+import idna
+
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}(?::\d{{1,5}})?")
 _LONGEST_HOST = 253
@@ -15,16 +17,30 @@ MAX_SECRETS = 8
 
 
 def domain_of(text: str) -> str:
-    """`https://Shop.Example.com/wp/` is `shop.example.com`. ValueError when there is no host name in it."""
+    """`https://Shop.Example.com/wp/` is `shop.example.com`. ValueError when there is no host name in it.
+
+    Names in other letters are those of IDNA 2008, as in browsers: `faß.de` is `xn--fa-hia.de`, and not `fass.de`.
+    """
     host = re.sub(r"^[a-z][a-z0-9+.-]*://", "", text.strip().lower())
     host = re.split(r"[/?#]", host, maxsplit=1)[0].rpartition("@")[2].rstrip(".")
     try:
-        host = host.encode("idna").decode() if not host.isascii() else host
+        host = _in_ascii(host)
     except UnicodeError:
         host = ""
     if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         raise ValueError("not a host name")
     return host
+
+
+def _in_ascii(host: str) -> str:
+    """As in DNS. UnicodeError for what no name server can know, `xn--` before what is no name among it."""
+    name, colon, port = host.partition(":")
+    if not name.isascii():
+        name = idna.encode(name, uts46=True).decode()
+    for label in name.split("."):
+        if label.startswith("xn--") and idna.encode(idna.decode(label)).decode() != label:
+            raise UnicodeError(label)
+    return f"{name}{colon}{port}"
 
 
 @cache

@@ -87,7 +87,12 @@ class IngestSettings(CommonSettings):
         Field(gt=0, description="Requests to the API of one store, at most.", json_schema_extra={"unit": "1/s"}),
     ] = 2.0
     fetch_concurrency: Annotated[
-        int, Field(ge=0, le=64, description="Stores whose APIs one worker asks at one time; 0: none.")
+        int,
+        Field(
+            ge=0,
+            le=64,
+            description="Stores whose APIs one worker asks at one time, half of them of one tenant at most; 0: none.",
+        ),
     ] = 4
     fetch_private_addresses: Annotated[
         bool, Field(description="Whether stores may have addresses of the own network: test shops, an intranet.")

@@ -60,7 +60,6 @@ class _Checkout(Struct):
     completed_at: Scalar = None
     currency: Scalar = None
     total_price: Scalar = None
-    taxes_included: Scalar = None
     line_items: list[LineItem] | None = None
     customer: AnyCustomer = None
     billing_address: AnyAddress = None
@@ -99,9 +98,9 @@ def checkout(arrival: Arrival) -> Outcome:
     token = required(identifier(body.token), "token")
     currency = currency_code(body.currency, arrival.store.currency)
     updated_at = instant(body.updated_at, "updated_at") or sent_at(arrival)
-    tax_inside = body.taxes_included is True
     customer = body.customer if isinstance(body.customer, Customer) else Customer()
-    lines = listed(partial(line, currency=currency, tax_inside=tax_inside), body.line_items, "line_items")
+    # With the tax that is in a price: mail shows them to who saw them in the shop.
+    lines = listed(partial(line, currency=currency, tax_inside=False), body.line_items, "line_items")
     total = minor(body.total_price, currency, "total_price")
     observed = CheckoutObserved(
         **arrival.envelope(token, updated_at),

@@ -40,7 +40,9 @@ from services.ingest.shopify_parts import (
     line_discount,
     person,
     sent_at,
+    share,
     shop_money,
+    tax_within_discount,
     total_of,
 )
 from services.ingest.shopify_refunds import RefundBody, refund_of
@@ -158,14 +160,16 @@ def _amounts(body: _Order, lines: list[Line], currency: str, *, tax_inside: bool
     gross = sum(each.price * each.quantity for each in lines)
     if not lines:
         gross = minor(body.total_line_items_price, currency, "total_line_items_price") or 0
+    on_lines = sum(line_discount(item, currency) for item in body.line_items or ())
     discounts = minor(body.total_discounts, currency, "total_discounts")
-    if discounts is None:
-        discounts = sum(line_discount(item, currency) for item in body.line_items or ())
-    else:
-        # `total_discounts` holds those on shipping too, and shipping is reported as it was charged.
-        discounts -= shipping_discount
+    # `total_discounts` holds those on shipping too, and shipping is reported as it was charged.
+    discounts = on_lines if discounts is None else discounts - shipping_discount
     if tax_inside:
-        gross -= taxes - shipping_tax
+        item_tax = taxes - shipping_tax
+        untaxed = sum(tax_within_discount(item, currency) for item in body.line_items or ())
+        untaxed += share(discounts - on_lines, item_tax, gross - discounts)
+        gross -= item_tax + untaxed
+        discounts -= untaxed
         shipping -= shipping_tax
     return _Amounts(
         gross=bounded(gross, "line_items.price")

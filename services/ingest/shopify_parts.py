@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from msgspec import Struct
 from libs.common.contracts import commerce
 from libs.common.contracts.commerce import Person
 from services.ingest.outcome import Arrival
-from services.ingest.printed import Scalar, bounded, first, identifier, instant, minor, pieces, text, title
+from services.ingest.printed import Scalar, bounded, decimal, first, identifier, instant, minor, pieces, text, title
 
 
 class ShopMoney(Struct):
@@ -116,6 +117,28 @@ def line_discount(item: LineItem, currency: str) -> int:
     if item.discount_allocations:
         return total_of((each.amount for each in item.discount_allocations), currency, "discount_allocations.amount")
     return minor(item.total_discount, currency, "total_discount") or 0
+
+
+def tax_within_discount(item: LineItem, currency: str) -> int:
+    """What of the line's discount is tax, where prices include it: it is not in `tax_lines`, since nobody pays it."""
+    off = line_discount(item, currency)
+    if not off:
+        return 0
+    rate = sum((max(decimal(tax.rate, "tax_lines.rate"), Decimal(0)) for tax in item.tax_lines or ()), Decimal(0))
+    if rate:
+        return rounded(off * rate / (1 + rate))
+    paid = (minor(item.price, currency, "price") or 0) * pieces(item.quantity) - off
+    return share(off, total_of((tax.price for tax in item.tax_lines or ()), currency, "tax_lines.price"), paid)
+
+
+def share(amount: int, part: int, whole: int) -> int:
+    """`amount` times `part / whole`, halves up; 0 when that is no share of it."""
+    return rounded(Decimal(amount) * part / whole) if 0 < part <= whole else 0
+
+
+def rounded(amount: Decimal) -> int:
+    """Halves up."""
+    return int(amount.to_integral_value(ROUND_HALF_UP))
 
 
 def person(

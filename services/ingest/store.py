@@ -32,6 +32,8 @@ class Store(Struct, frozen=True, kw_only=True):
     version: int
     created_at: datetime
     updated_at: datetime
+    email: str | None = None
+    postal_address: str | None = None
 
 
 class Sealed(Struct, frozen=True):
@@ -87,7 +89,10 @@ class DeliveryRow(NamedTuple):
     """When the source says that the object changed."""
 
 
-_STORE = "tenant, key, platform, domain, name, currency, timezone, consent, version, created_at, updated_at"
+_STORE = (
+    "tenant, key, platform, domain, name, currency, timezone, consent, version, created_at, updated_at, email, "
+    "postal_address"
+)
 
 
 def context(tenant: str, key: str) -> bytes:
@@ -121,9 +126,10 @@ async def save_store(tx: Tx, saved: Store, secrets: Sequence[Sealed], *, by: str
     await tx.pg.execute(
         f"""
         INSERT INTO stores ({_STORE}, secrets, secrets_added, secrets_end)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         ON CONFLICT (tenant, key) DO UPDATE SET name = excluded.name, currency = excluded.currency,
-            timezone = excluded.timezone, consent = excluded.consent, secrets = excluded.secrets,
+            timezone = excluded.timezone, consent = excluded.consent, email = excluded.email,
+            postal_address = excluded.postal_address, secrets = excluded.secrets,
             secrets_added = excluded.secrets_added, secrets_end = excluded.secrets_end,
             version = excluded.version, updated_at = excluded.updated_at
         """,
@@ -138,6 +144,8 @@ async def save_store(tx: Tx, saved: Store, secrets: Sequence[Sealed], *, by: str
         saved.version,
         saved.created_at,
         saved.updated_at,
+        saved.email,
+        saved.postal_address,
         [each.secret for each in secrets],
         [each.added_at for each in secrets],
         [each.ends_at for each in secrets],

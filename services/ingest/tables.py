@@ -20,6 +20,8 @@ stores = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("email", Text),
+    Column("postal_address", Text),
 )
 
 deliveries = Table(

@@ -5,7 +5,7 @@ order, under the same id, when the status leaves it. Refunds are printed inside 
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from services.ingest.printed import (
     first,
     identifier,
     instant,
+    link,
     listed,
     minor,
     pieces,
@@ -35,6 +36,8 @@ PLACED = frozenset({"on-hold", "processing", "completed", "refunded"})
 NOT_PLACED = frozenset({"pending", "cancelled", "failed", "trash", "draft", "auto-draft"})
 """A status in neither set is a plugin's own: it counts as placed once the order was paid."""
 CHECKOUT = "checkout-draft"
+DRAFT_LIFE = timedelta(days=1)
+"""Untouched for so long a draft is deleted, at the next midnight, and nothing is sent about it."""
 
 
 class Address(Struct):
@@ -63,7 +66,9 @@ class _Line(Struct):
     variation_id: Scalar = None
     quantity: Scalar = None
     subtotal: Scalar = None
+    subtotal_tax: Scalar = None
     total: Scalar = None
+    total_tax: Scalar = None
     sku: Scalar = None
     image: Image | Scalar | list[Any] = None
 
@@ -95,7 +100,9 @@ class _Order(Struct):
     total_tax: Scalar = None
     shipping_total: Scalar = None
     shipping_tax: Scalar = None
+    prices_include_tax: Scalar = None
     customer_id: Scalar = None
+    payment_url: Scalar = None
     billing: AnyAddress = None
     shipping: AnyAddress = None
     line_items: list[_Line] | None = None
@@ -266,9 +273,12 @@ def _minor(value: Decimal, currency: str) -> int:
     return minor(value, currency, "line_items.total") or 0
 
 
-def _line(item: _Line, currency: str) -> Line:
+def _line(item: _Line, currency: str, *, with_tax: bool = False) -> Line:
     total = decimal(item.total, "total")
     subtotal = total if item.subtotal is None else decimal(item.subtotal, "subtotal")
+    if with_tax:
+        total += decimal(item.total_tax, "total_tax")
+        subtotal += decimal(item.subtotal_tax, "subtotal_tax")
     quantity = decimal(item.quantity, "quantity")
     # `price` is a float and after discounts.
     unit = subtotal / quantity if quantity else subtotal
@@ -287,15 +297,20 @@ def _line(item: _Line, currency: str) -> Line:
 
 
 def _checkout(body: _Order, envelope: dict[str, Any], currency: str, started_at: datetime) -> CheckoutObserved:
-    """A draft of the block checkout. Its link works in the buyer's own browser only, so there is none to recover by."""
+    """A draft of the block checkout: whoever has its link may pay it, on any device, until the shop throws it away."""
+    url = link(body.payment_url)
     return CheckoutObserved(
         **envelope,
         started_at=started_at,
         currency=currency,
         total=minor(body.total, currency, "total") or 0,
-        lines=listed(partial(_line, currency=currency), body.line_items, "line_items"),
+        lines=listed(
+            partial(_line, currency=currency, with_tax=body.prices_include_tax is True), body.line_items, "line_items"
+        ),
         person=_person(body),
         customer_id=identifier(body.customer_id),
+        recovery_url=url,
+        recovery_ends_at=envelope["updated_at"] + DRAFT_LIFE if url else None,
     )
 
 

@@ -178,6 +178,7 @@ def _as_basket(fact: CartChanged | CheckoutChanged, *, live: bool) -> Basket:
         cart_token=checkout.cart_token if checkout else None,
         completed_at=checkout.completed_at if checkout else None,
         recovery_url=checkout.recovery_url if checkout else None,
+        recovery_ends_at=checkout.recovery_ends_at if checkout else None,
         deleted=fact.deleted,
         live=live,
     )

@@ -1,7 +1,7 @@
 """One mail: what is filled into its text, and the headers that let its reader leave at once (RFC 8058)."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -17,10 +17,12 @@ from libs.common.contracts.commerce import Line
 from libs.common.money import amount
 from services.messaging.flows import Flow
 from services.messaging.message import Message
-from services.messaging.person import Person
+from services.messaging.person import Person, usable_address
 from services.messaging.rendering import Rendered, clean, render
 from services.messaging.rules import Basket, Situation
 
+_READ_WITHIN = timedelta(hours=12)
+"""For so long a link in a mail must still lead somewhere."""
 SHOWN = 8
 """Lines of a cart that a mail shows."""
 REQUIRED = ("store", "url", "postal_address", "unsubscribe_url")
@@ -49,11 +51,13 @@ class Identity(Struct, frozen=True, kw_only=True):
     """In whose name this installation writes."""
 
     address: str
-    """The `From` address."""
+    """The `From` address of stores that may not use their own, and where every bounce goes."""
+    signed_domains: frozenset[str] = frozenset()
+    """Whose mail the relay signs: nobody can write in another's name by registering a store."""
     public_url: str
     """Where unsubscribe links lead."""
     postal_address: str | None = None
-    """Of the merchant; without it the store's name and domain stand there."""
+    """Of the merchant of stores that have none; without either the store's name and domain stand there."""
     unsubscribe_mailto: str | None = None
 
 
@@ -65,6 +69,9 @@ class Shop(Struct, frozen=True, kw_only=True):
     domain: str
     timezone: str
     consent_policy: str
+    email: str | None = None
+    """Where its customers write to."""
+    postal_address: str | None = None
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -90,7 +97,7 @@ def letter(
     link = f"{identity.public_url.rstrip('/')}/u/{token}"
     rendered = render(
         flow.template(message.step, person.profile),
-        values(message, flow, seen, person, shop, identity, link=link),
+        values(message, flow, seen, person, shop, identity, link=link, now=now),
         REQUIRED if seen.basket is None else REQUIRED_OF_BASKETS,
     )
     content = compose(message, rendered, shop, identity, link=link, now=now).as_bytes(policy=_POLICY)
@@ -98,7 +105,15 @@ def letter(
 
 
 def values(
-    message: Message, flow: Flow, seen: Situation, person: Person, shop: Shop, identity: Identity, *, link: str
+    message: Message,
+    flow: Flow,
+    seen: Situation,
+    person: Person,
+    shop: Shop,
+    identity: Identity,
+    *,
+    link: str,
+    now: datetime,
 ) -> dict[str, Any]:
     """What a text may speak of; every value is one clean line."""
     name = clean(shop.name, 80)
@@ -106,10 +121,10 @@ def values(
     return {
         "store": name,
         "first_name": clean(first_name, 40) if first_name else None,
-        "postal_address": clean(identity.postal_address or f"{name}, {shop.domain}"),
+        "postal_address": clean(shop.postal_address or identity.postal_address or f"{name}, {shop.domain}"),
         "unsubscribe_url": link,
         "discount_code": flow.steps[message.step - 1].discount_code,
-        **(_home(shop) if seen.basket is None else _basket(seen.basket, shop)),
+        **(_home(shop) if seen.basket is None else _basket(seen.basket, shop, now)),
     }
 
 
@@ -118,8 +133,13 @@ def compose(
 ) -> EmailMessage:
     """Text and HTML, with the headers that mailbox providers ask of senders."""
     mail = EmailMessage(policy=_POLICY)
-    local, _, domain = identity.address.partition("@")
-    mail["From"] = Address(" ".join(_SPECIAL.sub(" ", clean(shop.name, 80)).split()), local, domain)
+    domain = identity.address.rpartition("@")[2]
+    own = shop.email if shop.email and usable_address(shop.email) else None
+    in_own_name = own is not None and own.rpartition("@")[2].lower() in identity.signed_domains
+    name = " ".join(_SPECIAL.sub(" ", clean(shop.name, 80)).split())
+    mail["From"] = Address(name, addr_spec=own if in_own_name and own else identity.address)
+    if own and not in_own_name:
+        mail["Reply-To"] = Address(name, addr_spec=own)
     mail["To"] = Address(addr_spec=message.recipient)
     mail["Subject"] = rendered.subject
     mail["Date"] = now
@@ -152,10 +172,10 @@ def web_address(url: str | None) -> str | None:
 
 def _home(shop: Shop) -> dict[str, Any]:
     nothing = dict.fromkeys(("rest", "rest_name", "total"))
-    return {"url": _shop_address(shop, ""), "lines": [], "more_lines_not_shown": 0, **nothing}
+    return {"url": _shop_address(shop, ""), "kept": False, "lines": [], "more_lines_not_shown": 0, **nothing}
 
 
-def _basket(basket: Basket, shop: Shop) -> dict[str, Any]:
+def _basket(basket: Basket, shop: Shop, now: datetime) -> dict[str, Any]:
     lines = [
         {
             "title": clean(line.title, 120),
@@ -167,8 +187,13 @@ def _basket(basket: Basket, shop: Shop) -> dict[str, Any]:
         if line.quantity > 0
     ]
     rest = basket.total - sum(line.total for line in _LINES.decode(basket.lines) if line.quantity > 0)
+    # Mail is read hours later.
+    lasting = basket.recovery_ends_at is None or now < basket.recovery_ends_at - _READ_WITHIN
+    recovery_url = web_address(basket.recovery_url) if lasting else None
     return {
-        "url": web_address(basket.recovery_url) or _shop_address(shop, "cart"),
+        "url": recovery_url or _shop_address(shop, "cart"),
+        # Without such a link a cart is there in the browser alone that it was put together in: nothing is promised.
+        "kept": recovery_url is not None,
         "lines": lines[:SHOWN],
         "first_line": lines[0]["title"] if lines else None,
         "more_lines": len(lines) - 1,

@@ -30,6 +30,8 @@ class Basket(Struct, frozen=True, kw_only=True):
     cart_token: str | None = None
     completed_at: datetime | None = None
     recovery_url: str | None = None
+    recovery_ends_at: datetime | None = None
+    """When that leads nowhere any more; None: it does not end by itself."""
     deleted: bool = False
     live: bool = True
     """Any of its changes was told as it happened, not backfilled or replayed."""

@@ -29,9 +29,20 @@ class MessagingSettings(CommonSettings):
         str,
         Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$", description="Address that mail comes from."),
     ] = "shop@regulars.example"
+    mail_domains: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9., -]*$",
+            description="Domains that the relay signs for, separated by commas: a store whose `email` is of one of "
+            "these writes in its own name. For others mail comes from `mail_from`, and answers go to their `email`.",
+        ),
+    ] = ""
     postal_address: Annotated[
         str | None,
-        Field(description="The merchant's name and postal address, in every mail. Unset: the store's name and domain."),
+        Field(
+            description="The merchant's name and postal address, in mails of stores that have none of their own. "
+            "Unset: the store's name and domain."
+        ),
     ] = None
     unsubscribe_mailto: Annotated[
         str | None,

@@ -82,6 +82,7 @@ def identity(settings: MessagingSettings) -> Identity:
     return Identity(
         address=settings.mail_from,
         public_url=settings.public_url,
+        signed_domains=frozenset(settings.mail_domains.lower().replace(",", " ").split()),
         postal_address=settings.postal_address,
         unsubscribe_mailto=settings.unsubscribe_mailto,
     )

@@ -15,6 +15,7 @@ from libs.common.money import MoneyOut, known_currency, money
 from libs.common.problems import invalid_parameter
 from services.metrics import steps, verify
 from services.metrics.algebra import ALL_STORES, WINDOWS
+from services.metrics.definitions import DEFINITIONS
 from services.metrics.facts import EPOCH, micros
 from services.metrics.kpis import Kpi, figures, instants, kpis
 
@@ -40,6 +41,12 @@ class KpiOut(BaseModel):
     previous: int | float | MoneyOut | None = Field(description="The same value for the window before.")
 
 
+_DESCRIBED: dict[str, Any] = {
+    name: {"$ref": "#/components/schemas/KpiOut", "description": definition.text}
+    for name, definition in DEFINITIONS.items()
+}
+
+
 class KpisOut(BaseModel):
     """All KPIs of the window [`as_of` - window, `as_of`)."""
 
@@ -47,7 +54,7 @@ class KpisOut(BaseModel):
     window: Window
     store: str | None = Field(description="Null: all stores.")
     currency: str | None = Field(description="Null: nothing has been sold or begun here yet.")
-    kpis: dict[str, KpiOut]
+    kpis: Annotated[dict[str, KpiOut], Field(json_schema_extra={"properties": _DESCRIBED})]
 
 
 class DifferenceOut(BaseModel):

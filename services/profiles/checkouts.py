@@ -17,6 +17,8 @@ class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: CheckoutObserved | None = None
     account: str | None = None
     removed: Version | None = None
+    ordered: bool = False
+    """It became an order that counted: what happens to that is no deletion of the checkout."""
     revision: int = 0
 
 
@@ -32,12 +34,18 @@ def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
     return replace(state, removed=latest(version(removed), state.removed))
 
 
+def on_order(state: CheckoutState, *, counted_ever: bool) -> CheckoutState:
+    """What became of the order that has the checkout's id, where the two are one (WooCommerce's drafts)."""
+    known = state.snapshot is not None or state.removed is not None
+    return replace(state, ordered=True) if known and counted_ever else state
+
+
 def view(state: CheckoutState) -> CheckoutChanged | None:
     """The checkout as consumers get it; None while only a tombstone is known."""
     checkout = state.snapshot
     if checkout is None:
         return None
-    deleted = is_removed(state.removed, checkout)
+    deleted = is_removed(state.removed, checkout) and not state.ordered
     return CheckoutChanged(
         store=checkout.store,
         account=state.account,
@@ -51,6 +59,7 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
         cart_token=checkout.cart_token,
         completed_at=checkout.completed_at,
         recovery_url=checkout.recovery_url,
+        recovery_ends_at=checkout.recovery_ends_at,
         deleted=deleted,
         revision=state.revision,
     )

@@ -1,21 +1,19 @@
 """From what was observed to what happened: topics `commerce` and `messages` in, topic `customers` out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
-from libs.common.batch import Batch, Reject
+from libs.common.batch import Batch
 from libs.common.contracts.commerce import (
     ActivityObserved,
     CartObserved,
     CheckoutObserved,
     Consent,
-    ConsentObserved,
-    Observed,
     OrderObserved,
     ProductObserved,
     RefundObserved,
@@ -25,17 +23,16 @@ from libs.common.contracts.commerce import (
 from libs.common.contracts.customers import AccountMoved, ActivitySeen
 from libs.common.contracts.messages import MessageFact, MessageUnsubscribed
 from libs.common.contracts.topics import CUSTOMERS
-from libs.common.contracts.types import Account, Origin
-from libs.common.log.base import Record
+from libs.common.contracts.types import Account
 from services.profiles import carts, checkouts, consent, ledger, people, products, timeline
 from services.profiles.carts import CartState
 from services.profiles.checkouts import CheckoutState
 from services.profiles.facts import Told
-from services.profiles.identity.accounts import Claim, claim, claim_of_known, claim_of_removed
 from services.profiles.identity.identifiers import Junk
 from services.profiles.ledger import OrderState
 from services.profiles.people import PersonState
 from services.profiles.products import ProductState, StoreState
+from services.profiles.seen import Seen, parsed
 from services.profiles.store import identity, subjects
 from services.profiles.store.subjects import Loaded
 from services.profiles.timeline import Entry
@@ -50,36 +47,6 @@ class Rules:
     junk: Junk
     fanout: Mapping[str, int]
     """Kind of identifier -> most accounts that one may name."""
-
-
-class Seen(NamedTuple):
-    """A record, parsed, and whose it is."""
-
-    record: Record
-    data: Any
-    claim: Claim | None
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """The object that it is about."""
-        return self.record.tenant, self.data.store, self.data.source_id
-
-    @property
-    def account(self) -> str:
-        """Whose it is. RuntimeError when it is nobody's: `_whose` has rejected what must have somebody."""
-        if self.claim is None:
-            raise RuntimeError(f"{self.record.type} without an account")
-        return self.claim.account
-
-    @property
-    def person(self) -> tuple[str, str]:
-        """The key of its account's person."""
-        return self.record.tenant, self.account
-
-    @property
-    def origin(self) -> Origin:
-        """How it reached us."""
-        return self.data.origin if isinstance(self.data, Observed) else "live"
 
 
 @dataclass(slots=True)
@@ -116,7 +83,7 @@ class Work:
 
 async def handle(batch: Batch, rules: Rules) -> None:
     """One batch: who it was, then what happened, record by record, in memory; one statement a table."""
-    observed = list(_parsed(batch, rules.junk))
+    observed = list(parsed(batch, rules.junk))
     admission = await identity.admit(
         batch.tx, [(seen.record.tenant, seen.claim) for seen in observed if seen.claim], rules.fanout
     )
@@ -139,30 +106,6 @@ async def handle(batch: Batch, rules: Rules) -> None:
     for loaded in touched:
         await subjects.save(batch.tx, loaded)
     await subjects.write_entries(batch.tx, work.entries)
-
-
-def _parsed(batch: Batch, junk: Junk) -> Iterator[Seen]:
-    for record in batch.records:
-        if record.type in OF_NO_CONCERN:
-            continue
-        try:
-            data = batch.data(record)
-            whose = _whose(record, data, junk)
-        except Reject as refused:
-            batch.reject(record, refused.reason)
-        else:
-            yield Seen(record, data, whose)
-
-
-def _whose(record: Record, data: Any, junk: Junk) -> Claim | None:
-    if isinstance(data, MessageFact):
-        return claim_of_known(data.account)
-    if record.type == "customer.removed":
-        return claim_of_removed(data)
-    claimed = claim(data, junk)
-    if claimed is None and isinstance(data, ConsentObserved | ActivityObserved | CartObserved):
-        raise Reject("names nobody: no identifier in it is usable")
-    return claimed
 
 
 def _tell_moves(batch: Batch, observed: list[Seen], admission: identity.Admission) -> None:
@@ -190,8 +133,8 @@ def _tell_moves(batch: Batch, observed: list[Seen], admission: identity.Admissio
 async def _load(batch: Batch, rules: Rules, observed: list[Seen]) -> Work:
     tx = batch.tx
 
-    async def rows(subject: subjects.Subject[S], *types: str) -> Loaded[S]:
-        return await subjects.load(tx, subject, (seen.key for seen in observed if seen.record.type in types))
+    async def rows(subject: subjects.Subject[S], kind: str) -> Loaded[S]:
+        return await subjects.load(tx, subject, (seen.key for seen in observed if kind in seen.kinds))
 
     activities = [
         (seen.record.tenant, timeline.of_activity(seen.claim.account, seen.data).key)
@@ -204,10 +147,10 @@ async def _load(batch: Batch, rules: Rules, observed: list[Seen]) -> Work:
         people=await subjects.load(
             tx, subjects.PEOPLE, ((seen.record.tenant, seen.claim.account) for seen in observed if seen.claim)
         ),
-        orders=await rows(subjects.ORDERS, "order.observed", "order.removed", "refund.observed"),
-        checkouts=await rows(subjects.CHECKOUTS, "checkout.observed", "checkout.removed"),
-        carts=await rows(subjects.CARTS, "cart.observed", "cart.removed"),
-        products=await rows(subjects.PRODUCTS, "product.observed", "product.removed"),
+        orders=await rows(subjects.ORDERS, "order"),
+        checkouts=await rows(subjects.CHECKOUTS, "checkout"),
+        carts=await rows(subjects.CARTS, "cart"),
+        products=await rows(subjects.PRODUCTS, "product"),
         stores=await subjects.load(
             tx,
             subjects.STORES,
@@ -235,6 +178,13 @@ def on_order(work: Work, seen: Seen) -> None:
     work.orders[seen.key] = after
     work.tell(told, seen)
     work.note(seen, timeline.of_order(after), timeline.of_order(before))
+    if "checkout" in seen.kinds:
+        draft = work.checkouts[seen.key]
+        # WooCommerce throws each draft away after a day: that it is gone for good, as we find out, says nothing.
+        if isinstance(data, Removed) and data.origin != "reconciled":
+            _as_checkout(work, seen, draft, checkouts.on_removed(draft, data))
+        else:
+            _as_checkout(work, seen, draft, draft)
 
 
 def on_checkout(work: Work, seen: Seen) -> None:
@@ -249,7 +199,15 @@ def on_checkout(work: Work, seen: Seen) -> None:
             after = checkouts.on_removed(before, data)
         case _:
             assert_never(data)
-    after, told = checkouts.decide(before, after, at=data.updated_at, origin=data.origin)
+    _as_checkout(work, seen, before, after)
+
+
+def _as_checkout(work: Work, seen: Seen, before: CheckoutState, after: CheckoutState) -> None:
+    if "order" in seen.kinds:
+        after = checkouts.on_order(after, counted_ever=work.orders[seen.key].counted_ever)
+    if after == before:
+        return
+    after, told = checkouts.decide(before, after, at=seen.data.updated_at, origin=seen.data.origin)
     work.checkouts[seen.key] = after
     work.tell(told, seen)
     work.note(seen, timeline.of_checkout(after), timeline.of_checkout(before))
@@ -355,9 +313,6 @@ ON: dict[str, Callable[[Work, Seen], None]] = {
     "message.sent": on_message,
     "message.unsubscribed": on_message,
 }
-
-OF_NO_CONCERN = frozenset({"message.skipped", "message.failed", "message.unknown"})
-"""What messaging did not do says nothing of anybody. A type that no contract knows is rejected."""
 
 
 def _on_person(work: Work, seen: Seen, *, active: datetime | None = None) -> None:

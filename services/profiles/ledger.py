@@ -16,11 +16,18 @@ from libs.common.contracts.types import Origin
 from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
 
 
-class SeenRefund(Struct, frozen=True):
+class SeenRefund(Struct, frozen=True, omit_defaults=True):
     """A refund as last told."""
 
     refund: Refund
     seen: Version
+    first_seen: datetime | None = None
+    """Earliest date of what told it; None in states of before that was kept."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was given. WooCommerce does not say: when the order changed that first showed it."""
+        return self.refund.at or self.first_seen or self.seen[0]
 
 
 class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,13 +171,16 @@ def _moments(state: OrderState, order: OrderView, origin: Origin, key: str) -> I
             refund=seen.refund,
             currency=order.currency,
         )
-        yield f"refund:{refund_id}", Told("order.refunded", key, seen.refund.at or seen.seen[0], refunded)
+        yield f"refund:{refund_id}", Told("order.refunded", key, seen.at, refunded)
 
 
 def _keep(refunds: dict[str, SeenRefund], refund: Refund, seen: Version) -> None:
     known = refunds.get(refund.source_id)
+    first = seen[0] if known is None else min(seen[0], known.first_seen or known.seen[0])
     if known is None or seen >= known.seen:
-        refunds[refund.source_id] = SeenRefund(refund, seen)
+        refunds[refund.source_id] = SeenRefund(refund, seen, first)
+    else:
+        refunds[refund.source_id] = replace(known, first_seen=first)
 
 
 def _earliest(known: datetime | None, told: datetime | None) -> datetime | None:

@@ -26,7 +26,9 @@ class RefundOut(BaseModel):
     """One refund, split."""
 
     source_id: str
-    at: datetime | None
+    at: datetime = Field(
+        description="When it was given. WooCommerce does not say: the date of the change that first showed it."
+    )
     returns: Money
     shipping: Money
     tax: Money
@@ -219,10 +221,10 @@ def _lines(lines: Sequence[Line], currency: str) -> list[LineOut]:
     ]
 
 
-def _refund(refund: Refund, currency: str) -> RefundOut:
+def _refund(refund: Refund, at: datetime, currency: str) -> RefundOut:
     return RefundOut(
         source_id=refund.source_id,
-        at=refund.at,
+        at=at,
         returns=_money(refund.returns, currency),
         shipping=_money(refund.shipping, currency),
         tax=_money(refund.taxes, currency),
@@ -261,7 +263,9 @@ def order_out(state: OrderState, profile: str | None) -> OrderOut | None:
         counted=view.counted,
         currency=view.currency,
         **amounts,
-        refunds=[_refund(refund, view.currency) for refund in ledger.refunds(state)],
+        refunds=[
+            _refund(refund, state.refunds[refund.source_id].at, view.currency) for refund in ledger.refunds(state)
+        ],
         lines=_lines(snapshot.lines, view.currency),
         email=snapshot.person.email,
         customer_source_id=snapshot.customer_id,

@@ -117,10 +117,13 @@ def on_store(state: StoreState, store: StoreObserved) -> tuple[StoreState, list[
         currency=store.currency,
         timezone=store.timezone,
         consent_policy=store.consent_policy,
+        email=store.email,
+        postal_address=store.postal_address,
         revision=noted.revision,
     )
     return noted, [Told("store.changed", f"store:{store.source_id}", store.updated_at, fact)]
 
 
-def _described(store: StoreObserved) -> tuple[str, ...]:
-    return store.platform, store.name, store.domain, store.currency, store.timezone, store.consent_policy
+def _described(store: StoreObserved) -> tuple[str | None, ...]:
+    told = (store.platform, store.name, store.domain, store.currency, store.timezone, store.consent_policy)
+    return *told, store.email, store.postal_address

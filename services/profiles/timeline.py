@@ -37,7 +37,9 @@ def of_order(state: ledger.OrderState) -> list[Entry]:
         return []
     number = state.snapshot.number
     subject = f"order:{order.store}:{order.source_id}"
-    total: Summary = {"number": number, "total": money(order.total, order.currency)}
+    # What was bought, not what is left of it: refunds are entries of their own.
+    bought = order.gross - order.discounts + state.snapshot.shipping + state.snapshot.taxes
+    total: Summary = {"number": number, "total": money(bought, order.currency)}
     moments: list[tuple[str, str, datetime | None, Summary]] = [
         ("placed", "order.placed", order.placed_at, total),
         ("cancelled", "order.cancelled", state.cancelled_at, {"number": number}),
@@ -48,7 +50,7 @@ def of_order(state: ledger.OrderState) -> list[Entry]:
         refund = seen.refund
         amount = refund.returns + refund.shipping + refund.taxes
         summary: Summary = {"number": number, "amount": money(amount, order.currency)}
-        moments.append((f"refund:{refund_id}", "order.refunded", refund.at or seen.seen[0], summary))
+        moments.append((f"refund:{refund_id}", "order.refunded", seen.at, summary))
     return [
         Entry(
             key=f"{subject}:{what}",

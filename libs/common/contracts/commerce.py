@@ -48,7 +48,7 @@ class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: int
     """One unit, before discounts."""
     total: int
-    """The whole line after its discounts, without tax."""
+    """The whole line after its discounts; an order's without tax, a cart's and a checkout's as the shop showed it."""
     source_id: str | None = None
     product_id: str | None = None
     variant_id: str | None = None
@@ -116,6 +116,8 @@ class CheckoutObserved(Observed, frozen=True, kw_only=True):
     cart_token: str | None = None
     completed_at: datetime | None = None
     recovery_url: str | None = None
+    recovery_ends_at: datetime | None = None
+    """When `recovery_url` leads nowhere any more. None: it does not end by itself."""
     accepts_marketing: bool | None = None
 
 
@@ -213,6 +215,9 @@ class StoreObserved(Observed, frozen=True, kw_only=True):
     timezone: str
     consent_policy: str
     """`explicit` or `soft_opt_in`."""
+    email: str | None = None
+    """Where its customers write to."""
+    postal_address: str | None = None
 
 
 TYPES: dict[str, type[Observed]] = {

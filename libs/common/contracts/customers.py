@@ -105,6 +105,8 @@ class CheckoutChanged(Fact, frozen=True, kw_only=True):
     cart_token: str | None = None
     completed_at: datetime | None = None
     recovery_url: str | None = None
+    recovery_ends_at: datetime | None = None
+    """When `recovery_url` leads nowhere any more. None: it does not end by itself."""
     deleted: bool = False
     revision: int
 
@@ -187,6 +189,9 @@ class StoreChanged(Fact, frozen=True, kw_only=True):
     currency: str
     timezone: str
     consent_policy: str
+    email: str | None = None
+    """Where its customers write to."""
+    postal_address: str | None = None
     revision: int
 
 

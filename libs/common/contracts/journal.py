@@ -1,5 +1,7 @@
 """Topic `journal`: raw deliveries, as they came. Ingest's own; stays in PostgreSQL. Key: store and root object."""
 
+from datetime import datetime
+
 from msgspec import Struct
 
 
@@ -18,6 +20,9 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Lower-case names, signature left out."""
     body: bytes
     origin: str = "live"
+    not_before: datetime | None = None
+    """What it shows is not dated earlier: a platform's own API showed an object that a deletion, dated so, had told
+    to be gone. None: as the body says."""
 
 
 TYPES: dict[str, type[Delivery]] = {"delivery.received": Delivery}

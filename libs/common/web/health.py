@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from libs.common.db import Database, is_transient
-from libs.common.migrations import at_head
+from libs.common.migrations import reached
 from libs.common.telemetry import METRICS_MEDIA_TYPE, get_logger, metrics_text
 
 READY_SECONDS = 2.0
@@ -66,7 +66,7 @@ def database_check(name: str, database: Database, trees: Sequence[tuple[str, Pat
     async def check() -> list[str]:
         try:
             await database.ping()
-            stale = [schema for schema, tree in trees if not await at_head(database, tree, schema)]
+            stale = [schema for schema, tree in trees if not await reached(database, tree, schema)]
         except SQLAlchemyError as error:
             return [f"{name}: the database fails ({type(error).__name__})"]
         except Exception as error:

@@ -6,13 +6,16 @@ connection goes to the very address that was looked at: a second answer of the n
 
 import asyncio
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx
 
-from services.ingest.platforms.port import Refused, Unavailable
+from services.ingest.platforms.port import NotAsked, Unavailable
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+# What the standard library takes for public, at least in some of its versions: site-local addresses as they once were,
+# those of documentation, the relays of 6to4.
+_INSIDE = [ip_network(each) for each in ("fec0::/10", "3fff::/20", "192.88.99.0/24")]
 
 
 def is_inside(address: str) -> bool:
@@ -27,22 +30,27 @@ def is_inside(address: str) -> bool:
         if not embedded and int(ip) >> 32 == 0:
             return True
     every: list[IPv4Address | IPv6Address] = [*embedded] if embedded else [ip]
-    return any(not each.is_global or each.is_multicast or each.is_reserved for each in every)
+    return any(
+        not each.is_global or each.is_multicast or each.is_reserved or any(each in network for network in _INSIDE)
+        for each in every
+    )
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):
     """Connects to one host only, at an address that was looked at. Certificates are those of the host's name."""
 
     def __init__(self, host: str, *, inside: bool = False) -> None:
-        """`inside`: whether addresses of our own network may be asked, too."""
+        """`host`: as in DNS, in ASCII. `inside`: whether addresses of our own network may be asked, too."""
         self._host = host
         self._inside = inside
         self._inner = httpx.AsyncHTTPTransport(trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx has it; Refused when the request is for elsewhere."""
-        if request.url.host != self._host:
-            raise Refused(f"{request.url.host} is not the store's own host")
+        """As httpx has it; NotAsked when the request is for elsewhere."""
+        # `url.host` is what people read, and Python's resolver would make another name of that, by the rules of 2003.
+        host = request.url.raw_host.decode("ascii")
+        if host != self._host:
+            raise NotAsked(f"{host} is not the store's own host")
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
         address = await self._address(port)
         # The header `Host` was set when the request was built, and stays the name.
@@ -62,5 +70,8 @@ class PinnedTransport(httpx.AsyncBaseTransport):
             raise Unavailable(f"{self._host} cannot be resolved") from error
         addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
         if not self._inside and any(is_inside(each) for each in addresses):
-            raise Refused(f"{self._host} has an address that is not of the public Internet")
+            raise NotAsked(
+                f"{self._host} has a private address, one that is not of the public Internet: such a store is asked"
+                " only where REGULARS_FETCH_PRIVATE_ADDRESSES is true"
+            )
         return addresses[0]

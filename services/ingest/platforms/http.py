@@ -58,7 +58,7 @@ class ShopHttp:
             follow_redirects=False,
             trust_env=False,
             headers={"user-agent": AGENT, "accept": "application/json", "accept-encoding": "gzip"},
-            transport=PinnedTransport(url.host, inside=inside),
+            transport=PinnedTransport(url.raw_host.decode("ascii"), inside=inside),
         )
 
     async def get(self, path: str, params: Mapping[str, str]) -> Answer:

@@ -18,6 +18,8 @@ class Fetched(NamedTuple):
     """When the platform says that it last changed; UTC. None: it does not say."""
     body: bytes
     """As a webhook of that topic would carry it."""
+    trashed: bool = False
+    """It is shown, and gone all the same."""
 
 
 class FetchedPage(NamedTuple):
@@ -32,6 +34,14 @@ class FetchedPage(NamedTuple):
 
 class Refused(Exception):
     """Somebody has to do something: wrong credentials, missing rights, an address that may not be asked."""
+
+
+class NotAsked(Refused):
+    """It is we who refuse: the credentials did not get as far as the platform."""
+
+
+class Hopeless(Exception):
+    """No later try gets any further."""
 
 
 class Unavailable(Exception):

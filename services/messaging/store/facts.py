@@ -104,11 +104,13 @@ async def _save_stores(tx: Tx, facts: Facts) -> None:
     stores = [(key[0], fact) for key, fact in sorted(facts.stores.items())]
     await tx.pg.execute(
         """
-        INSERT INTO stores (tenant, store, name, domain, timezone, consent_policy, revision)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+        INSERT INTO stores (tenant, store, name, domain, timezone, consent_policy, email, postal_address, revision)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                             $8::text[], $9::bigint[])
         ON CONFLICT (tenant, store) DO UPDATE
         SET name = excluded.name, domain = excluded.domain, timezone = excluded.timezone,
-            consent_policy = excluded.consent_policy, revision = excluded.revision
+            consent_policy = excluded.consent_policy, email = excluded.email,
+            postal_address = excluded.postal_address, revision = excluded.revision
         WHERE excluded.revision > stores.revision
         """,
         [tenant for tenant, _ in stores],
@@ -117,6 +119,8 @@ async def _save_stores(tx: Tx, facts: Facts) -> None:
         [f.domain for _, f in stores],
         [f.timezone for _, f in stores],
         [f.consent_policy for _, f in stores],
+        [f.email for _, f in stores],
+        [f.postal_address for _, f in stores],
         [f.revision for _, f in stores],
     )
 
@@ -166,6 +170,7 @@ _BASKET = (
     "cart_token",
     "completed_at",
     "recovery_url",
+    "recovery_ends_at",
     "deleted",
 )
 _NEWER = "excluded.revision > b.revision"
@@ -174,7 +179,7 @@ _SAVE_BASKETS = f"""
     SELECT tenant, store, kind, token, {", ".join(_BASKET)}, live, revision
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
                 $8::int[], $9::text[], $10::bigint[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::text[],
-                $15::bool[], $16::bool[], $17::bigint[])
+                $15::timestamptz[], $16::bool[], $17::bool[], $18::bigint[])
          AS u(tenant, store, kind, token, {", ".join(_BASKET)}, live, revision)
     ON CONFLICT (tenant, store, kind, token) DO UPDATE
     SET {", ".join(f"{c} = CASE WHEN {_NEWER} THEN excluded.{c} ELSE b.{c} END" for c in _BASKET)},
@@ -204,6 +209,7 @@ async def _save_baskets(tx: Tx, facts: Facts) -> None:
         [b.cart_token for b in baskets],
         [b.completed_at for b in baskets],
         [b.recovery_url for b in baskets],
+        [b.recovery_ends_at for b in baskets],
         [b.deleted for b in baskets],
         [b.live for b in baskets],
         [revision for _, _, revision in kept],

@@ -112,7 +112,7 @@ async def test_mail_that_nobody_takes_or_may_answer_to(data_dir: Path, monkeypat
         assert of(found, "mail", "warning") == [
             "it comes from shop@regulars.example",
             "its links lead to http://127.0.0.1:8080",
-            "it names no postal address",
+            "it names no postal address where a store has none",
         ]
         monkeypatch.setenv("REGULARS_MAIL_FROM", "hello@shop.test")
         monkeypatch.setenv("REGULARS_PUBLIC_URL", "https://regulars.shop.test")

@@ -12,9 +12,11 @@ import pytest_asyncio
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
 from libs.common.web import build_app
+from regulars.shop.woocommerce_api import WooCommerceApi
 from services.ingest.main import service
 from services.ingest.settings import SCHEMA, IngestSettings
 from tests.integration.ingest.ground import ADMIN_KEY, Ground
+from tests.integration.ingest.shop_api import CREDENTIALS, serving, store_at
 
 Grounds = Callable[..., AbstractAsyncContextManager[Ground]]
 
@@ -53,3 +55,20 @@ async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
     """An ingest with default settings."""
     async with grounds() as running:
         yield running
+
+
+@pytest.fixture
+def shop() -> WooCommerceApi:
+    """It has nothing yet."""
+    return WooCommerceApi()
+
+
+@pytest_asyncio.fixture
+async def store(ground: Ground, shop: WooCommerceApi) -> AsyncIterator[str]:
+    """One whose API is open to us."""
+    async with serving(shop) as domain:
+        key = await ground.register(**store_at(domain))
+        answer = await ground.http.put(f"/v1/stores/{key}/credentials", json=CREDENTIALS | {"url": f"http://{domain}"})
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["state"], "consumer_secret" in answer.text) == ("unchecked", False)
+        yield key

@@ -1,43 +1,35 @@
 """Backfill and reconciliation, against the simulated shop's own API over HTTP."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
-from libs.common.crypto import Keyring
 from libs.common.ids import new_id
 from regulars.shop import woocommerce
 from regulars.shop.model import Customer, Deleted, Order, ProductState, State
 from regulars.shop.woocommerce_api import WooCommerceApi
 from services.ingest import fetches
-from services.ingest.fetching import Fetching, Rhythm
-from services.ingest.opening import opener
+from services.ingest.fetching import Fetching
 from services.ingest.platforms.woocommerce import LARGEST
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground
-from tests.integration.ingest.shop_api import CREDENTIALS, serving, small_world, store_at
-
-RHYTHM = Rhythm(
-    every=timedelta(minutes=15), overlap=timedelta(minutes=10), grace=timedelta(minutes=5), pause=timedelta(0)
+from tests.integration.ingest.shop_api import (
+    CREDENTIALS,
+    RHYTHM,
+    STATES,
+    backfilled,
+    fetching,
+    reconciled,
+    sent,
+    small_world,
+    stepped,
+    store_at,
+    told,
 )
-STATES = [change.state for change in small_world().changes if change.store == "woocommerce"]
-
-
-def fetching(ground: Ground) -> Fetching:
-    return Fetching(ground.database, RHYTHM, opener(Keyring.from_settings(ground.settings), inside=True))
-
-
-async def stepped(ground: Ground) -> int:
-    """Does all that is due; how many steps that took."""
-    working, steps = fetching(ground), 0
-    while await working.run(ground.clock.now()):
-        steps += 1
-    return steps
 
 
 @pytest_asyncio.fixture
@@ -45,56 +37,6 @@ async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
     """Its worker asks nobody: the tests do, step by step."""
     async with grounds(fetch_concurrency=0) as running:
         yield running
-
-
-@pytest.fixture
-def shop() -> WooCommerceApi:
-    return WooCommerceApi()
-
-
-@pytest_asyncio.fixture
-async def store(ground: Ground, shop: WooCommerceApi) -> AsyncIterator[str]:
-    """One whose API is open to us."""
-    async with serving(shop) as domain:
-        key = await ground.register(**store_at(domain))
-        answer = await ground.http.put(f"/v1/stores/{key}/credentials", json=CREDENTIALS | {"url": f"http://{domain}"})
-        assert answer.status_code == 200, answer.text
-        assert (answer.json()["state"], "consumer_secret" in answer.text) == ("unchecked", False)
-        yield key
-
-
-async def told(ground: Ground) -> dict[str, Any]:
-    """What was observed of each object in the end, without what says how we came to know."""
-    async with ground.working():
-        pass
-    last: dict[str, Any] = {}
-    for _, key, data in await ground.commerce():
-        known = last.get(key)
-        if known is None or (data["updated_at"], data["position"]) >= (known["updated_at"], known["position"]):
-            last[key] = data
-    left_out = {"position", "delivery", "origin", "store"}
-    return {
-        key.partition(":")[2]: {name: value for name, value in data.items() if name not in left_out}
-        for key, data in last.items()
-    }
-
-
-async def sent(ground: Ground, key: str, states: Sequence[State], but: frozenset[int] = frozenset()) -> None:
-    """Webhooks of these states, but for those at some places."""
-    topics: dict[type, str] = {Order: "order.updated", Customer: "customer.updated", ProductState: "product.updated"}
-    for n, state in enumerate(states):
-        topic = "order.deleted" if isinstance(state, Deleted) else topics.get(type(state))
-        if topic is not None and n not in but:
-            body = woocommerce.body(state)
-            assert (await ground.woocommerce(key, body, topic=topic, id_=f"d-{n}")).status_code == 200
-
-
-async def backfilled(ground: Ground, store: str, **asked: Any) -> dict[str, Any]:
-    answer = await ground.http.post("/v1/backfills", json={"store": store, **asked})
-    assert answer.status_code == 202, answer.text
-    await stepped(ground)
-    found: dict[str, Any] = await ground.get(f"/v1/backfills/{answer.json()['id']}")
-    return found
 
 
 async def test_what_is_fetched_is_what_webhooks_would_have_told(
@@ -194,12 +136,13 @@ async def test_who_comes_too_late_writes_nothing(ground: Ground, shop: WooCommer
     asked = (await ground.http.post("/v1/backfills", json={"store": store})).json()
     mine = new_id()
     async with ground.database.transaction() as tx:
-        claimed = await fetches.claim(tx, mine, timedelta(0))
+        claimed = await fetches.claim(tx, mine)
         assert claimed is not None
     # Somebody else has it now: nobody gets it twice at one time, and he who hung finds it gone.
     assert await stepped(ground) == 0
     async with ground.database.autocommit() as pg:
         await pg.execute("UPDATE fetches SET not_before = '-infinity'")
+        await pg.execute("UPDATE credentials SET next_call_at = '-infinity'")
     await stepped(ground)
     async with ground.database.transaction() as tx:
         assert not await fetches.save(tx, claimed[0], mine, pause=timedelta(0))
@@ -254,12 +197,6 @@ async def test_what_no_webhook_told_is_found(ground: Ground, shop: WooCommerceAp
     await reconciled(ground)
     assert (await ground.get("/v1/deliveries/counts"))["pending"] == 0
     assert len([1 for _, _, data in await ground.commerce() if data.get("origin") == "reconciled"]) == len(missed)
-
-
-async def reconciled(ground: Ground) -> None:
-    ground.clock.set(ground.clock.now() + timedelta(hours=1))
-    await fetching(ground).plan(ground.clock.now())
-    assert await stepped(ground) > 0
 
 
 def _root(state: State) -> str | None:

@@ -68,6 +68,24 @@ async def test_a_list_and_its_total(listed: int, total: str) -> None:
             await platform.aclose()
 
 
+async def test_a_list_of_millions_is_not_made() -> None:
+    body = b"[1" + b",1" * 2_000_000 + b"]"
+
+    async def page(_: Request) -> Response:
+        return Response(body)
+
+    async with served(Starlette(routes=[Route("/wp-json/wc/v3/orders", page)])) as address:  # type: ignore[arg-type]
+        platform = WooCommerce(address, key="ck_12345678", secret="cs_12345678", inside=True)
+        tracemalloc.start()
+        try:
+            with pytest.raises(Unavailable, match="more than the 100 objects"):
+                await platform.page("orders", since=None, until=START, following=None)
+            assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+        finally:
+            tracemalloc.stop()
+            await platform.aclose()
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "zstd"])
 async def test_a_bomb_is_not_unpacked(encoding: str) -> None:
     bomb = gzip.compress(gzip.compress(bytes(400 * MEGABYTE), 1) if "," in encoding else bytes(400 * MEGABYTE), 1)

@@ -25,6 +25,8 @@ async def test_a_new_store(ground: Ground) -> None:
         "timezone": "Europe/Berlin",
         "name": "demo.myshopify.com",
         "consent": "explicit",
+        "email": None,
+        "postal_address": None,
         "created_at": "2026-03-02T12:00:00Z",
     }
     assert await ground.get(f"/v1/stores/{key}") == store
@@ -51,6 +53,35 @@ async def test_each_change_is_told_to_the_others(ground: Ground) -> None:
     assert '"position":2' in data
     assert '"name":"Tea"' in data
     assert '"consent_policy":"explicit"' in data
+
+
+async def test_where_its_customers_write_to(ground: Ground) -> None:
+    key = await ground.register(email="post@tea.example", postal_address="Tea & Co, 1 Tea Street, Leeds")
+    answer = await ground.http.patch(f"/v1/stores/{key}", json={"email": "hello@tea.example"})
+    assert (answer.json()["email"], answer.json()["postal_address"]) == (
+        "hello@tea.example",
+        "Tea & Co, 1 Tea Street, Leeds",
+    )
+    async with ground.database.autocommit() as pg:
+        told = await pg.fetchval("""SELECT data FROM log_commerce ORDER BY "offset" DESC LIMIT 1""")
+    assert b'"email":"hello@tea.example"' in told
+    assert b'"postal_address":"Tea & Co, 1 Tea Street, Leeds"' in told
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", "tea.example"),
+        ("email", "tëa@tea.example"),
+        ("email", "a@tea.example\r\nBcc: b@tea.example"),
+        ("postal_address", "1 Tea Street\nLeeds"),
+        ("postal_address", " "),
+    ],
+)
+async def test_no_address_of_a_store(ground: Ground, field: str, value: str) -> None:
+    answer = await ground.http.post("/v1/stores", json=STORE | {field: value})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == f"/{field}"
 
 
 async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
@@ -81,6 +112,9 @@ async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
         ({"domain": ""}, "/domain"),
         ({"domain": "not a host"}, "/domain"),
         ({"domain": "a\x00b"}, "/domain"),
+        ({"domain": "xn--a.example"}, "/domain"),
+        ({"domain": "shop.xn--.example"}, "/domain"),
+        ({"domain": "\u2764.example"}, "/domain"),
         ({"domain": ABSENT}, "/domain"),
         ({"currency": "EURO"}, "/currency"),
         ({"currency": "XXX"}, "/currency"),

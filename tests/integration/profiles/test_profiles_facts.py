@@ -1,8 +1,10 @@
 """What goes out: each fact once, moves before all else, nothing twice, nothing of one tenant in another."""
 
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from libs.common.batch import Batch
@@ -14,11 +16,13 @@ from libs.common.contracts.commerce import (
     ConsentObserved,
     CustomerObserved,
     Identifiers,
+    Line,
     Person,
     Removed,
     StoreObserved,
 )
 from libs.common.contracts.messages import MessageSkipped, MessageUnsubscribed
+from libs.common.contracts.types import Origin
 from libs.common.db import Database
 from services.profiles.handlers import handle
 from tests.integration.profiles.driving import RULES, T0, Happened, at, order, record, run
@@ -202,3 +206,52 @@ async def test_tenants_are_apart(profiles_db: Database) -> None:
     assert len(set(profiles.values())) == 2
     nets = {each.tenant: each.fact.order.net for each in happened if each.type == "order.placed"}
     assert nets == {"default": 10_000, "other": 7}
+
+
+def _draft(number: int, minute: int) -> CheckoutObserved:
+    return CheckoutObserved(
+        **common(str(number), minute, platform="woocommerce"),
+        started_at=at(0),
+        currency="EUR",
+        total=10_000,
+        lines=[Line(title="Tea", quantity=1, price=10_000, total=10_000)],
+        person=Person(email="ada@example.com"),
+    )
+
+
+_TRASHED = [
+    ("a draft", [], "live", True),
+    ("a draft that is purged", [], "reconciled", False),
+    ("an order that never counted", [{"status": "pending", "placed": False}], "live", True),
+    ("an order that counted", [{}], "live", False),
+    ("an order that counted and failed then", [{}, {"status": "failed", "placed": False}], "live", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("became", "origin", "deleted"), [each[1:] for each in _TRASHED], ids=[each[0] for each in _TRASHED]
+)
+async def test_a_draft_in_the_trash_is_a_deleted_checkout_unless_it_was_bought(
+    profiles_db: Database,
+    became: list[dict[str, Any]],
+    origin: Origin,
+    deleted: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """Whatever comes first."""
+    for number, size in ((1, 1), (2, 500)):
+        orders = [
+            record(order(number, 2 + minute, platform="woocommerce", **fields)) for minute, fields in enumerate(became)
+        ]
+        tombstone = Removed(**common(str(number), 9, platform="woocommerce", origin=origin))
+        history = [record(_draft(number, 1)), *orders, record(tombstone, "order.removed")]
+        for turn, arriving in enumerate(permutations(history)):
+            tenant = f"{number}-{turn}"
+            happened = await run(profiles_db, [replace(each, tenant=tenant) for each in arriving], size=size)
+            told = [each.fact for each in happened if each.type.startswith("checkout.")]
+            assert max(told, key=lambda fact: fact.revision).deleted is deleted
+
+
+async def test_a_deleted_order_of_shopify_is_no_checkout(profiles_db: Database) -> None:
+    await run(profiles_db, [record(order(1)), record(Removed(**common("1", 9)), "order.removed")])
+    async with profiles_db.reading() as tx:
+        assert await tx.pg.fetchval("SELECT count(*) FROM checkouts") == 0

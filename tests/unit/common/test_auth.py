@@ -67,8 +67,13 @@ async def test_a_new_admin_key_replaces_the_former(database: Database, clock: Dr
     await set_admin_key(database, "second admin key")
     assert not await accepted("first admin key!")
     assert await accepted("second admin key")
-    await set_admin_key(database, None)
+    await revoke_key(database, "default", "admin")
+    await set_admin_key(database, "second admin key")
     assert not await accepted("second admin key")
+    await set_admin_key(database, "a third admin key")
+    assert await accepted("a third admin key")
+    await set_admin_key(database, None)
+    assert not await accepted("a third admin key")
 
 
 async def test_verified_keys_are_remembered(access: Access, database: Database) -> None:

@@ -11,7 +11,7 @@ from libs.common.auth import create_key
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Database
 from libs.common.log.schema import create_log
-from libs.common.migrations import at_head, run_migrations
+from libs.common.migrations import reached, run_migrations
 from libs.common.revisions import heads
 
 ENV = "from libs.common.migrations import migrate\n\nmigrate()\n"
@@ -34,16 +34,18 @@ def _tree(folder: Path, *revisions: str) -> Path:
 async def test_upgrades_to_head_and_again_from_there(empty_database_url: str, tmp_path: Path) -> None:
     database = Database(empty_database_url, schema="shop")
     tree = _tree(tmp_path / "one", 'op.execute("CREATE TABLE things (n int)")')
-    assert not await at_head(database, tree)
+    assert not await reached(database, tree)
     await run_migrations(empty_database_url, "shop", tree)
-    assert await at_head(database, tree)
+    assert await reached(database, tree)
     later = _tree(
         tmp_path / "two", 'op.execute("CREATE TABLE things (n int)")', 'op.execute("ALTER TABLE things ADD m int")'
     )
-    assert not await at_head(database, later)
+    assert not await reached(database, later)
     await run_migrations(empty_database_url, "shop", later)
     await run_migrations(empty_database_url, "shop", later)
-    assert await at_head(database, later)
+    assert await reached(database, later)
+    # What ran before the migration goes on serving until it is replaced.
+    assert await reached(database, tree)
     async with database.reading() as tx:
         assert await tx.pg.fetch("SELECT n, m FROM shop.things") == []
         assert await tx.pg.fetchval("SELECT to_regclass('public.alembic_version')") is None

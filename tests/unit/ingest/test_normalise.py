@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -113,6 +114,26 @@ def test_the_origin_of_a_delivery_stays_with_its_observations() -> None:
     found = normalise(delivery, store=STORE, received_at=RECEIVED_AT, position=1, delivery_ref="j")
     assert isinstance(found, Observations)
     assert found.observations[0].observed.origin == "replayed"
+
+
+def test_what_was_shown_after_a_deletion_is_dated_no_earlier() -> None:
+    body = json.dumps(woocommerce_order()).encode()
+    of_itself = outcome("woocommerce", "order.updated", body)
+    assert isinstance(of_itself, Observations)
+    for not_before in (datetime(2020, 1, 1, tzinfo=UTC), RECEIVED_AT):
+        delivery = Delivery(
+            store=STORE.key,
+            platform="woocommerce",
+            topic="order.updated",
+            delivery_id="1",
+            headers={},
+            body=body,
+            not_before=not_before,
+        )
+        found = normalise(delivery, store=STORE, received_at=RECEIVED_AT, position=7, delivery_ref="j-1")
+        assert isinstance(found, Observations)
+        dated = max(not_before, of_itself.observations[0].observed.updated_at)
+        assert found.observations[0].observed.updated_at == dated
 
 
 @pytest.mark.parametrize(

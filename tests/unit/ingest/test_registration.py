@@ -15,6 +15,10 @@ from services.ingest.registration import domain_of, timezones
         ("localhost", "localhost"),
         ("https://shop.example.", "shop.example"),
         ("müsli.example", "xn--msli-0ra.example"),
+        ("MÜSLI.example:8443", "xn--msli-0ra.example:8443"),
+        ("faß.de", "xn--fa-hia.de"),
+        ("XN--FA-HIA.de", "xn--fa-hia.de"),
+        ("r3---a.shop.example", "r3---a.shop.example"),
     ],
 )
 def test_a_domain_is_a_host_name(typed: str, domain: str) -> None:
@@ -22,7 +26,20 @@ def test_a_domain_is_a_host_name(typed: str, domain: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "https://", "a b.example", "-a.example", "a..b", "x" * 260, "a_b.example", "ü" * 80]
+    "typed",
+    [
+        "",
+        "https://",
+        "a b.example",
+        "-a.example",
+        "a..b",
+        "x" * 260,
+        "a_b.example",
+        "ü" * 80,
+        "xn--a.example",
+        "xn--fass-.de",
+        "xn--" + "a" * 59 + ".example",
+    ],
 )
 def test_anything_else_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="host name"):

@@ -79,6 +79,13 @@ def test_a_checkout_goes_by_its_token() -> None:
     assert found.accepts_marketing is False
 
 
+def test_a_checkouts_lines_are_what_the_shop_showed() -> None:
+    taxed = shopify_line(quantity=1, price="119.00", tax_lines=[{"price": "19.00", "rate": 0.19}])
+    told = checkout(taxes_included=True, line_items=[taxed], total_price="119.00")
+    found = observed(CheckoutObserved, "shopify", "checkouts/update", told)
+    assert (found.lines[0].price, found.lines[0].total, found.total) == (11900, 11900, 11900)
+
+
 def test_a_completed_checkout_says_when() -> None:
     done = checkout(completed_at="2026-03-01T10:21:00Z", total_price=None, taxes_included=True)
     found = observed(CheckoutObserved, "shopify", "checkouts/update", done)

@@ -66,6 +66,61 @@ def test_prices_with_tax_are_reported_without_and_sum_up_to_what_was_printed() -
     assert found.lines[0].total == 10000
 
 
+def taxed(**changes: Any) -> dict[str, Any]:
+    """One cup of 119.00 with 19.00 of tax inside, 10 % off."""
+    told: dict[str, Any] = {
+        "taxes_included": True,
+        "line_items": [
+            shopify_line(
+                quantity=1,
+                price="119.00",
+                discount_allocations=[{"amount": "11.90"}],
+                tax_lines=[{"price": "17.10", "rate": 0.19}],
+            )
+        ],
+        "shipping_lines": [],
+        "total_discounts": "11.90",
+        "total_tax": "17.10",
+        "total_price": "107.10",
+    }
+    return told | changes
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        taxed(),
+        taxed(
+            line_items=[
+                shopify_line(
+                    quantity=1,
+                    price="119.00",
+                    discount_allocations=[{"amount": "11.90"}],
+                    tax_lines=[{"price": "17.10"}],
+                )
+            ]
+        ),
+        taxed(line_items=[shopify_line(quantity=1, price="119.00", tax_lines=[{"price": "17.10", "rate": 0.19}])]),
+    ],
+    ids=["by the printed rate", "without a rate", "off the whole order"],
+)
+def test_where_prices_include_tax_gross_and_discounts_are_both_without(told: dict[str, Any]) -> None:
+    found = order(**told)
+    assert (found.gross, found.discounts, found.taxes) == (10000, 1000, 1710)
+    assert total(found) == 10710
+
+
+def test_what_was_given_away_with_tax_inside_was_worth_its_price_without() -> None:
+    free = shopify_line(
+        quantity=1,
+        price="119.00",
+        discount_allocations=[{"amount": "119.00"}],
+        tax_lines=[{"price": "0.00", "rate": 0.19}],
+    )
+    found = order(**taxed(line_items=[free], total_discounts="119.00", total_tax="0.00", total_price="0.00"))
+    assert (found.gross, found.discounts, found.taxes) == (10000, 10000, 0)
+
+
 def test_a_discount_on_shipping_is_not_taken_off_the_goods() -> None:
     found = order(
         shipping_lines=[{"price": "5.00", "discounted_price": "0.00", "discount_allocations": [{"amount": "5.00"}]}],

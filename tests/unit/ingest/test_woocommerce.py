@@ -1,5 +1,5 @@
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -79,7 +79,23 @@ def test_the_draft_of_a_block_checkout_is_a_checkout() -> None:
     assert (found.source_id, found.total, found.person.email) == ("727", 3808, "grace@example.com")
     assert found.started_at == datetime(2026, 3, 1, 9, tzinfo=UTC)
     assert found.recovery_url is None
+    assert found.recovery_ends_at is None
     assert order().checkout_token == found.source_id
+
+
+def test_a_draft_is_paid_by_its_link_until_the_shop_throws_it_away() -> None:
+    url = "https://shop.example/checkout/order-pay/727/?pay_for_order=true&key=wc_order_1a2b"
+    draft = woocommerce_order(status="checkout-draft", date_paid_gmt=None, payment_url=url)
+    found = observed(CheckoutObserved, "woocommerce", "order.updated", draft)
+    assert (found.recovery_url, found.recovery_ends_at) == (url, MODIFIED + timedelta(days=1))
+
+
+@pytest.mark.parametrize(("inside", "price", "total"), [(True, 1190, 2142), (False, 1000, 1800)])
+def test_a_drafts_lines_are_what_the_shop_showed(inside: bool, price: int, total: int) -> None:  # noqa: FBT001 - a table's column
+    item = woocommerce_line(quantity=2, subtotal="20.00", subtotal_tax="3.80", total="18.00", total_tax="3.42")
+    draft = woocommerce_order(status="checkout-draft", prices_include_tax=inside, line_items=[item])
+    found = observed(CheckoutObserved, "woocommerce", "order.updated", draft)
+    assert (found.lines[0].price, found.lines[0].total) == (price, total)
 
 
 def test_fees_and_rebates() -> None:

@@ -40,6 +40,7 @@ def written(flow: Flow = CART_ABANDONMENT, step: int = 1, **different: Any) -> E
         total=sum(line.total for line in lines),
         lines=msgspec.json.encode(lines).decode(),
         recovery_url=different.pop("recovery_url", "https://shop.example.com/r?a=1&b=2"),
+        recovery_ends_at=different.pop("recovery_ends_at", None),
     )
     message = Message(
         tenant="d",
@@ -122,6 +123,57 @@ def test_the_button_leads_back_to_the_cart() -> None:
     assert "https://shop.example.com/r?a=1&b=2" in Tags(part(mail, "html")).links
     assert "https://shop.example.com/r?a=1&b=2" in part(mail, "plain")
     assert "2 x Blue mug: €25.00" in part(mail, "plain")
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(
+    "without", [{"recovery_url": None}, {"recovery_ends_at": NOW + timedelta(hours=6)}], ids=["no link", "link ends"]
+)
+def test_without_a_link_that_lasts_nothing_is_promised(step: int, without: dict[str, Any]) -> None:
+    mail = written(step=step, **without)
+    html, text = part(mail, "html"), part(mail, "plain")
+    assert "https://shop.example.com/cart" in Tags(html).links
+    assert "/r?a=1" not in html + text
+    for promise in ("kept your cart", "still here", "is waiting", "still in your cart", "it is one click away"):
+        assert promise not in html + text + mail["Subject"]
+    assert "2 x Blue mug" in text
+
+
+def test_a_link_that_lasts_long_enough_is_followed() -> None:
+    mail = written(recovery_ends_at=NOW + timedelta(hours=23))
+    assert "https://shop.example.com/r?a=1&b=2" in Tags(part(mail, "html")).links
+    assert "kept your cart" in part(mail, "plain")
+
+
+@pytest.mark.parametrize(
+    ("email", "sender", "answers"),
+    [
+        (None, "hello@mail.example.com", None),
+        ("post@shop.example.com", "hello@mail.example.com", "post@shop.example.com"),
+        ("post@Own.example.com", "post@Own.example.com", None),
+        ("not an address", "hello@mail.example.com", None),
+    ],
+)
+def test_a_store_writes_in_its_own_name_where_the_relay_signs_for_it(
+    email: str | None, sender: str, answers: str | None
+) -> None:
+    mail = written(shop={"email": email}, signed_domains=frozenset({"own.example.com"}))
+    assert mail["From"].addresses[0].addr_spec == sender
+    assert mail["From"].addresses[0].display_name == "Mug & Co"
+    assert (mail["Reply-To"].addresses[0].addr_spec if mail["Reply-To"] else None) == answers
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "shown"),
+    [
+        ("Mug Ltd, 1 High Street, Leeds", "Group, 2 Main Street", "Mug Ltd, 1 High Street, Leeds"),
+        (None, "Group, 2 Main Street", "Group, 2 Main Street"),
+        (None, None, "Mug & Co, shop.example.com"),
+    ],
+)
+def test_the_postal_address_is_the_stores(own: str | None, shared: str | None, shown: str) -> None:
+    text = part(written(shop={"postal_address": own}, postal_address=shared), "plain")
+    assert text.rstrip().endswith(shown)
 
 
 def test_headers_for_leaving() -> None:

@@ -19,8 +19,9 @@ from services.metrics.algebra import (
     of_order,
     of_profile,
 )
+from services.metrics.definitions import DEFINITIONS
 from services.metrics.facts import DAY, HOUR, MINUTE, Cart, Checkout, Order
-from services.metrics.kpis import Kpi, figures, instants, kpis
+from services.metrics.kpis import Figures, Kpi, figures, instants, kpis
 from services.metrics.tiers import COARSEST, SIZES, spans
 
 T = 20_000 * DAY
@@ -283,3 +284,15 @@ def test_fractions_are_exact() -> None:
     found = at(shop([T - DAY], [T - DAY, T - 2 * DAY, T - 3 * DAY]))
     assert Fraction(*found["purchase_frequency"][1:]) == 2
     assert found["clv_simple"] == Kpi("money", 20_00, 1)
+
+
+def test_each_kpi_is_defined_once_and_in_the_same_order() -> None:
+    nothing = kpis(Figures(*(0 for _ in Figures._fields)), DAY)
+    assert list(DEFINITIONS) == list(nothing)
+
+
+def test_a_kpi_is_said_to_have_a_denominator_where_it_may_be_null() -> None:
+    nothing = kpis(Figures(*(0 for _ in Figures._fields)), DAY)
+    assert {name for name, kpi in nothing.items() if kpi.value is None} == {
+        name for name, definition in DEFINITIONS.items() if definition.denominator
+    }

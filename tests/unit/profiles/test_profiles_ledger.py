@@ -156,6 +156,13 @@ def test_a_complete_list_of_refunds_replaces() -> None:
     assert types(facts) == ["order.placed", "order.refunded", "order.refunded", "order.revised"]
 
 
+@pytest.mark.parametrize("days", [(2, 5), (5, 2)])
+def test_a_refund_without_a_date_is_of_the_change_that_first_showed_it(days: tuple[int, int]) -> None:
+    given = Refund(source_id="r1", returns=300)
+    state, _ = told(*(order(1, day, refunds_complete=True, refunds=[given]) for day in days))
+    assert state.refunds["r1"].at == at(2)
+
+
 def test_a_deleted_order_may_come_back() -> None:
     state, _ = told(order(1), Removed(**envelope(3)))
     gone = ledger.view(state)

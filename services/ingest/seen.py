@@ -1,0 +1,108 @@
+"""All SQL of what was seen already: what deliveries told of each object last, and of each topic."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from libs.common.db import Tx
+
+
+class Topic(NamedTuple):
+    """What has come of one topic of a store."""
+
+    topic: str
+    last_at: datetime
+    deliveries: int
+    reconciled: int
+    longest_delay_seconds: float | None
+
+
+class Known(NamedTuple):
+    """What we were last told of an object."""
+
+    root: str
+    delivery: str
+    """That told it."""
+    dated: datetime
+    heard_at: datetime
+    gone: bool
+    ours: bool
+    """It was no webhook that told it: a comparison with the platform found it."""
+
+
+# The latest version as everybody orders them: by the source's date, then by the place in the journal.
+_LAST = """
+    object AS root, id::text AS delivery, coalesce(dated, received_at) AS dated, received_at AS heard_at,
+    topic LIKE '%.deleted' AS gone, origin = 'reconciled' AS ours
+"""
+_LATEST_FIRST = "coalesce(dated, received_at) DESC, journal_offset DESC"
+
+
+async def last(tx: Tx, tenant: str, store: str, roots: Sequence[str]) -> dict[str, Known]:
+    """By root, those of which anything is known."""
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT d.* FROM unnest($3::text[]) AS u(root) CROSS JOIN LATERAL (
+            SELECT {_LAST} FROM deliveries
+            WHERE tenant = $1 AND store = $2 AND object = u.root AND outcome = 'observed'
+            ORDER BY {_LATEST_FIRST} LIMIT 1
+        ) d
+        """,
+        tenant,
+        store,
+        list(dict.fromkeys(roots)),
+    )
+    return {row["root"]: Known(**dict(row)) for row in rows}
+
+
+async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: int) -> list[Known]:
+    """Orders, customers and products, by root."""
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT DISTINCT ON (object) {_LAST} FROM deliveries
+        WHERE tenant = $1 AND store = $2 AND outcome = 'observed' AND object > $3
+            AND split_part(object, ':', 1) IN ('order', 'customer', 'product')
+        ORDER BY object, {_LATEST_FIRST} LIMIT $4
+        """,
+        tenant,
+        store,
+        after or "",
+        limit,
+    )
+    return [Known(**dict(row)) for row in rows]
+
+
+async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timedelta) -> list[Topic]:
+    """What has come of each topic in so long a time."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT topic, max(received_at) AS last_at, count(*) AS deliveries,
+               count(*) FILTER (WHERE origin = 'reconciled') AS reconciled,
+               extract(epoch FROM max(received_at - dated) FILTER (WHERE origin = 'reconciled'))::float8
+                   AS longest_delay_seconds
+        FROM deliveries WHERE tenant = $1 AND store = $2 AND received_at >= $3 AND id >= (
+            -- Ids begin with the milliseconds of their making, by the real clock: all before need not be looked at.
+            lpad(to_hex((extract(epoch FROM least($3, clock_timestamp() - $4::interval)) * 1000)::bigint), 12, '0')
+                || '70008000000000000000'
+        )::uuid
+        GROUP BY topic ORDER BY topic
+        """,
+        tenant,
+        store,
+        now - span,
+        span,
+    )
+    return [Topic(**dict(row)) for row in rows]
+
+
+async def oldest_unread(tx: Tx) -> datetime | None:
+    """When the oldest delivery was appended that the normaliser has not come to; None when it is through."""
+    at: datetime | None = await tx.pg.fetchval(
+        """
+        SELECT min(j.appended_at) FROM log_partitions l
+        LEFT JOIN positions p ON p.consumer = 'normalise' AND p.topic = l.topic AND p.partition = l.partition
+        JOIN log_journal j ON j.partition = l.partition AND j."offset" = coalesce(p.next_offset, 0)
+        WHERE l.topic = 'journal' AND l.next_offset > coalesce(p.next_offset, 0)
+        """
+    )
+    return at

@@ -1,0 +1,77 @@
+"""A batch's records, read: what each is about, and whose it is."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from libs.common.batch import Batch, Reject
+from libs.common.contracts.commerce import ActivityObserved, CartObserved, ConsentObserved, Observed
+from libs.common.contracts.messages import MessageFact
+from libs.common.contracts.types import Origin
+from libs.common.log.base import Record
+from services.profiles.identity.accounts import Claim, claim, claim_of_known, claim_of_removed
+from services.profiles.identity.identifiers import Junk
+
+OF_NO_CONCERN = frozenset({"message.skipped", "message.failed", "message.unknown"})
+"""What messaging did not do says nothing of anybody. A type that no contract knows is rejected."""
+
+
+class Seen(NamedTuple):
+    """A record, parsed, and whose it is."""
+
+    record: Record
+    data: Any
+    claim: Claim | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The object that it is about."""
+        return self.record.tenant, self.data.store, self.data.source_id
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it is about: an order, a cart, …; a WooCommerce draft is the checkout and the order of its id."""
+        kind = self.record.type.partition(".")[0].replace("refund", "order")
+        both = kind in {"order", "checkout"} and self.data.platform == "woocommerce"
+        return ("order", "checkout") if both else (kind,)
+
+    @property
+    def account(self) -> str:
+        """Whose it is. RuntimeError when it is nobody's: `parsed` has rejected what must have somebody."""
+        if self.claim is None:
+            raise RuntimeError(f"{self.record.type} without an account")
+        return self.claim.account
+
+    @property
+    def person(self) -> tuple[str, str]:
+        """The key of its account's person."""
+        return self.record.tenant, self.account
+
+    @property
+    def origin(self) -> Origin:
+        """How it reached us."""
+        return self.data.origin if isinstance(self.data, Observed) else "live"
+
+
+def parsed(batch: Batch, junk: Junk) -> Iterator[Seen]:
+    """What can be read of a batch; the rest is rejected."""
+    for record in batch.records:
+        if record.type in OF_NO_CONCERN:
+            continue
+        try:
+            data = batch.data(record)
+            whose = _whose(record, data, junk)
+        except Reject as refused:
+            batch.reject(record, refused.reason)
+        else:
+            yield Seen(record, data, whose)
+
+
+def _whose(record: Record, data: Any, junk: Junk) -> Claim | None:
+    if isinstance(data, MessageFact):
+        return claim_of_known(data.account)
+    if record.type == "customer.removed":
+        return claim_of_removed(data)
+    claimed = claim(data, junk)
+    if claimed is None and isinstance(data, ConsentObserved | ActivityObserved | CartObserved):
+        raise Reject("names nobody: no identifier in it is usable")
+    return claimed
