@@ -1,18 +1,35 @@
 """How commands speak to a running installation's API."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    import httpx
 
 Address = Annotated[str, typer.Option("--url", envvar="REGULARS_URL", help="Where the API answers.")]
 Key = Annotated[str | None, typer.Option("--key", envvar="REGULARS_KEY", help="An API key.", show_default=False)]
 LOCAL = "http://127.0.0.1:8080"
 
 
+class Away(Exception):
+    """Nothing answers there, or what does cannot answer yet."""
+
+
 def ask(method: str, url: str, key: str | None, path: str, **request: Any) -> Any:
     """The answer's JSON. Ends the command, saying why, when there is no good one."""
+    try:
+        return answered(method, url, key, path, **request)
+    except Away as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def answered(method: str, url: str, key: str | None, path: str, **request: Any) -> Any:
+    """As `ask`, but for who can wait: raises Away when it may be otherwise in a moment."""
     import os
+    from http import HTTPStatus
 
     import httpx
 
@@ -24,10 +41,21 @@ def ask(method: str, url: str, key: str | None, path: str, **request: Any) -> An
     try:
         answer = httpx.request(method, url + path, headers={"authorization": f"Bearer {key}"}, timeout=60, **request)
     except httpx.TransportError as error:
-        print(f"nothing answers at {url} (--url, or REGULARS_URL): {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+        raise Away(f"nothing answers at {url} (--url, or REGULARS_URL): {error}") from error
     if answer.is_error:
-        problem = answer.json()
-        print(problem["detail"], *(f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ())))
+        told = _told(answer)
+        if answer.status_code in {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}:
+            raise Away(told)
+        print(told, file=sys.stderr)
         raise typer.Exit(1)
     return answer.json()
+
+
+def _told(answer: "httpx.Response") -> str:
+    """What is wrong, in one line. What stands in front of the API writes no problem documents."""
+    try:
+        problem = answer.json()
+        fields = [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ())]
+        return " ".join([problem["detail"], *fields])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{answer.url} answers {answer.status_code}"

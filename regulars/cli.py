@@ -113,7 +113,7 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="REGULARS_LISTEN_PORT, 8080")] = None,
 ) -> None:
-    """Runs one service's HTTP role. Ends with code 0 on SIGTERM, drained."""
+    """Runs one service's HTTP role. Ends with code 0 on SIGTERM, drained; with 3 where it cannot begin."""
     from regulars.roles import serve_one
 
     serve_one(service.value, host, port)
@@ -247,7 +247,9 @@ def _tell(
 
     at = url or EmbeddedPostgres(data_dir).running()
     if at is None:
-        print(f"no embedded PostgreSQL runs in {data_dir}; name yours: --database-url", file=sys.stderr)
+        print(
+            f"no embedded PostgreSQL runs in {data_dir}: name yours with --data-dir or --database-url", file=sys.stderr
+        )
         raise typer.Exit(1)
     try:
         lines = asyncio.run(standing(at, [name.value for name in services or ServiceName]))
@@ -280,6 +282,20 @@ def docs(
 def version() -> None:
     """Prints the version."""
     print(f"regulars {version_of('regulars')}")
+
+
+def _version_asked(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _: Annotated[bool, typer.Option("--version", callback=_version_asked, is_eager=True, help="Prints it.")] = False,
+) -> None:
+    """What the command has without any of its own."""
 
 
 def main() -> None:

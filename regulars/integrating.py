@@ -1,18 +1,23 @@
 """`regulars send` and `regulars tail`: for whoever connects a shop, one delivery out and all deliveries in."""
 
+import sys
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regulars.calling import LOCAL, Address, Key, ask
+from regulars.calling import LOCAL, Address, Away, Key, answered, ask
 
+DELIVERIES = "/v1/deliveries"
 LOOK_SECONDS = 1.0
 PAGE = 250
 REMEMBERED = 10_000
-"""Deliveries shown already that are still known as such; a page holds far fewer."""
+"""Deliveries shown already that are still known as such; the pages of one look hold no more."""
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries to reach an API that is away; the first come sooner."""
 
 
 class Platform(StrEnum):
@@ -35,8 +40,6 @@ def send(
     url: Address = LOCAL,
 ) -> None:
     """Sends a webhook as the platform would, signed, and says what was answered."""
-    import sys
-
     import httpx
 
     from libs.common.ids import new_id
@@ -77,25 +80,59 @@ def tail(
 ) -> None:
     """Shows deliveries as they come in and are read: a line for each, with what it turned out to be. Ends on Ctrl-C.
 
-    Of more than 250 in a second the oldest are left out.
+    A line has the delivery's id, as `send` prints it: GET /v1/deliveries/{id} has all of it. When the API goes away
+    this waits, and goes on from where it was. Of more than 10,000 at once the oldest are left out.
     """
     asked = {"store": store, "topic": topic, "limit": PAGE}
-    # What was there before is not shown.
-    shown = dict.fromkeys(one["id"] for one in _read(url, key, asked))
+    # Whether each has been dealt with. What was there before is not shown, unless it is still to be read.
+    known = {one["id"]: _is_read(one) for one in ask("GET", url, key, DELIVERIES, params=asked)["data"]}
     left = lines
     while left is None or left > 0:
-        for one in reversed([one for one in _read(url, key, asked) if one["id"] not in shown]):
-            print(one["received_at"], one["topic"], one["delivery_id"], one["outcome"], one["object"] or one["reason"])
-            shown[one["id"]] = None
+        for one in reversed(_news(url, key, asked, known)):
+            known[one["id"]] = _is_read(one)
+            if not known[one["id"]]:
+                continue
+            print(
+                one["received_at"], one["topic"], one["id"], one["outcome"], one["object"] or one["reason"], flush=True
+            )
             left = None if left is None else left - 1
             if left == 0:
                 return
-        for id_ in list(shown)[:-REMEMBERED]:
-            del shown[id_]
+        for id_ in list(known)[:-REMEMBERED]:
+            del known[id_]
         time.sleep(LOOK_SECONDS)
 
 
-def _read(url: str, key: str | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The newest that are not pending any more."""
-    page = ask("GET", url, key, "/v1/deliveries", params=asked)["data"]
-    return [one for one in page if one["outcome"] != "pending"]
+def _news(url: str, key: str | None, asked: dict[str, Any], known: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """What is not dealt with, newest first: back to a page that has one of `known`, or to the beginning."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = _patiently(url, key, asked | {"cursor": cursor})
+        found += [one for one in page["data"] if not known.get(one["id"])]
+        cursor = page["next"]
+        if cursor is None or len(found) >= REMEMBERED or any(one["id"] in known for one in page["data"]):
+            return found[:REMEMBERED]
+
+
+def _patiently(url: str, key: str | None, asked: dict[str, Any]) -> Any:
+    """A page, however long the API is away: of that one line tells, and one of its return."""
+    pause = LOOK_SECONDS / 4
+    away = False
+    while True:
+        try:
+            page = answered("GET", url, key, DELIVERIES, params=asked)
+        except Away as error:
+            if not away:
+                print(f"{error}; trying again", file=sys.stderr)
+            away = True
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            if away:
+                print("it answers again", file=sys.stderr)
+            return page
+
+
+def _is_read(delivery: dict[str, Any]) -> bool:
+    return bool(delivery["outcome"] != "pending")

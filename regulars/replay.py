@@ -36,6 +36,8 @@ def replay(
         time.sleep(LOOK_SECONDS)
         standing = ask("GET", url, key, f"/v1/deliveries/replays/{standing['id']}")
     print(", ".join(f"{standing[name]} {name}" for name in _COUNTED))
+    if standing["left_out"]:
+        print(f"left out {standing['left_out']} of the dead: discarded, or waiting to be tried again as dead letters")
     for each in standing["reasons"]:
         print(f"{each['count']:>7} {each['reason']}")
     if standing["state"] == "cancelled":

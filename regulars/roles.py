@@ -17,6 +17,7 @@ from regulars.garbage import settle
 from regulars.parts import settings_class
 from regulars.prepare import topics_fit
 from regulars.relaying import relays
+from regulars.schemas import Unusable, usable
 from regulars.serving import Server, serve_until, server_config
 
 API_PORT = 8080
@@ -32,6 +33,11 @@ def serve_one(service: str, host: str | None, port: int | None) -> None:
     configure_logging(settings.log_level)
 
     async def serving() -> None:
+        try:
+            await usable(settings.database_url, service)
+        except Unusable as error:
+            log.critical("cannot serve", service=service, reason=str(error))
+            raise SystemExit(NEVER_STARTED) from None
         app = import_module(f"services.{service}.main").create_app(settings)
         config = server_config(app, host or settings.listen_host, port or settings.listen_port or API_PORT)
         server = Server(config, lambda: log.info("serving", service=service, port=config.port))

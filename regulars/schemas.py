@@ -38,6 +38,17 @@ async def connect(url: str) -> "asyncpg.Connection[Any]":
     return connection
 
 
+async def usable(url: str, service: str) -> None:
+    """Unusable when the database is away or too old, or was never prepared for this service."""
+    connection = await connect(url)
+    try:
+        for schema, _ in trees([service]):
+            if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.{VERSION_TABLE}") is None:
+                raise Unusable(f"the database has no schema {schema}: `regulars migrate`")
+    finally:
+        await connection.close()
+
+
 async def is_prepared(url: str, *, key_given: bool) -> bool:
     """Whether every schema is at its newest revision, and there is a key or one is given from outside."""
     connection = await connect(url)

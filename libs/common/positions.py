@@ -179,7 +179,10 @@ async def open_partitions(
 async def bury(
     tx: Tx, consumer: str, rejected: Sequence[tuple[Record, str]], now: datetime, traceback: str | None = None
 ) -> None:
-    """Writes dead letters. A record that was one already gets its new reason."""
+    """Writes dead letters. A record that was one already gets its new reason.
+
+    `now`: as arrivals are dated, or on a driven clock a letter could have failed before it came.
+    """
     records = [record for record, _ in rejected]
     await tx.pg.execute(
         """

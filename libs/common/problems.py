@@ -74,6 +74,12 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"There is no such {what}.")
 
 
+def not_found_by(name: str, what: str, besides: str = "") -> Problem:
+    """404 about what a query parameter names. `besides`: what else may be so, as a sentence."""
+    detail = f"There is no such {what}."
+    return Problem(404, "not_found", f"{detail} {besides}".strip(), [FieldError(f"/{name}", f"Names no {what}.", name)])
+
+
 def invalid(pointer: str, detail: str) -> Problem:
     """422 about a single field of the body."""
     return Problem(422, "invalid", "The request is not valid.", [FieldError(pointer, detail)])

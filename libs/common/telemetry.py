@@ -102,6 +102,8 @@ def configure_logging(level: str = "info") -> None:
     logging.basicConfig(level=max(threshold, logging.INFO), handlers=[handler], force=True)
     # It tells every address that it asks with its query, in which some shops want keys and signatures.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Twelve lines each time about nothing that was done.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -277,7 +277,7 @@ class Worker:
         if c.burst.is_ours(outcomes):
             raise Halted(f"more than {self.limits.burst} dead letters among the last {self.limits.burst_of} records")
         if batch.rejected:
-            await positions.bury(tx, name, list(batch.rejected.values()), batch.now, poison)
+            await positions.bury(tx, name, list(batch.rejected.values()), self._clock.arrival(), poison)
         # What is expected comes from the records, not from memory: a heartbeat may have refreshed that meanwhile.
         moves: dict[Position, tuple[int, int]] = {}
         for record in records:
@@ -329,7 +329,8 @@ class Worker:
                     await c.consumer.handler(batch)
                     await positions.replayed(tx, c.consumer.name, records)
                     if batch.rejected:
-                        await positions.bury(tx, c.consumer.name, list(batch.rejected.values()), batch.now)
+                        at = self._clock.arrival()
+                        await positions.bury(tx, c.consumer.name, list(batch.rejected.values()), at)
                     await self._append(tx, batch)
             except Exception as error:
                 if is_transient(error):
@@ -337,7 +338,7 @@ class Worker:
                 if len(records) == 1:
                     reason, trace = told(error)
                     async with self._database.transaction() as tx:
-                        await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.now(), trace)
+                        await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.arrival(), trace)
                 limit = 1
 
     def _halt(self, c: _Consuming, reason: str) -> None:

@@ -40,7 +40,7 @@ async def examine(url: str | None, data_dir: Path, checks: tuple[Check, ...] = C
     at = url or _embedded(data_dir)
     reachable = None
     if at is None:
-        step = f"start it: `regulars run --data-dir {os.fspath(data_dir)}`; or name yours: --database-url"
+        step = f"start it: `regulars run --data-dir {os.fspath(data_dir)}`; or name yours: --data-dir or --database-url"
         reachable = Finding("database", "failed", f"no embedded PostgreSQL runs in {data_dir}", step)
     ground = Ground(settings, data_dir, at or "")
     if at is not None:

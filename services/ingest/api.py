@@ -8,8 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from libs.common.auth import Principal, require
+from libs.common.db import Tx
 from libs.common.ids import new_id
-from libs.common.problems import invalid, not_found
+from libs.common.problems import invalid, not_found, not_found_by
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.instants import Instant
@@ -35,7 +36,7 @@ from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
 from services.ingest.tally import DUPLICATE
 
-StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key.")]
+StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key; 404 when there is none of it.")]
 TopicFilter = Annotated[str | None, Query(max_length=128, description="A platform's topic, or an event's type.")]
 
 router = APIRouter(tags=["ingest"])
@@ -46,6 +47,12 @@ def _edge(request: Request) -> Edge:
 
 
 AnEdge = Annotated[Edge, Depends(_edge)]
+
+
+async def is_there(tx: Tx, tenant: str, store: str | None) -> None:
+    """Problem 404 when `store` names none of the tenant's: nothing to tell is not the same as nobody to ask about."""
+    if store is not None and await records.one_store(tx, tenant, store) is None:
+        raise not_found_by("store", "store")
 
 
 # Stores --------------------------------------------------------------------------------------------------------------
@@ -233,6 +240,8 @@ async def get_deliveries(
     before = str(decode_cursor(cursor, "deliveries", UUID)[0]) if cursor is not None else None
     async with edge.database.reading() as tx:
         found = await archive.newest(tx, wanted(principal, filters, before=before), filters.outcome, limit + 1)
+        if not found:
+            await is_there(tx, principal.tenant, filters.store)
     following = encode_cursor("deliveries", found[limit - 1].id) if len(found) > limit else None
     return Page(data=[DeliveryOut.of(one) for one in found[:limit]], next=following)
 
@@ -246,6 +255,7 @@ async def get_delivery_counts(
     """Deliveries by outcome, and the requests that became none: refused ones by reason, and repeated ones."""
     await edge.tally.flush()
     async with edge.database.reading() as tx:
+        await is_there(tx, principal.tenant, store)
         outcomes = await records.outcome_counts(tx, principal.tenant, store)
         outcomes |= await archive.dead_and_pending(tx, principal.tenant, store)
         refused = await records.request_counts(tx, principal.tenant, store)

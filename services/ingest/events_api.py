@@ -51,9 +51,12 @@ async def post_event(
 ) -> Accepted:
     """Takes what the merchant's own site has to tell. The same `id` of the same store counts once."""
     try:
-        await _append(edge, *_event(body, edge, principal, edge.clock.arrival()))
+        event, registered, now = _event(body, edge, principal, edge.clock.arrival())
+        appended = await _append(edge, event, registered, now)
     except Unavailable as error:
         raise _unavailable() from error
+    if not appended:
+        edge.tally.duplicate(registered)
     return Accepted(id=body.id)
 
 
@@ -100,21 +103,24 @@ def _rows(body: bytes, content_type: str) -> Sequence[Any]:
 
 async def _take(rows: Sequence[Any], edge: Edge, principal: Principal, now: datetime) -> list[Row]:
     answers: list[Row] = []
-    stored: list[asyncio.Future[bool]] = []
+    stored: list[tuple[Registered, asyncio.Future[bool]]] = []
     try:
         for row in rows:
             answer, wanted = _read(row, edge, principal, now)
             answers.append(answer)
             if wanted is not None:
-                stored.append(_append(edge, *wanted))
+                stored.append((wanted[1], _append(edge, *wanted)))
     except Unavailable as error:
-        await asyncio.gather(*stored, return_exceptions=True)
+        await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
         raise _unavailable() from error
-    for told in await asyncio.gather(*stored, return_exceptions=True):
+    answered = await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
+    for (registered, _), told in zip(stored, answered, strict=True):
         if isinstance(told, Unavailable):
             raise _unavailable() from told
         if isinstance(told, BaseException):
             raise told
+        if not told:
+            edge.tally.duplicate(registered)
     return answers
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from libs.common.auth import Principal, require
 from services.ingest import archive
-from services.ingest.api import AnEdge, Filters, wanted
+from services.ingest.api import AnEdge, Filters, is_there, wanted
 from services.ingest.archive import OutcomeName, Wanted
 from services.ingest.edge import Edge
 from services.ingest.models import DeliveryDetail
@@ -39,6 +39,8 @@ async def export(
 
     An answer that breaks off is not whole: ask again with `until` at the last line's `received_at`.
     """
+    async with edge.database.reading() as tx:
+        await is_there(tx, principal.tenant, filters.store)
     return _Ndjson(_lines(request, edge, wanted(principal, filters), filters.outcome))
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.journal import Delivery
@@ -159,6 +160,20 @@ class StorePatch(BaseModel):
         ),
     ] = 0
 
+    # Named here for the answer's sake; no schema has them.
+    platform: SkipJsonSchema[None] = None
+    domain: SkipJsonSchema[None] = None
+
+    @field_validator("platform", "domain", mode="before")
+    @classmethod
+    def _never(cls, _: object, info: ValidationInfo) -> object:
+        raise PydanticCustomError(
+            "fixed",
+            "The {name} of a store cannot be changed: with the key it is what the store is known by. Register the"
+            " other one with POST /v1/stores; it gets a key of its own.",
+            {"name": info.field_name},
+        )
+
     @field_validator("currency", "timezone", "name", "consent", "email", "postal_address", "secrets", mode="before")
     @classmethod
     def _said(cls, value: object) -> object:
@@ -263,7 +278,7 @@ class CountsOut(BaseModel):
     dead: int = 0
     ignored: int = 0
     refused: Annotated[dict[str, int], Field(description="By reason: bad_signature, too_large, slow, overloaded, …")]
-    duplicates: int
+    duplicates: Annotated[int, Field(description="Webhooks and events that had come before: each counts once.")]
 
 
 class ReplayIn(BaseModel):
@@ -306,6 +321,13 @@ class ReplayOut(BaseModel):
     ignored: int = 0
     unreadable: Annotated[int, Field(description="Dead still, or left as they were.")] = 0
     gone: Annotated[int, Field(description="Past the journal's retention.")] = 0
+    left_out: Annotated[
+        int,
+        Field(
+            description="Dead ones that were there when it began and that it leaves alone: discarded, or waiting to be"
+            " tried again as dead letters."
+        ),
+    ] = 0
     changed: Annotated[int, Field(description="Turned out to be something else than before.")] = 0
     reasons: Annotated[list[ReasonOut], Field(description="Of the unreadable ones, most frequent first.")]
 

@@ -55,7 +55,8 @@ class Replays:
 
     async def _further(self, tx: Tx, replay: Replay, now: datetime) -> Replay:
         if replay.total is None:
-            replay = replace(replay, state="running", total=await replays.count(tx, replay))
+            total, left_out = await replays.count(tx, replay), await replays.count_left_out(tx, replay)
+            replay = replace(replay, state="running", total=total, counts=replay.counts | {"left_out": left_out})
         kept = await replays.following(tx, replay, self._batch)
         if kept:
             replay = await self._step(tx, replay, kept, now)

@@ -61,10 +61,11 @@ _RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant
 _SEEN = """
     d.tenant = $1 AND d.store = $2 AND ($3::text IS NULL OR d.topic = $3)
     AND ($4::timestamptz IS NULL OR d.received_at >= $4) AND d.received_at < $5"""
-_DEAD = f"""
-    d.tenant = $1 AND d.consumer = '{CONSUMER}' AND d.state = 'dead' AND split_part(d.event_source, '/', 4) = $2
+_LETTER = f"""
+    d.tenant = $1 AND d.consumer = '{CONSUMER}' AND split_part(d.event_source, '/', 4) = $2
     AND ($3::text IS NULL OR d.event_source = concat(split_part(d.event_source, '/' || $2 || '/', 1), '/', $2, '/', $3))
     AND ($4::timestamptz IS NULL OR d.event_time >= $4) AND d.event_time < $5"""
+_DEAD = f"d.state = 'dead' AND {_LETTER}"
 
 
 async def ask(tx: Tx, replay: Replay) -> None:
@@ -171,6 +172,14 @@ async def count(tx: Tx, replay: Replay) -> int:
     if replay.outcome in {None, "dead"}:
         total += await tx.pg.fetchval(f"SELECT count(*) FROM dead_letters d WHERE {_DEAD}", *_filters(replay))
     return total
+
+
+async def count_left_out(tx: Tx, replay: Replay) -> int:
+    """How many dead ones it would be about, had nobody discarded them or asked for them as dead letters."""
+    if replay.outcome not in {None, "dead"}:
+        return 0
+    query = f"SELECT count(*) FROM dead_letters d WHERE d.state IN ('discarded', 'replay') AND {_LETTER}"
+    return int(await tx.pg.fetchval(query, *_filters(replay)))
 
 
 async def following(tx: Tx, replay: Replay, limit: int) -> list[Kept]:

@@ -12,7 +12,7 @@ from services.ingest import store
 from services.ingest.registry import Registered
 
 REFUSED = Metric("regulars_ingest_refused_total", "Webhooks that were refused.", ["reason"])
-DUPLICATES = Metric("regulars_ingest_duplicates_total", "Webhooks that had come before.")
+DUPLICATES = Metric("regulars_ingest_duplicates_total", "Webhooks and first-party events that had come before.")
 
 DUPLICATE = "duplicate"
 REASONS = ("bad_signature", "gone", "journal", "overloaded", "slow", "too_large", "unknown_store")

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from libs.common.auth import Principal, require
 from libs.common.clock import Clock
 from libs.common.contracts.types import Channel
-from libs.common.db import Database
-from libs.common.problems import invalid, not_found
+from libs.common.db import Database, Tx
+from libs.common.problems import invalid, invalid_parameter, not_found, not_found_by
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.messaging.ledger import State
-from services.messaging.person import masked, usable_address
+from services.messaging.person import masked, usable_address, without_addresses
 from services.messaging.store import flows as flow_store
-from services.messaging.store import listing, suppressions
+from services.messaging.store import listing, looks, suppressions
 
 SuppressionReason = Literal["unsubscribed", "hard_bounce", "complaint", "manual"]
 Reason = Annotated[str | None, Query(max_length=100, description="Why it was skipped, held or failed.")]
@@ -38,9 +38,14 @@ class MessageOut(BaseModel):
     flow: str
     version: int
     step: int = Field(description="From 1.")
-    run_key: str = Field(description="What started the run: a store and a checkout's token, an account and a moment.")
-    profile_id: str
-    account: str
+    run_key: str = Field(
+        description="What started the run: a store and a checkout's token, an account and a moment. Masked like it."
+    )
+    profile_id: str = Field(description="Whose it is: GET /v1/profiles/{reference} tells all of that person.")
+    account: str = Field(
+        description="An address or a phone number in it, as in a guest's, is masked like the recipient.",
+        examples=["customer:st_one:7", "guest:st_one:a…@example.com"],
+    )
     store: str
     channel: Channel
     recipient: str = Field(description="Masked; empty when there was no address.", examples=["a…@example.com"])
@@ -65,7 +70,7 @@ class MessageDetailOut(MessageOut):
 
     reasons: list[str] = Field(description="All that spoke against it when the gate was last asked, first one first.")
     attempts: int = Field(description="How often it was handed to the provider.")
-    response: str | None = Field(description="What the provider said last.")
+    response: str | None = Field(description="What the provider said last; addresses in it are masked.")
     next_at: datetime | None = Field(description="When it is asked about again, if it waits.")
     claimed_at: datetime | None
     settled_at: datetime | None
@@ -116,6 +121,11 @@ class SuppressionOut(BaseModel):
 
 router = APIRouter(tags=["messaging"])
 
+_WHOSE = (
+    "A profile's id; 404 when nobody has it, also after a merge into another profile. Which id an e-mail address has,"
+    " and one from before a merge, tells GET /v1/profiles/{reference}."
+)
+_STORE = "A store's key; 404 when there is none of it, or when it was registered a moment ago."
 MessageReader = Annotated[Principal, Depends(require("messages:read"))]
 FlowReader = Annotated[Principal, Depends(require("flows:read"))]
 FlowWriter = Annotated[Principal, Depends(require("flows:write"))]
@@ -127,15 +137,17 @@ SuppressionWriter = Annotated[Principal, Depends(require("suppressions:write"))]
 async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
     request: Request,
     principal: MessageReader,
-    profile: Annotated[str | None, Query(max_length=100, description="Whose: a profile's id.")] = None,
+    profile: Annotated[str | None, Query(max_length=100, description=_WHOSE)] = None,
     flow: Annotated[str | None, Query(max_length=100)] = None,
     state: State | None = None,
     reason: Reason = None,
-    store: Annotated[str | None, Query(max_length=100)] = None,
+    store: Annotated[str | None, Query(max_length=100, description=_STORE)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[MessageOut]:
     """The send ledger, newest first."""
+    if profile is not None and ":" in profile:
+        raise invalid_parameter("profile", "Give a profile's id: GET /v1/profiles/email:… tells that of an address.")
     after = decode_cursor(cursor, "messages", datetime, str) if cursor else None
     async with _state(request).database.reading() as tx:
         rows = await listing.list_messages(
@@ -149,6 +161,8 @@ async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
             after=(after[0], after[1]) if after else None,
             limit=limit + 1,
         )
+        if not rows:
+            await _are_there(tx, principal.tenant, profile, store)
     shown = rows[:limit]
     following = encode_cursor("messages", shown[-1]["created_at"], shown[-1]["id"]) if len(rows) > limit else None
     return Page(data=[MessageOut.model_validate(_shown(row)) for row in shown], next=following)
@@ -241,7 +255,20 @@ def _state(request: Request) -> Messaging:
 
 
 def _shown(row: listing.Row) -> dict[str, Any]:
-    return dict(row) | {"recipient": masked(row["recipient"]) if row["recipient"] else ""}
+    told = {name: without_addresses(row[name] or "") for name in ("account", "run_key")}
+    response = None if row["response"] is None else without_addresses(row["response"])
+    recipient = masked(row["recipient"]) if row["recipient"] else ""
+    return dict(row) | told | {"recipient": recipient, "response": response}
+
+
+async def _are_there(tx: Tx, tenant: str, profile: str | None, store: str | None) -> None:
+    """Problem 404 for a profile or a store that was never told of. Asked only where nothing was found."""
+    if profile is not None and not await listing.knows_profile(tx, tenant, profile):
+        raise not_found_by(
+            "profile", "profile", "GET /v1/profiles/{reference} tells whether it goes by another id now."
+        )
+    if store is not None and not await looks.shops(tx, [(tenant, store)]):
+        raise not_found_by("store", "store", "Has it been registered only now, ask again in a moment.")
 
 
 def _address(body: SuppressionIn) -> str:

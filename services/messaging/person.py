@@ -18,6 +18,11 @@ _ADDRESS = re.compile(
     rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@)(?!.*=\?){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+", re.ASCII
 )
 
+# Wider than what can be written to: whatever looks like an address is one to the person whose it is. The moment behind
+# the @ of a run's key does not.
+_WITHIN = re.compile(r"[^\s:@<>()\[\],;\"]+@(?!\d{8}T\d{6})[^\s:@<>()\[\],;\"]+")
+_NUMBER = re.compile(r"(?<![\w+])\+\d{3,13}(\d\d)(?!\d)", re.ASCII)
+
 
 class AccountFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of one account."""
@@ -130,3 +135,11 @@ def masked(address: str) -> str:
     """For eyes that need not see it: `a…@example.com`."""
     local, at, domain = address.partition("@")
     return f"{local[:1]}…{at}{domain}"
+
+
+def without_addresses(text: str) -> str:
+    """The same with each e-mail address in it `masked`, and of each phone number only its last two digits.
+
+    A guest's account is named after what he gave, and a run after the account.
+    """
+    return _NUMBER.sub(r"+…\1", _WITHIN.sub(lambda found: masked(found[0]), text))

@@ -81,6 +81,15 @@ router = APIRouter(tags=["metrics"])
 
 AsOf = Annotated[str | None, Query(description="RFC 3339; now when left out.", examples=["2026-03-01T00:00:00Z"])]
 Reader = Annotated[Principal, Depends(require("metrics:read"))]
+StoreFilter = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=200,
+        description="A store's key; all stores when left out. Metrics knows stores by what is sold in them: one that is"
+        " not there is answered like one in which nothing has happened yet (GET /v1/stores/{key} tells them apart).",
+    ),
+]
 
 
 @router.get("/v1/kpis")
@@ -88,7 +97,7 @@ async def read_kpis(
     request: Request,
     principal: Reader,
     window: Window = "30d",
-    store: Annotated[str | None, Query(min_length=1, max_length=200, description="All stores when left out.")] = None,
+    store: StoreFilter = None,
     currency: Annotated[str | None, Query(description="ISO 4217; may be left out where there is only one.")] = None,
     as_of: AsOf = None,
 ) -> KpisOut:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from libs.common.auth import Principal, require
 from libs.common.db import Database, Tx
 from libs.common.money import money
-from libs.common.problems import Problem, invalid_parameter, not_found
+from libs.common.problems import Problem, invalid_parameter, not_found, not_found_by
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.profiles import consent, people
@@ -58,7 +58,14 @@ ProfileReference = Annotated[
     ),
 ]
 _PLAIN = r"^[^\x00]*$"
-StoreFilter = Annotated[str | None, Query(max_length=64, pattern=_PLAIN, description="A store's key.")]
+StoreFilter = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        pattern=_PLAIN,
+        description="A store's key; 404 when there is none of it, or when it was registered a moment ago.",
+    ),
+]
 
 
 # Orders, checkouts, products -----------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ async def get_orders(
     database: Rows,
     principal: Reader,
     store: StoreFilter = None,
-    profile: Annotated[UUID | None, Query(description="A profile's id.")] = None,
+    profile: Annotated[UUID | None, Query(description="A profile's id; 404 when nobody has it.")] = None,
     status: Annotated[str | None, Query(max_length=64, pattern=_PLAIN, description="The platform's own word.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -93,7 +100,7 @@ async def get_orders(
         if profile is not None:
             home = await reads.profile_by_id(tx, principal.tenant, str(profile))
             if home is None:
-                return Page(data=[])
+                raise not_found_by("profile", "profile")
         found = await reads.orders(
             tx,
             principal.tenant,
@@ -103,6 +110,8 @@ async def get_orders(
             after=(place[0], place[1], place[2]) if place else None,
             limit=limit + 1,
         )
+        if not found:
+            await _is_there(tx, principal.tenant, store)
     shown = [order for state, owner in found if (order := order_out(state, owner)) is not None]
     following = None
     if len(shown) > limit:
@@ -159,6 +168,8 @@ async def get_profiles(
         ids = await reads.profile_ids(
             tx, principal.tenant, identifiers=wanted, store=store, after=after, limit=limit + 1
         )
+        if not ids:
+            await _is_there(tx, principal.tenant, store)
         found = await reads.profiles(tx, principal.tenant, ids[:limit])
     following = encode_cursor("profiles", UUID(ids[limit - 1])) if len(ids) > limit else None
     return Page(data=[_profile(profile) for profile in found], next=following)
@@ -195,6 +206,15 @@ def _object(reference: str) -> tuple[str, str]:
     if not store or not source_id or "\0" in reference:
         raise invalid_parameter("reference", "Write it as <store key>:<id>.")
     return store, source_id
+
+
+async def _is_there(tx: Tx, tenant: str, store: str | None) -> None:
+    """Problem 404 for a store that was never told of. Asked only where nothing was found: what has rows is there.
+
+    Ingest alone knows at once; we hear of a store when its registration comes through the log.
+    """
+    if store is not None and not await reads.knows_store(tx, tenant, store):
+        raise not_found_by("store", "store", "Has it been registered only now, ask again in a moment.")
 
 
 async def _home(tx: Tx, tenant: str, account: str | None) -> str | None:

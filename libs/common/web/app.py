@@ -115,7 +115,7 @@ def build_app(
         if service.migrations is not None:
             trees.append((service.database.schema, service.migrations))
         ready.append(database_check(service.name, service.database, trees))
-    alarms = [workers_alarm(service.database) for service in services if service.consumers]
+    alarms = [workers_alarm(one.database, _read_by(one, settings)) for one in services if one.consumers]
     middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body)]
     keys: Access | None = None
     if services:
@@ -149,12 +149,17 @@ def build_app(
     return app
 
 
-def _line(service: Service, settings: CommonSettings, shared: Log) -> Line:
-    consumers = service.consumers
+def _read_by(service: Service, settings: CommonSettings) -> tuple[str, ...]:
+    """The service's consumers, and its relay where there is Kafka."""
     if settings.log == "kafka" and relayed(service.name):
         # Nobody is through before the others can see what follows from it.
-        consumers = (*consumers, RELAY)
-    return Line(service.database, Logs.around(service.database, shared), consumers, service.pending)
+        return (*service.consumers, RELAY)
+    return service.consumers
+
+
+def _line(service: Service, settings: CommonSettings, shared: Log) -> Line:
+    logs = Logs.around(service.database, shared)
+    return Line(service.database, logs, _read_by(service, settings), service.pending)
 
 
 def _lifespan(

@@ -35,7 +35,8 @@ def distribution_version() -> str:
 def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list[BaseRoute]:
     """`/livez` (the process answers), `/readyz` (503 with reasons), `/metrics`, `/version`.
 
-    `alarms` are told by `/readyz` and do not make it 503: a stopped worker is no reason to refuse webhooks.
+    `alarms` are told by `/readyz` and do not make it 503: a worker that has stopped, or that nobody hears of, is no
+    reason to refuse webhooks.
     """
 
     async def livez(_: Request) -> Response:
@@ -77,15 +78,22 @@ def database_check(name: str, database: Database, trees: Sequence[tuple[str, Pat
     return check
 
 
-def workers_alarm(database: Database) -> Check:
-    """Which of a service's consumers stopped themselves or wait for the database."""
+def workers_alarm(database: Database, consumers: Sequence[str]) -> Check:
+    """Which of a service's `consumers` stopped themselves, wait for the database, or have no worker that gives a sign.
+
+    One that is dead or hangs lets its sign lapse, within the time of a lease.
+    """
 
     async def alarm() -> list[str]:
         async with database.autocommit() as pg:
             rows = await pg.fetch(
-                "SELECT consumer, state, reason FROM workers WHERE state <> 'running' AND seen_until > now()"
+                "SELECT consumer, state, reason FROM workers WHERE seen_until > now() ORDER BY consumer, worker"
             )
-        return [f"{row['consumer']} is {row['state']}: {row['reason']}" for row in rows]
+        seen = {row["consumer"] for row in rows}
+        silent = [f"nobody runs {consumer}: no worker gives a sign" for consumer in consumers if consumer not in seen]
+        return silent + [
+            f"{row['consumer']} is {row['state']}: {row['reason']}" for row in rows if row["state"] != "running"
+        ]
 
     return alarm
 

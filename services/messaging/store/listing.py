@@ -54,6 +54,12 @@ async def list_messages(
     return await _all(tx, query)
 
 
+async def knows_profile(tx: Tx, tenant: str, profile: str) -> bool:
+    """Whether an account belongs to it now."""
+    query = select(accounts.c.account).where(accounts.c.tenant == tenant, accounts.c.profile == profile).limit(1)
+    return (await tx.sql.execute(query)).first() is not None
+
+
 async def one_message(tx: Tx, tenant: str, message: str) -> Row | None:
     """A message with the run that it belongs to."""
     of_run = and_(

@@ -125,6 +125,13 @@ async def orders(
     return [(decode(ORDERS, state), home) for state, home in rows]
 
 
+async def knows_store(tx: Tx, tenant: str, store: str) -> bool:
+    """Whether ingest has told of such a store."""
+    return bool(
+        await tx.pg.fetchval("SELECT EXISTS (SELECT FROM stores WHERE tenant = $1 AND store = $2)", tenant, store)
+    )
+
+
 async def profile_by_id(tx: Tx, tenant: str, profile_id: str) -> str | None:
     """The current id of a profile by an id that it has or ever had."""
     found: str | None = await tx.pg.fetchval(

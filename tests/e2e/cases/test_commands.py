@@ -12,11 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from libs.common.crypto import new_key
+from regulars import integrating
 from regulars.cli import app
 from tests.e2e.api import ADMIN_KEY
 from tests.e2e.cases.ground import SECRET, Ground
+from tests.proxy import proxied
 from tests.unit.ingest.payloads import shopify_order, woocommerce_order
 from tests.waiting import pause
+
+MANY = "1000"
 
 
 async def regulars(ground: Ground, *words: str, code: int = 0, key: bool = True, stdin: str | None = None) -> str:
@@ -48,6 +52,7 @@ async def test_a_replay_of_no_store_says_so(ground: Ground) -> None:
 async def test_dead_letters_are_listed_shown_and_put_aside(ground: Ground) -> None:
     store = await ground.store("shopify")
     await store.send("orders/create", shopify_order(currency="none"))
+    await ground.line.drained()
     line = await regulars(ground, "dead-letters", "list", "ingest")
     assert "currency: not an ISO 4217 code" in line
     letter = line.split()[0]
@@ -56,6 +61,9 @@ async def test_dead_letters_are_listed_shown_and_put_aside(ground: Ground) -> No
     await ground.line.drained()
     assert "discarded" in await regulars(ground, "dead-letters", "discard", "ingest", letter)
     assert await regulars(ground, "dead-letters", "list", "ingest") == ""
+    told = await regulars(ground, "replay", "--store", store.key, "--until", "2030-01-01T00:00:00Z")
+    assert re.search(r"^done: 0 of 0$", told, re.MULTILINE)
+    assert re.search(r"^left out 1 of the dead: discarded", told, re.MULTILINE)
 
 
 async def test_a_webhook_is_sent_as_the_platform_would(ground: Ground, tmp_path: Path) -> None:
@@ -73,7 +81,9 @@ async def test_a_webhook_is_sent_as_the_platform_would(ground: Ground, tmp_path:
         assert (await store.counts())["refused"] == {"bad_signature": 1}
 
 
-async def test_deliveries_are_shown_as_they_come(ground: Ground) -> None:
+@pytest.mark.parametrize("page", [250, 1])
+async def test_deliveries_are_shown_as_they_come(ground: Ground, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr(integrating, "PAGE", page)
     store = await ground.store("shopify")
     await store.send("orders/create", shopify_order(id=1))
     await ground.line.drained()
@@ -86,8 +96,47 @@ async def test_deliveries_are_shown_as_they_come(ground: Ground) -> None:
         await pause(0.3)
     shown = [line.split() for line in (await tailing).splitlines()]
     assert [(line[1], line[3]) for line in shown] == [("orders/create", "observed")] * 2
-    assert shown[0][2] != "order:1"
-    assert int(shown[1][2].partition("-")[2]) == int(shown[0][2].partition("-")[2]) + 1
+    there = [one["id"] for one in (await ground.get(f"/v1/deliveries?store={store.key}&limit=250"))["data"]]
+    assert there.index(shown[0][2]) == there.index(shown[1][2]) + 1 < len(there) - 1
+
+
+async def test_a_tail_of_no_store_ends(ground: Ground) -> None:
+    assert "There is no such store." in await regulars(ground, "tail", "--store", "st_none", code=1)
+
+
+async def test_a_tail_outlives_the_api_and_names_what_was_sent(ground: Ground, tmp_path: Path) -> None:
+    store = await ground.store("shopify")
+    (tmp_path / "order.json").write_text(json.dumps(shopify_order()))
+    words = ["send", "shopify", "orders/create", "--file", str(tmp_path / "order.json"), "--store", store.key]
+
+    async def sent() -> str:
+        told = (await regulars(ground, *words, "--secret", SECRET, key=False)).split()[1]
+        await ground.line.drained()
+        return told
+
+    at = ground.http.base_url
+    async with asyncio.timeout(60), proxied(at.host, at.port or 80) as proxy:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "regulars", "tail", "--lines", MANY, "--key", ADMIN_KEY,
+            "--url", f"http://127.0.0.1:{proxy.port}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            ids, first = [await sent()], asyncio.create_task(process.stdout.readline())
+            while not first.done():
+                ids.append(await sent())
+            began = ids.index((await first).decode().split()[2])
+            proxy.cut()
+            assert "trying again" in (await process.stderr.readline()).decode()
+            ids += [await sent(), await sent()]
+            await proxy.open()
+            seen = [(await process.stdout.readline()).decode().split()[2] for _ in ids[began + 1 :]]
+            assert seen == ids[began + 1 :]
+            assert await process.stderr.readline() == b"it answers again\n"
+        finally:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_body_from_stdin(ground: Ground) -> None:

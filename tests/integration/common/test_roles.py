@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.engine import make_url
 
 from regulars import health
+from regulars.roles import NEVER_STARTED
 from tests.waiting import until
 
 pytestmark = pytest.mark.processes
@@ -90,7 +92,8 @@ def test_migrating_finds_the_database_in_a_file(empty_database_url: str, tmp_pat
     environment = {**os.environ, "REGULARS_DATABASE_URL_FILE": str(tmp_path / "url")}
     environment.pop("REGULARS_DATABASE_URL", None)
     command = [sys.executable, "-m", "regulars", "migrate", "--data-dir", str(tmp_path / "none")]
-    subprocess.run(command, env=environment, check=True, timeout=SECONDS, capture_output=True)
+    ended = subprocess.run(command, env=environment, check=True, timeout=SECONDS, capture_output=True)
+    assert b"alembic" not in ended.stderr
     assert not (tmp_path / "none").exists()
     with role(empty_database_url, tmp_path, "serve", "metrics"):
         pass
@@ -99,3 +102,16 @@ def test_migrating_finds_the_database_in_a_file(empty_database_url: str, tmp_pat
 def test_nobody_there_is_not_ready() -> None:
     port = free_port()
     assert health.problems("127.0.0.1", port)[0].startswith(f"no answer from 127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("port", [1, None])
+def test_an_api_without_its_database_says_so_in_a_line(empty_database_url: str, port: int | None) -> None:
+    """Nobody listens, or nothing was ever migrated there."""
+    url = make_url(empty_database_url)
+    at = (url.set(port=port) if port else url).render_as_string(hide_password=False)
+    environment = {**os.environ, "REGULARS_DATABASE_URL": at, "REGULARS_LISTEN_PORT": str(free_port())}
+    command = [sys.executable, "-m", "regulars", "serve", "metrics"]
+    ended = subprocess.run(command, env=environment, check=False, timeout=SECONDS, capture_output=True)
+    assert ended.returncode == NEVER_STARTED
+    [line] = ended.stderr.decode().splitlines()
+    assert "cannot be reached" in line if port else "`regulars migrate`" in line

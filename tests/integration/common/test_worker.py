@@ -3,14 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from libs.common import positions
-from libs.common.clock import SystemClock
+from libs.common.clock import Clock, DrivenClock, SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
 from libs.common.db import Database, is_transient
 from libs.common.log.base import Record
@@ -33,9 +33,16 @@ class Bench:
         async with self.written.database.transaction() as tx:
             await append(tx, COMMERCE, [event(f"key {n}", data=data) for n, data in enumerate(datas)])
 
-    def worker(self, handle: Handle | None = None, *, batch_size: int = 500, limits: Limits | None = None) -> Worker:
+    def worker(
+        self,
+        handle: Handle | None = None,
+        *,
+        batch_size: int = 500,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> Worker:
         consumer = Consumer("profiles", (COMMERCE,), handle or self.note, batch_size)
-        return Worker(self.database, self.written.reader(), SystemClock(), consumers=[consumer], limits=limits)
+        return Worker(self.database, self.written.reader(), clock or SystemClock(), consumers=[consumer], limits=limits)
 
     async def note(self, batch: Batch) -> None:
         for record in batch.records:
@@ -191,6 +198,23 @@ async def test_a_worker_that_lost_its_partition_writes_nothing(bench: Bench) -> 
         await running
     assert set((await bench.effects()).values()) == {1}
     assert len(await bench.effects()) == 30
+
+
+@pytest.mark.parametrize("bench", ["postgres"], indirect=True)
+async def test_a_dead_letter_is_dated_as_what_arrives(bench: Bench, clock: DrivenClock) -> None:
+    """A driven clock's arrivals run ahead of its timers: it must not have failed before it came."""
+    clock.set_arrivals(clock.now() + timedelta(hours=4))
+    await bench.write(b"leave out", b"refuse", b"poison")
+
+    async def dead(at: datetime) -> bool:
+        return [row["failed_at"] for row in await bench.dead()] == [at] * 3
+
+    async with working(bench.worker(clock=clock)):
+        await eventually(lambda: dead(clock.arrival()))
+        clock.set_arrivals(clock.now() + timedelta(hours=5))
+        async with bench.database.autocommit() as pg:
+            await pg.execute("UPDATE dead_letters SET state = 'replay'")
+        await eventually(lambda: dead(clock.arrival()))
 
 
 async def test_two_workers_share_the_partitions_and_an_heir_takes_all(bench: Bench) -> None:

@@ -140,6 +140,30 @@ async def test_a_halted_consumer_and_its_reason(database_url: str, data_dir: Pat
     assert "profiles is halted: commerce[3] goes on at 7, not at 5: records are missing" in of(findings, "workers")
 
 
+async def test_mail_that_is_late(database_url: str, data_dir: Path) -> None:
+    (check,) = [each for each in CHECKS if each.name == "messages"]
+
+    def message(minutes: int, state: str = "planned") -> str:
+        return (
+            "INSERT INTO messaging.messages (tenant, id, flow, version, step, run_key, recipient, store, subject,"
+            f" account, profile, channel, transactional, state, due_at, created_at) VALUES ('default', '{minutes}',"
+            f" 'f', 1, 1, '{minutes}', '', 's', 't', 'a', 'p', 'email', false, '{state}',"
+            f" now() - interval '{minutes} min', now())"
+        )
+
+    await execute(database_url, message(1), message(60, "held"))
+    assert amiss(await examine(database_url, data_dir, (check,))) == []
+    await execute(
+        database_url,
+        message(10),
+        "INSERT INTO messaging.timers VALUES ('default', 'f', 's', 't', now() - interval '6 min')",
+    )
+    found = amiss(await examine(database_url, data_dir, (check,)))
+    assert [each.level for each in found] == ["warning"] * 2
+    assert [each.detail.split(",")[0] for each in found] == ["1 timers due", "2 messages due"]
+    assert all("MessagesOverdue" in each.next_step for each in found)
+
+
 async def test_whose_each_partition_is(database_url: str, data_dir: Path) -> None:
     async with all_working(database_url, data_dir):
         held = await leases(database_url, ["profiles"])

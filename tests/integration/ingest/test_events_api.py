@@ -36,6 +36,7 @@ async def test_an_event_is_accepted_and_observed_once(ground: Ground) -> None:
     assert data["consent"] == {"channel": "email", "state": "subscribed", "at": "2026-03-02T12:00:00Z", "source": "api"}
     assert (data["source_id"], data["identifiers"], data["platform"]) == ("e-1", {"email": "ada@example.com"}, "events")
     assert "origin" not in data
+    assert (await ground.get("/v1/deliveries/counts", store=store))["duplicates"] == 2
     [delivery] = (await ground.get("/v1/deliveries", topic="consent.changed"))["data"]
     assert (delivery["platform"], delivery["outcome"], delivery["delivery_id"]) == ("events", "observed", "e-1")
 

@@ -77,6 +77,7 @@ async def test_one_id_twice_in_a_batch_counts_once(ground: Ground) -> None:
     assert answer.json()["accepted"] == 2
     await ground.drain()
     assert len(await ground.commerce()) == 1
+    assert (await ground.get("/v1/deliveries/counts", store=store))["duplicates"] == 1
 
 
 @pytest.mark.parametrize(

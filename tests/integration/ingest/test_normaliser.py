@@ -142,9 +142,9 @@ async def test_bad_filters(ground: Ground, query: str, pointer: str) -> None:
 
 
 async def test_filters_that_match_nothing(ground: Ground) -> None:
-    for query in ("store=st_none", "topic=x", "store=a%00b", "topic=%25"):
+    for query, status in (("store=st_none", 404), ("topic=x", 200), ("store=a%00b", 422), ("topic=%25", 200)):
         answer = await ground.http.get(f"/v1/deliveries?{query}")
-        assert answer.status_code in {200, 422}
+        assert answer.status_code == status
         assert answer.json().get("data", []) == []
     assert (await ground.http.get("/v1/deliveries/not-an-id")).status_code == 422
     assert (await ground.http.get("/v1/deliveries/0190f1a0-0000-7000-8000-000000000000")).status_code == 404

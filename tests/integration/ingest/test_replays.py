@@ -45,6 +45,7 @@ async def test_a_replay_tells_what_it_saw_and_marks_what_it_observed(ground: Gro
     told = await replayed(ground, store)
     assert (told["state"], told["total"], told["looked_at"]) == ("done", 5, 5)
     assert (told["observed"], told["parked"], told["unreadable"], told["changed"]) == (3, 1, 1, 0)
+    assert told["left_out"] == 0
     assert told["reasons"] == [{"reason": "line_items[0].price: not a decimal amount", "count": 1}]
     after = await ground.commerce()
     assert len(after) == 2 * len(before)
@@ -103,6 +104,18 @@ async def test_what_an_older_release_could_not_read_is_read_now(ground: Ground) 
     assert (origins.count("live"), origins.count("replayed"), len(origins)) == (live, 4, live + 4)
     async with ground.database.autocommit() as pg:
         assert await pg.fetchval("SELECT state FROM dead_letters") == "replayed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "left_out"),
+    [({}, 1), ({"outcome": "dead"}, 1), ({"outcome": "parked"}, 0), ({"topic": "themes/publish"}, 0)],
+)
+async def test_what_was_discarded_is_left_out_and_counted(ground: Ground, asked: dict[str, str], left_out: int) -> None:
+    store = await sent(ground)
+    [letter] = (await ground.get("/v1/dead-letters/ingest"))["data"]
+    assert (await ground.http.post(f"/v1/dead-letters/ingest/{letter['id']}/discard")).status_code == 200
+    told = await replayed(ground, store, **asked)
+    assert (told["left_out"], told["unreadable"]) == (left_out, 0)
 
 
 async def test_two_replays_at_a_time_count_a_change_once(ground: Ground) -> None:

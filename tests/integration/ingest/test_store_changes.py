@@ -183,6 +183,8 @@ async def test_every_change_is_in_the_audit_log(ground: Ground) -> None:
         ({"secrets": [NEW], "overlap_seconds": -1}, "/overlap_seconds"),
         ({"secrets": [NEW], "overlap_seconds": 10**9}, "/overlap_seconds"),
         ({"platform": "woocommerce"}, "/platform"),
+        ({"domain": "other.example"}, "/domain"),
+        ({"name": "Other", "domain": None}, "/domain"),
     ],
 )
 async def test_a_bad_change_names_its_field_and_changes_nothing(
@@ -234,3 +236,12 @@ async def test_what_looks_like_something_else(ground: Ground, wrong: dict[str, o
     store = await ground.register()
     answer = await ground.http.patch(f"/v1/stores/{store}", json={"secrets": [NEW], **wrong})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"/{next(iter(wrong))}")
+
+
+async def test_what_cannot_be_changed_says_what_to_do_instead(ground: Ground) -> None:
+    store = await ground.register()
+    answer = await ground.http.patch(f"/v1/stores/{store}", json={"platform": "events", "domain": "other.example"})
+    for name, error in zip(("platform", "domain"), answer.json()["errors"], strict=True):
+        assert error["pointer"] == f"/{name}"
+        assert error["detail"].startswith(f"The {name} of a store cannot be changed")
+        assert "POST /v1/stores" in error["detail"]

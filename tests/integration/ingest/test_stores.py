@@ -173,6 +173,12 @@ async def test_bad_pages(ground: Ground, query: str) -> None:
     assert answer.json()["errors"][0]["pointer"] == "/" + query.partition("=")[0]
 
 
+async def test_a_store_is_asked_about_as_soon_as_it_is_registered(ground: Ground) -> None:
+    key = await ground.register()
+    assert (await ground.get("/v1/deliveries", store=key))["data"] == []
+    assert (await ground.get("/v1/deliveries/counts", store=key))["observed"] == 0
+
+
 async def test_another_tenant_sees_and_changes_nothing_of_ours(ground: Ground) -> None:
     key = await ground.register()
     await ground.shopify(key, {"id": 1})
@@ -181,10 +187,12 @@ async def test_another_tenant_sees_and_changes_nothing_of_ours(ground: Ground) -
     assert (await ground.http.get("/v1/stores", headers=other)).json()["data"] == []
     assert (await ground.http.get(f"/v1/stores/{key}", headers=other)).status_code == 404
     assert (await ground.http.get("/v1/deliveries", headers=other)).json()["data"] == []
-    assert (await ground.http.get("/v1/deliveries", params={"store": key}, headers=other)).json()["data"] == []
     assert (await ground.http.get(f"/v1/deliveries/{delivery['id']}", headers=other)).status_code == 404
-    counts = (await ground.http.get("/v1/deliveries/counts", params={"store": key}, headers=other)).json()
-    assert counts["pending"] == 0
+    for path in ("/v1/deliveries", "/v1/deliveries/counts"):
+        for headers, store in ((other, key), ({}, "st_none")):
+            answer = await ground.http.get(path, params={"store": store}, headers=headers)
+            assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (404, "store")
+    assert (await ground.http.get("/v1/deliveries/counts", headers=other)).json()["pending"] == 0
     event = {"id": "e", "type": "product.viewed", "store": key, "profile": {"phone": "+4930901820"}}
     answer = await ground.http.post("/v1/events", json=event | {"properties": {"product_id": "1"}}, headers=other)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/store")

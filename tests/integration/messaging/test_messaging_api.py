@@ -16,7 +16,7 @@ from services.messaging.settings import MessagingSettings
 from services.messaging.unsubscribing import PURPOSE
 from tests.conftest import START
 from tests.integration.messaging.driving import KEYRING, World
-from tests.integration.messaging.facts import STORE, checkout, consent, known, moved, shop
+from tests.integration.messaging.facts import STORE, checkout, consent, known, moved, order, shop
 
 ADA, PROFILE, MAIL = "customer:st_shop:1", "p1", "ada@example.com"
 SECRET = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -90,8 +90,37 @@ async def test_filters_and_pages(world: World, api: httpx.AsyncClient) -> None:
     # After a merge the message is found under the profile that its account belongs to now.
     await world.hear(moved("a1", "p2", before="p1", revision=2))
     assert {r["account"] for r in (await get(api, "/v1/messages", profile="p2"))["data"]} == {"a1", "a2"}
-    assert (await get(api, "/v1/messages", profile="p1"))["data"] == []
     assert len((await get(api, "/v1/messages", store=STORE, flow="cart_abandonment", state="sent"))["data"]) == 4
+
+
+async def test_nobody_and_no_store_are_not_the_same_as_no_messages(world: World, api: httpx.AsyncClient) -> None:
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), *known("a2", "p2", "b@example.com", START))
+    await world.hear(moved("a2", PROFILE, before="p2", revision=2))
+    for asked in ({"store": STORE}, {"profile": PROFILE}, {"state": "sent"}):
+        assert (await get(api, "/v1/messages", **asked))["data"] == []
+    # The last one is nobody since it was merged.
+    for name, value in (("store", "st_none"), ("profile", "nobody"), ("profile", "p2")):
+        answer = await api.get("/v1/messages", params={name: value})
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (404, name)
+    answer = await api.get("/v1/messages", params={"profile": f"email:{MAIL}"})
+    assert answer.status_code == 422
+    assert "GET /v1/profiles/email:" in answer.json()["errors"][0]["detail"]
+
+
+async def test_a_guest_is_masked_wherever_he_stands(world: World, api: httpx.AsyncClient) -> None:
+    guest, caller, buyer = "guest:st_shop:ada@example.com", "guest:st_shop:+491701234567", "customer:st_shop:712"
+    for n, account in enumerate((guest, caller, buyer)):
+        facts = (*known(account, f"p{n}", f"ada.{n}@example.com", START), order(f"o{n}", account, START))
+        await world.hear(shop(), *facts)
+    await world.until(START + timedelta(days=30))
+    rows = (await get(api, "/v1/messages"))["data"]
+    shown = sorted((row["account"], row["run_key"].partition("@2026")[0]) for row in rows if row["step"] == 1)
+    masked = ["customer:st_shop:712", "guest:st_shop:+…67", "guest:st_shop:a…@example.com"]
+    assert shown == [(account, account) for account in masked]
+    for row in rows:
+        whole = str(await get(api, f"/v1/messages/{row['id']}")) + str(row)
+        assert "ada" not in whole
+        assert "1234567" not in whole
 
 
 async def test_bad_input(world: World, api: httpx.AsyncClient) -> None:

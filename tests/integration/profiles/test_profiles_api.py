@@ -19,6 +19,7 @@ from libs.common.contracts.commerce import (
     Refund,
     RefundObserved,
     Removed,
+    StoreObserved,
     Variant,
 )
 from libs.common.contracts.messages import MessageSent, MessageUnsubscribed
@@ -138,7 +139,8 @@ async def test_orders_are_listed_latest_first(profiles_db: Database, api: httpx.
     assert [o["source_id"] for o in (await get(api, "/v1/orders", store="st_one"))["data"]] == ["2", "1"]
     assert [o["source_id"] for o in (await get(api, "/v1/orders", status="pending"))["data"]] == ["3"]
     assert len((await get(api, "/v1/orders", profile=profile["id"]))["data"]) == 3
-    assert (await get(api, "/v1/orders", profile="00000000-0000-7000-8000-000000000000"))["data"] == []
+    nobody = await get(api, "/v1/orders", 404, profile="00000000-0000-7000-8000-000000000000")
+    assert nobody["errors"][0]["parameter"] == "profile"
     seen: list[str] = []
     cursor: dict[str, Any] = {}
     while True:
@@ -148,6 +150,20 @@ async def test_orders_are_listed_latest_first(profiles_db: Database, api: httpx.
             break
         cursor = {"cursor": page["next"]}
     assert seen == ["3", "2", "1"]
+
+
+async def test_a_store_that_is_not_there_is_not_one_without_orders(
+    profiles_db: Database, api: httpx.AsyncClient
+) -> None:
+    named = {"name": "A", "domain": "a.example", "currency": EUR, "timezone": "UTC", "consent_policy": "explicit"}
+    here = StoreObserved(**common("st_one", 1, **named))
+    await run(profiles_db, [record(here), record(here, tenant="other"), record(order(1, 5, store="st_two"))])
+    for path in ("/v1/orders", "/v1/profiles"):
+        assert (await get(api, path, store="st_one"))["data"] == []
+        answer = await get(api, path, 404, store="st_none")
+        assert (answer["code"], answer["errors"][0]["parameter"]) == ("not_found", "store")
+    # An order may come before its store does: each has its own partition.
+    assert len((await get(api, "/v1/orders", store="st_two"))["data"]) == 1
 
 
 async def test_a_profile_by_any_reference(profiles_db: Database, api: httpx.AsyncClient) -> None:

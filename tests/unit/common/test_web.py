@@ -183,11 +183,34 @@ class TestIdempotencyKeys:
 class TestHealth:
     async def test_alive_ready_version_metrics(self, anonymous: httpx.AsyncClient) -> None:
         assert (await anonymous.get("/livez")).json() == {"status": "alive"}
-        assert (await anonymous.get("/readyz")).json() == {"status": "ready", "reasons": [], "alarms": []}
+        silent = ["nobody runs normaliser: no worker gives a sign"]
+        assert (await anonymous.get("/readyz")).json() == {"status": "ready", "reasons": [], "alarms": silent}
         assert "version" in (await anonymous.get("/version")).json()
         await anonymous.get("/v1/things")
         metrics = (await anonymous.get("/metrics")).text
         assert 'regulars_api_requests_total{method="GET",route="/v1/things",status="401"}' in metrics
+
+    async def test_a_worker_is_missed_once_its_sign_has_lapsed(
+        self, anonymous: httpx.AsyncClient, database: Database
+    ) -> None:
+        """Webhooks are taken all the same: still ready."""
+
+        async def alarms(state: str, seconds: int) -> list[str]:
+            async with database.autocommit() as pg:
+                await pg.execute(
+                    "INSERT INTO workers (consumer, worker, seen_until, state, reason)"
+                    f" VALUES ('normaliser', 'w', now() + interval '{seconds} s', '{state}', 'a reason')"
+                    " ON CONFLICT (consumer, worker) DO UPDATE SET seen_until = excluded.seen_until,"
+                    " state = excluded.state"
+                )
+            answer = await anonymous.get("/readyz")
+            assert (answer.status_code, answer.json()["reasons"]) == (200, [])
+            told: list[str] = answer.json()["alarms"]
+            return told
+
+        assert await alarms("running", 30) == []
+        assert await alarms("halted", 30) == ["normaliser is halted: a reason"]
+        assert await alarms("running", -1) == ["nobody runs normaliser: no worker gives a sign"]
 
     async def test_openapi_speaks_of_problems_and_keys(self, anonymous: httpx.AsyncClient) -> None:
         described = (await anonymous.get("/openapi.json")).json()
