@@ -155,8 +155,12 @@ async def ask(tx: Tx, fetch: Fetch) -> bool:
     return str(done) == "INSERT 0 1"
 
 
-async def due(tx: Tx, purpose: Purpose, *, before: datetime, limit: int) -> list[tuple[str, str, datetime, bool]]:
-    """Stores for which nothing of this purpose has been asked for since `before`.
+async def due(
+    tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, limit: int
+) -> list[tuple[str, str, datetime, bool]]:
+    """Stores for which nothing of this purpose has been asked for since `before`, those first that wait longest.
+
+    None that was known only after `until`: there is nothing yet to compare it up to.
 
     Tenant, store, up to where it was reconciled (or, the first time, since when the store is known), and whether it
     was ever.
@@ -170,12 +174,13 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, limit: int) -> list
                    bool_or({_OPEN}) AS open
             FROM fetches WHERE tenant = c.tenant AND store = c.store AND purpose = $1
         ) f ON true
-        WHERE f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2)
-        ORDER BY c.tenant, c.store LIMIT $3
+        WHERE f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
+        ORDER BY coalesce(f.asked_at, s.created_at), c.tenant, c.store LIMIT $3
         """,
         purpose,
         before,
         limit,
+        until,
     )
     return [(row["tenant"], row["store"], row["reached"], row["ever"]) for row in rows]
 

@@ -170,18 +170,14 @@ class Fetching:
 
     async def plan(self, now: datetime) -> bool:
         """Has reconciled whose time has come."""
+        until = now - self._rhythm.grace
         async with self._database.transaction() as tx:
             for tenant, store, reached, ever in await fetches.due(
-                tx, "reconcile", before=now - self._rhythm.every, limit=100
+                tx, "reconcile", before=now - self._rhythm.every, until=until, limit=100
             ):
                 since = reached - self._rhythm.overlap if ever else reached
-                until = now - self._rhythm.grace
-                if until > since:
-                    await fetches.ask(
-                        tx, _planned(tenant, store, "reconcile", ["orders", "products"], since, until, now)
-                    )
-            for tenant, store, _, _ in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, limit=100):
-                until = now - self._rhythm.grace
+                await fetches.ask(tx, _planned(tenant, store, "reconcile", ["orders", "products"], since, until, now))
+            for tenant, store, _, _ in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, until=until, limit=100):
                 await fetches.ask(tx, _planned(tenant, store, "sweep", ["customers"], None, until, now))
             await fetches.prune(tx, now)
             # Whose credentials went while it was asked for.

@@ -82,7 +82,7 @@ Email = Annotated[
     AfterValidator(_plain),
     Field(
         description="Where its customers write to. Its mail comes from here where REGULARS_MAIL_DOMAINS holds the "
-        "domain; elsewhere it comes from REGULARS_MAIL_FROM, and answers go here.",
+        "domain for this tenant; elsewhere it comes from REGULARS_MAIL_FROM, and answers go here.",
         examples=["hello@shop.example"],
     ),
 ]

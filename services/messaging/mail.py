@@ -52,8 +52,8 @@ class Identity(Struct, frozen=True, kw_only=True):
 
     address: str
     """The `From` address of stores that may not use their own, and where every bounce goes."""
-    signed_domains: frozenset[str] = frozenset()
-    """Whose mail the relay signs: nobody can write in another's name by registering a store."""
+    signed_domains: frozenset[tuple[str, str]] = frozenset()
+    """Tenant and domain, whose mail the relay signs: nobody can write in another's name by registering a store."""
     public_url: str
     """Where unsubscribe links lead."""
     postal_address: str | None = None
@@ -135,7 +135,7 @@ def compose(
     mail = EmailMessage(policy=_POLICY)
     domain = identity.address.rpartition("@")[2]
     own = shop.email if shop.email and usable_address(shop.email) else None
-    in_own_name = own is not None and own.rpartition("@")[2].lower() in identity.signed_domains
+    in_own_name = own is not None and (message.tenant, own.rpartition("@")[2].lower()) in identity.signed_domains
     name = " ".join(_SPECIAL.sub(" ", clean(shop.name, 80)).split())
     mail["From"] = Address(name, addr_spec=own if in_own_name and own else identity.address)
     if own and not in_own_name:

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr
 
 from libs.common.settings import CommonSettings
 
+_SIGNED = r"([A-Za-z0-9._-]+:)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
 SCHEMA = "messaging"
 CONSUMER = "messaging"
 
@@ -32,9 +33,10 @@ class MessagingSettings(CommonSettings):
     mail_domains: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9., -]*$",
-            description="Domains that the relay signs for, separated by commas: a store whose `email` is of one of "
-            "these writes in its own name. For others mail comes from `mail_from`, and answers go to their `email`.",
+            pattern=rf"^(({_SIGNED})([, ]+({_SIGNED}))*)?$",
+            description="Domains that the relay signs for, separated by commas; one of another tenant than `default` "
+            "as `tenant:domain`. A store of the tenant whose `email` is of it writes in its own name. For others mail "
+            "comes from `mail_from`, and answers go to their `email`.",
         ),
     ] = ""
     postal_address: Annotated[

@@ -2,9 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
+from libs.common.auth import DEFAULT_TENANT
 from libs.common.barrier import Barrier, Stage
 from libs.common.clock import Clock, clock_from
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, JOURNAL, MESSAGES
@@ -82,10 +83,17 @@ def identity(settings: MessagingSettings) -> Identity:
     return Identity(
         address=settings.mail_from,
         public_url=settings.public_url,
-        signed_domains=frozenset(settings.mail_domains.lower().replace(",", " ").split()),
+        signed_domains=frozenset(_signed(settings.mail_domains)),
         postal_address=settings.postal_address,
         unsubscribe_mailto=settings.unsubscribe_mailto,
     )
+
+
+def _signed(domains: str) -> Iterator[tuple[str, str]]:
+    """Tenant and domain, of the setting."""
+    for each in domains.replace(",", " ").split():
+        tenant, _, domain = each.rpartition(":")
+        yield tenant or DEFAULT_TENANT, domain.lower()
 
 
 def lease(settings: MessagingSettings) -> float:

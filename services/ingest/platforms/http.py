@@ -105,6 +105,8 @@ async def _content(response: httpx.Response) -> bytes:
             raise Unavailable("the shop's answer cannot be unpacked") from error
         if len(content) > LARGEST_ANSWER:
             raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
+        if unpacker is not None and unpacker.eof:
+            break  # whatever comes behind would be kept, and never counted
     return bytes(content)
 
 

@@ -183,6 +183,33 @@ async def test_a_list_without_end(ground: Ground, monkeypatch: pytest.MonkeyPatc
     await ground.drain()
 
 
+async def test_stores_that_are_too_young_to_compare_keep_nobody_waiting(
+    ground: Ground, shop: WooCommerceApi, store: str
+) -> None:
+    """A tenant may register a hundred of them whenever it likes."""
+    ground.clock.set(ground.clock.now() + timedelta(hours=1))
+    async with ground.database.transaction() as tx:
+        for number in range(100):
+            young = f"a{number:03}"
+            await tx.pg.execute(
+                """
+                INSERT INTO stores (tenant, key, platform, domain, name, currency, timezone, consent, version,
+                    created_at, updated_at, secrets)
+                VALUES ('a', $1, 'woocommerce', $1, $1, 'EUR', 'UTC', 'explicit', 1, $2, $2, $3)
+                """,
+                young,
+                ground.clock.now(),
+                [b"sealed"],
+            )
+            await fetches.set_credentials(
+                tx, "a", young, url="https://a.example", sealed=b"", at=ground.clock.now(), by="a"
+            )
+    await _fetching(ground).plan(ground.clock.now())
+    async with ground.database.reading() as tx:
+        asked = await tx.pg.fetch("SELECT store, purpose FROM fetches ORDER BY purpose")
+    assert [tuple(row) for row in asked] == [(store, "reconcile"), (store, "sweep")]
+
+
 async def test_that_it_is_we_who_refuse_is_told(ground: Ground, store: str) -> None:
     ground.clock.set(ground.clock.now() + timedelta(hours=1))
     working = _fetching(ground, inside=False)

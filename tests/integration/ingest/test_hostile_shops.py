@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from services.ingest.platforms import http
@@ -95,6 +95,21 @@ async def test_a_bomb_is_not_unpacked(encoding: str) -> None:
             with pytest.raises(Refused):
                 await client.get("/", {})
             assert tracemalloc.get_traced_memory()[1] < 200 * MEGABYTE
+        finally:
+            tracemalloc.stop()
+
+
+async def test_what_comes_behind_an_answer_is_not_kept() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield gzip.compress(b"[]")
+        for _ in range(100):
+            yield bytes(MEGABYTE)
+
+    async with shop(lambda: StreamingResponse(endless(), headers={"content-encoding": "gzip"})) as client:
+        tracemalloc.start()
+        try:
+            assert (await client.get("/", {})).content == b"[]"
+            assert tracemalloc.get_traced_memory()[1] < 20 * MEGABYTE
         finally:
             tracemalloc.stop()
 

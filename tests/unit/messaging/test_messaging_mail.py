@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from pydantic import ValidationError
 
 from libs.common.contracts.commerce import Line
 from services.messaging.flows import BUILT_IN, CART_ABANDONMENT, RE_ENGAGEMENT, Flow
@@ -18,6 +19,8 @@ from services.messaging.person import AccountFacts, Person
 from services.messaging.rendering import TemplateError, clean, render
 from services.messaging.rules import Basket, Situation
 from services.messaging.sender import answered, backoff
+from services.messaging.settings import MessagingSettings
+from services.messaging.work import identity as configured
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHOP = Shop(store="s", name="Mug & Co", domain="shop.example.com", timezone="UTC", consent_policy="explicit")
@@ -157,10 +160,24 @@ def test_a_link_that_lasts_long_enough_is_followed() -> None:
 def test_a_store_writes_in_its_own_name_where_the_relay_signs_for_it(
     email: str | None, sender: str, answers: str | None
 ) -> None:
-    mail = written(shop={"email": email}, signed_domains=frozenset({"own.example.com"}))
+    mail = written(
+        shop={"email": email}, signed_domains=frozenset({("d", "own.example.com"), ("other", "shop.example.com")})
+    )
     assert mail["From"].addresses[0].addr_spec == sender
     assert mail["From"].addresses[0].display_name == "Mug & Co"
     assert (mail["Reply-To"].addresses[0].addr_spec if mail["Reply-To"] else None) == answers
+
+
+def test_whose_mail_is_signed_is_said_for_each_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGULARS_MAIL_DOMAINS", "Own.example.com, acme:acme.example")
+    assert configured(MessagingSettings()).signed_domains == {("default", "own.example.com"), ("acme", "acme.example")}
+
+
+@pytest.mark.parametrize("domains", ["@own.example", "own", "acme:", "own.example;other.example"])
+def test_no_list_of_domains(monkeypatch: pytest.MonkeyPatch, domains: str) -> None:
+    monkeypatch.setenv("REGULARS_MAIL_DOMAINS", domains)
+    with pytest.raises(ValidationError, match="mail_domains"):
+        MessagingSettings()
 
 
 @pytest.mark.parametrize(
