@@ -221,21 +221,32 @@ async def any_key(database: Database) -> bool:
 
 
 async def set_admin_key(database: Database, key: str | None) -> None:
-    """Makes `key` the administrator's, in place of the former one; None takes the administrator's key away."""
+    """Makes `key` the administrator's, in place of the former one; None takes the administrator's key away.
+
+    One that was revoked is never made anybody's again, whatever was the administrator's meanwhile.
+    """
+    digest = None if key is None else sha256(key.encode()).digest()
     async with database.transaction() as tx:
-        if key is None:
+        # Out of the way, and kept, under a name that no key can have.
+        await tx.pg.execute(
+            """
+            UPDATE common.api_keys SET id = id || ':' || encode(secret_sha256, 'hex')
+            WHERE id = $1 AND revoked_at IS NOT NULL
+            """,
+            _ADMIN_ID,
+        )
+        if digest is None:
             await tx.pg.execute("DELETE FROM common.api_keys WHERE id = $1", _ADMIN_ID)
             return
         await tx.pg.execute(
             """
             INSERT INTO common.api_keys (id, tenant, name, scopes, secret_sha256)
-            VALUES ($1, $2, 'REGULARS_ADMIN_KEY', $3, $4)
-            ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256,
-                -- One that was revoked stays so when a process starts with it again; another one is live.
-                revoked_at = CASE WHEN api_keys.secret_sha256 = excluded.secret_sha256 THEN api_keys.revoked_at END
+            SELECT $1, $2, 'REGULARS_ADMIN_KEY', $3, $4
+            WHERE NOT EXISTS (SELECT FROM common.api_keys WHERE id = $1 || ':' || encode($4, 'hex'))
+            ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256
             """,
             _ADMIN_ID,
             DEFAULT_TENANT,
             [EVERYTHING],
-            sha256(key.encode()).digest(),
+            digest,
         )

@@ -72,8 +72,14 @@ async def test_a_new_admin_key_replaces_the_former(database: Database, clock: Dr
     assert not await accepted("second admin key")
     await set_admin_key(database, "a third admin key")
     assert await accepted("a third admin key")
+    # Whoever still has the revoked one in his settings changes nothing.
+    await set_admin_key(database, "second admin key")
+    assert not await accepted("second admin key")
+    assert await accepted("a third admin key")
     await set_admin_key(database, None)
     assert not await accepted("a third admin key")
+    await set_admin_key(database, "second admin key")
+    assert not await accepted("second admin key")
 
 
 async def test_verified_keys_are_remembered(access: Access, database: Database) -> None:
