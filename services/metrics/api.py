@@ -1,6 +1,7 @@
 """`/v1/kpis`: every KPI of a window and of the one before, and the proof that they are what the facts say."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
@@ -10,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from libs.common.auth import Principal, require
 from libs.common.clock import Clock
-from libs.common.db import Database, Tx
+from libs.common.db import Database
 from libs.common.money import MoneyOut, known_currency, money
-from libs.common.problems import invalid_parameter
+from libs.common.problems import invalid_parameter, not_found_by
 from services.metrics import steps, verify
+from services.metrics import store as known
 from services.metrics.algebra import ALL_STORES, WINDOWS
 from services.metrics.definitions import DEFINITIONS
 from services.metrics.facts import EPOCH, micros
@@ -86,8 +88,8 @@ StoreFilter = Annotated[
     Query(
         min_length=1,
         max_length=200,
-        description="A store's key; all stores when left out. Metrics knows stores by what is sold in them: one that is"
-        " not there is answered like one in which nothing has happened yet (GET /v1/stores/{key} tells them apart).",
+        description="A store's key; all stores when left out. 404 when there is none of it, or when it was registered a"
+        " moment ago.",
     ),
 ]
 
@@ -106,7 +108,10 @@ async def read_kpis(
     at = _instant(as_of, metrics.clock)
     length, place = WINDOWS[window], store or ALL_STORES
     async with metrics.database.reading() as tx:
-        chosen = await _currency(tx, principal.tenant, place, currency)
+        there = await steps.currencies(tx, principal.tenant, place)
+        if store is not None and not there and not await known.knows_store(tx, principal.tenant, store):
+            raise not_found_by("store", "store", "Has it been registered only now, ask again in a moment.")
+        chosen = _currency(there, currency)
         here = micros(at)
         asked = instants(here, length)
         totals, longer = await steps.read(tx, (principal.tenant, place, chosen or ""), length, asked)
@@ -149,13 +154,12 @@ def _metrics(request: Request) -> Metrics:
     return cast("Metrics", request.app.state.metrics)
 
 
-async def _currency(tx: Tx, tenant: str, store: str, asked: str | None) -> str | None:
-    """The currency to answer in. Problem 422 where that is not clear."""
+def _currency(there: Sequence[str], asked: str | None) -> str | None:
+    """The currency to answer in, of those that there are. Problem 422 where that is not clear."""
     if asked is not None:
         if not known_currency(asked):
             raise invalid_parameter("currency", "This is not an ISO 4217 code.")
         return asked
-    there = await steps.currencies(tx, tenant, store)
     if len(there) > 1:
         raise invalid_parameter("currency", f"There are several; ask for one of {', '.join(there)}.")
     return there[0] if there else None

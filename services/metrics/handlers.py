@@ -7,7 +7,14 @@ from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from libs.common.contracts.customers import AccountMoved, CartChanged, CheckoutChanged, OrderPlaced, OrderRevised
+from libs.common.contracts.customers import (
+    AccountMoved,
+    CartChanged,
+    CheckoutChanged,
+    OrderPlaced,
+    OrderRevised,
+    StoreChanged,
+)
 from libs.common.contracts.messages import MessageSent
 from libs.common.db import Tx
 from libs.common.log.base import Record
@@ -30,13 +37,14 @@ HEARD = frozenset(
         "checkout.deleted",
         "cart.changed",
         "message.sent",
+        "store.changed",
     }
 )
 """The events that figures are made of; all others pass unread."""
 
 T = TypeVar("T", Account, Order, CheckoutState, Cart)
 
-Heard = AccountMoved | OrderPlaced | OrderRevised | CheckoutChanged | CartChanged | MessageSent
+Heard = AccountMoved | OrderPlaced | OrderRevised | CheckoutChanged | CartChanged | MessageSent | StoreChanged
 
 
 @dataclass(slots=True)
@@ -49,6 +57,7 @@ class Told:
     carts: dict[Key, Cart] = field(default_factory=dict)
     messages: dict[Key, int] = field(default_factory=dict)
     """Checkout -> when the first recovery message was sent."""
+    stores: set[tuple[str, str]] = field(default_factory=set)
 
     def tenants(self) -> set[str]:
         """Whose facts these are."""
@@ -77,6 +86,8 @@ class Told:
                 if fact.flow == RECOVERY_FLOW and fact.checkout_token is not None:
                     key, sent = (tenant, fact.store, fact.checkout_token), micros(fact.at)
                     self.messages[key] = min(sent, self.messages.get(key, sent))
+            case StoreChanged():
+                self.stores.add((tenant, fact.store))
             case _:
                 assert_never(fact)
 
@@ -87,6 +98,7 @@ async def on_facts(batch: Batch) -> None:
     for record in batch.records:
         if record.type in HEARD:
             _hear(batch, told, record)
+    await store.save_stores(batch.tx, told.stores)
     tenants = told.tenants()
     if not tenants:
         return

@@ -286,6 +286,22 @@ async def save_messages(tx: Tx, sent: dict[Key, int]) -> None:
         )
 
 
+async def save_stores(tx: Tx, told: Collection[tuple[str, str]]) -> None:
+    """The tenants' stores, by their keys."""
+    if told:
+        await tx.pg.execute(
+            "INSERT INTO stores SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
+            *zip(*sorted(told), strict=True),
+        )
+
+
+async def knows_store(tx: Tx, tenant: str, key: str) -> bool:
+    """Whether the tenant has such a store."""
+    return bool(
+        await tx.pg.fetchval("SELECT EXISTS (SELECT FROM stores WHERE tenant = $1 AND store = $2)", tenant, key)
+    )
+
+
 async def _save(tx: Tx, table: Table, rows: Sequence[tuple[Any, ...]], *, only_newer: bool = False) -> None:
     if rows:
         await tx.pg.execute(_upsert(table, only_newer=only_newer), *zip(*rows, strict=True))

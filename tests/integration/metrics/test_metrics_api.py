@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from libs.common.clock import DrivenClock
+from libs.common.contracts.customers import StoreChanged
 from libs.common.db import Database
-from tests.integration.metrics.driving import checkout, deliver, moved, order
+from tests.integration.metrics.driving import checkout, deliver, moved, order, record
 
 KPIS = [
     "orders",
@@ -86,8 +87,29 @@ async def test_every_kpi_with_its_fraction_and_the_window_before(
     assert verified["differences"] == []
 
 
+async def test_a_store_in_which_nothing_has_happened_is_not_one_that_is_not_there(
+    api: httpx.AsyncClient, metrics_db: Database
+) -> None:
+    told = StoreChanged(
+        store="st_new",
+        platform="shopify",
+        name="New",
+        domain="new.example",
+        currency="EUR",
+        timezone="UTC",
+        consent_policy="explicit",
+        revision=1,
+    )
+    await deliver(metrics_db, [record("store.changed", told), record("store.changed", told, "other")])
+    assert (await get(api, store="st_new"))["kpis"]["orders"]["value"] == 0
+    for parameters in ({"store": "st_none"}, {"store": "st_none", "currency": "EUR"}):
+        answer = await api.get("/v1/kpis", params=parameters)
+        assert answer.status_code == 404
+        assert answer.json()["errors"][0]["parameter"] == "store"
+
+
 async def test_nothing_yet(api: httpx.AsyncClient) -> None:
-    found = await get(api, store="st_unknown")
+    found = await get(api)
     assert found["currency"] is None
     assert found["kpis"]["orders"] == {"value": 0, "numerator": 0, "denominator": 1, "previous": 0}
     assert found["kpis"]["net_sales"] == {"value": None, "numerator": None, "denominator": 1, "previous": None}
