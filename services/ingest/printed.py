@@ -21,6 +21,7 @@ Scalar = str | int | float | bool | None
 
 LONGEST_ID = 255
 MOST_PIECES = 10**8
+MOST_ITEMS = 10_000
 LARGEST_AMOUNT = 10**15
 """In minor units. Thousands of them, such as an order's refunds, add up to what still fits into a bigint."""
 FIRST_YEAR, LAST_YEAR = 1900, 2199
@@ -105,9 +106,14 @@ def identifier(value: Any) -> str | None:
 
 
 def listed(read: Callable[[I], R], items: Iterable[I] | None, name: str) -> list[R]:
-    """What `read` makes of each; an `Unreadable` among them says which, as in `line_items[3].price`."""
+    """What `read` makes of each; an `Unreadable` among them says which, as in `line_items[3].price`.
+
+    `Unreadable` where they are more than a shop could mean: a few bytes of a body become hundreds of ours.
+    """
     found = []
     for n, item in enumerate(items or ()):
+        if n == MOST_ITEMS:
+            raise Unreadable(f"{name}: more than {MOST_ITEMS}")
         try:
             found.append(read(item))
         except Unreadable as error:

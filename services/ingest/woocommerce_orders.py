@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.contracts.commerce import CheckoutObserved, Line, OrderObserved, Person, Refund
-from services.ingest.outcome import Arrival, Observation, Observations, Outcome
+from services.ingest.outcome import Arrival, Observation, Observations, Outcome, Unreadable
 from services.ingest.printed import (
     Scalar,
     currency_code,
@@ -146,6 +146,8 @@ def order(arrival: Arrival) -> Outcome:
     changed_at = dated(body.date_modified_gmt, body.date_modified, "date_modified", zone) or instant(
         body.updated_at, "updated_at"
     )
+    if created_at is None and body.line_items is None and body.total is None:
+        raise Unreadable("an order without a date, lines and amounts")
     updated_at = changed_at or created_at or arrival.received_at
     started_at = created_at or updated_at
     status = (text(body.status) or "unknown").removeprefix("wc-")

@@ -13,7 +13,7 @@ import pytest_asyncio
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log import growth
-from libs.common.log.postgres import append_unique, partition_of
+from libs.common.log.postgres import READ_BYTES, append_unique, partition_of
 from libs.common.log.schema import create_beginnings, keep_log
 from tests.contract.logs import KINDS, Written, event, opening, postgres_log
 
@@ -128,6 +128,21 @@ async def test_a_waiting_reader_is_woken_by_the_commit(written: Written) -> None
         await written.write(COMMERCE, [event("a")])
         await asyncio.wait([reading], timeout=0.1)
     assert [record.key for record in reading.result()][:1] == ["a"]
+
+
+async def test_large_records_are_read_a_few_at_a_time(written: Written) -> None:
+    """What a worker holds at one time does not depend on how much there is."""
+    size = 1024 * 1024
+    for _ in range(4):
+        await written.write(COMMERCE, [event("key", data=bytes(size)) for _ in range(6)])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    await written.ends(COMMERCE)
+    at = 0
+    while at < 24:
+        records = await written.log.read({place: at}, 500, 5)
+        assert [record.offset for record in records] == [*range(at, at + len(records))]
+        assert sum(len(record.data) for record in records) <= READ_BYTES + size
+        at += len(records)
 
 
 async def test_any_position_can_be_read_from_again(written: Written) -> None:

@@ -54,6 +54,8 @@ class Log(Protocol):
     async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
         """Records from each position on, about `max_records` in all, in offset order within each partition.
 
+        Fewer where they are large: some megabytes in all, and of each partition at least one.
+
         Waits up to `wait` seconds for the first one. Several partitions are read at once, since a consumer commits
         them at once. A record with a higher offset than asked comes first when what was asked is not there: by
         retention if the record is the log's `first`, else it is lost.

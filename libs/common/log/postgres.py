@@ -123,6 +123,10 @@ async def append_unique(
     ]
 
 
+READ_BYTES = 8 * 1024 * 1024
+"""Of data, after which a read takes no further record: a worker's memory must not depend on what shops send."""
+
+
 class PostgresLog:
     """Reads every producer's log in one database. LISTEN wakes it, and a look each second should a bell be missed."""
 
@@ -136,11 +140,12 @@ class PostgresLog:
         if not behind:
             return []
         each = max(1, max_records // len(behind))
+        bytes_each = READ_BYTES // len(behind)
         records: list[Record] = []
         async with self._database.autocommit() as pg:
             for topic in sorted({topic for topic, _ in behind}):
                 mine = [(partition, offset) for (name, partition), offset in behind.items() if name == topic]
-                rows = await pg.fetch(_read_sql(topic), [p for p, _ in mine], [o for _, o in mine], each)
+                rows = await pg.fetch(_read_sql(topic), [p for p, _ in mine], [o for _, o in mine], each, bytes_each)
                 records += [Record(topic=topic, **dict(row)) for row in rows]
         return records
 
@@ -184,7 +189,11 @@ def _read_sql(topic: str) -> str:
         JOIN {TOPICS[topic].producer}.log_partitions begins
           ON begins.topic = '{topic}' AND begins.partition = p.partition
         CROSS JOIN LATERAL (
-            SELECT * FROM {TOPICS[topic].producer}.log_{topic} l
-            WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3
+            SELECT * FROM (
+                SELECT l.*, sum(octet_length(l.data)) OVER (ORDER BY l."offset" ROWS UNBOUNDED PRECEDING)
+                            - octet_length(l.data) AS before
+                FROM {TOPICS[topic].producer}.log_{topic} l
+                WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3
+            ) l WHERE l.before < $4
         ) r ORDER BY r.partition, r."offset"
         """

@@ -13,14 +13,14 @@ import msgspec
 import stamina
 
 from services.ingest.platforms.hosts import PinnedTransport
-from services.ingest.platforms.port import Refused, Unavailable
+from services.ingest.platforms.port import Refused, TooLarge, Unavailable
 
 SECONDS = 20.0
 """Without a sign of life; shops are slow."""
 WHOLE_SECONDS = 60.0
 """Of one request, however many signs of life there are in it."""
-LARGEST_ANSWER = 64 * 1024 * 1024
-"""A hundred orders of 400 lines each."""
+LARGEST_ANSWER = 12 * 1024 * 1024
+"""A hundred orders of 80 lines each, or two of the largest that are taken: each of several is in memory at a time."""
 TRIES = 3
 LONGEST_WAIT = 5.0
 """Whoever wants us to wait longer gets his job put off."""
@@ -104,7 +104,7 @@ async def _content(response: httpx.Response) -> bytes:
         except zlib.error as error:
             raise Unavailable("the shop's answer cannot be unpacked") from error
         if len(content) > LARGEST_ANSWER:
-            raise Refused(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
+            raise TooLarge(f"the shop's answer is larger than {LARGEST_ANSWER} bytes")
         if unpacker is not None and unpacker.eof:
             break  # whatever comes behind would be kept, and never counted
     return bytes(content)

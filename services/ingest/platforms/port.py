@@ -40,6 +40,10 @@ class NotAsked(Refused):
     """It is we who refuse: the credentials did not get as far as the platform."""
 
 
+class TooLarge(Refused):
+    """The answer would not fit; fewer objects may."""
+
+
 class Hopeless(Exception):
     """No later try gets any further."""
 

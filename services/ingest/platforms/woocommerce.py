@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256, SIGNATURE_TYPE_QUERY
 from oauthlib.oauth1 import Client as Signer
 
 from libs.common.clock import monotonic
 from services.ingest.outcome import Unreadable
 from services.ingest.platforms.http import ShopHttp, whole_number
-from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, Unavailable
+from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, TooLarge, Unavailable
 from services.ingest.printed import Scalar, decoded, identifier, instant, required
 
 PAGE = 100
@@ -53,6 +54,8 @@ class _Place(Struct, array_like=True):
     """Of the window, as of the page before."""
     pages: int = 0
     """That were read."""
+    size: int = PAGE
+    """Of a page: less where objects are large."""
 
 
 class _Named(Struct):
@@ -108,13 +111,25 @@ class WooCommerce:
         place = _resumed(following)
         if place.pages >= MOST_PAGES:
             raise Hopeless(f"the shop's list of {kind} has no end: {MOST_PAGES} pages were read")
-        params = {"per_page": str(PAGE), "offset": str(place.offset), "orderby": "id", "order": "asc", **_ALL[kind]}
+        params = {
+            "per_page": str(place.size),
+            "offset": str(place.offset),
+            "orderby": "id",
+            "order": "asc",
+            **_ALL[kind],
+        }
         if kind != "customers":
             params |= {"dates_are_gmt": "true", "modified_before": _printed(until)}
             if since is not None:
                 # `after` leaves its own second out.
                 params["modified_after"] = _printed(since - timedelta(seconds=1))
-        answer = await self._http.get(f"{_ROOT}{kind}", params)
+        try:
+            answer = await self._http.get(f"{_ROOT}{kind}", params)
+        except TooLarge:
+            if place.size == 1:
+                raise
+            smaller = _packed(replace(place, pages=place.pages + 1, size=place.size // 10))
+            return await self.page(kind, since=since, until=until, following=smaller)
         listed = _listed(answer.content)
         total = whole_number(answer.headers.get("x-wp-total", ""))
         objects, broken = [], []
@@ -133,7 +148,13 @@ class WooCommerce:
         if not asked:
             return []
         params = {"per_page": str(PAGE), "include": ",".join(asked), "orderby": "include", **_ALL[kind]}
-        answer = await self._http.get(f"{_ROOT}{kind}", params)
+        try:
+            answer = await self._http.get(f"{_ROOT}{kind}", params)
+        except TooLarge:
+            if len(asked) == 1:
+                raise
+            half = len(asked) // 2
+            return [*await self.those(kind, asked[:half]), *await self.those(kind, asked[half:])]
         found = []
         for one in _listed(answer.content):
             with suppress(Unreadable):
@@ -189,9 +210,13 @@ def _next(place: _Place, length: int, total: int | None) -> str | None:
     if total is not None and place.total is not None and total < place.total and place.offset:
         # Some that lay before this page have left the window: as many may have slipped in front of it, unseen.
         offset = max(0, place.offset - (place.total - total))
-    elif length < PAGE if total is None else (not length or offset >= total):
+    elif length < place.size if total is None else (not length or offset >= total):
         return None
-    return base64.urlsafe_b64encode(msgspec.json.encode(_Place(offset, total, place.pages + 1))).decode()
+    return _packed(replace(place, offset=offset, total=total, pages=place.pages + 1))
+
+
+def _packed(place: _Place) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
 
 
 def _listed(content: bytes) -> list[msgspec.Raw]:

@@ -7,16 +7,17 @@ be lost. Who is paused within a transaction is cut off after a while; who dies i
 import asyncio
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from libs.common.contracts.topics import TOPICS
 from libs.common.log.base import Position, Record
 from tests.faults.simulation.clockwork import passes
 
+T = TypeVar("T")
 IDLE_SECONDS = 10.0
 """As `libs.common.db.IDLE_IN_TRANSACTION`."""
 
@@ -35,6 +36,18 @@ class Faults:
     """The commit takes effect and its answer is lost."""
     slow: float = 0.0
     """It takes a hundred times as long."""
+
+
+def within(records: Sequence[T], limit: int, size: Callable[[T], int]) -> list[T]:
+    """Those first ones that a read takes before it has had `limit` bytes."""
+    taken: list[T] = []
+    total = 0
+    for record in records:
+        if total >= limit:
+            break
+        taken.append(record)
+        total += size(record)
+    return taken
 
 
 class Actor:

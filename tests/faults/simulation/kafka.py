@@ -16,10 +16,10 @@ from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
 
 from libs.common.contracts.topics import RELAYED
-from libs.common.log.kafka_client import Kafka
+from libs.common.log.kafka_client import BATCH_BYTES, Kafka
 from libs.common.log.kafka_records import SEQ
 from tests.faults.simulation.clockwork import passes
-from tests.faults.simulation.database import Actor, Faults
+from tests.faults.simulation.database import Actor, Faults, within
 
 LONGEST_BATCH = 20
 """Records: small, so that a relay's turn is many batches."""
@@ -266,7 +266,8 @@ class SimulatedConsumer:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for place in places:
             left = max_records - sum(len(records) for records in found.values())
-            if records := self._cluster.logs[place][self._at[place] : self._at[place] + left]:
+            records = self._cluster.logs[place][self._at[place] : self._at[place] + left]
+            if records := within(records, BATCH_BYTES, lambda record: len(record.value or b"")):
                 found[place] = records
                 self._at[place] += len(records)
         return found

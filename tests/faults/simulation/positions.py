@@ -13,9 +13,9 @@ from msgspec.structs import asdict, replace
 from libs.common.contracts.topics import TOPICS, Topic
 from libs.common.log.base import Event, Position, Record
 from libs.common.log.growth import OPENED, Opened, check_growth
-from libs.common.log.postgres import partition_of
+from libs.common.log.postgres import READ_BYTES, partition_of
 from libs.common.positions import Fenced
-from tests.faults.simulation.database import Cut, Row, Schema, Session, SimulatedDatabase, SimulatedTx
+from tests.faults.simulation.database import Cut, Row, Schema, Session, SimulatedDatabase, SimulatedTx, within
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -232,9 +232,13 @@ class SimulatedLog:
         for place, asked in sorted(positions.items()):
             first = self._first(place)
             offset = max(asked, first)
-            records = self._log(place)[offset : offset + each]
+            records = within(self._log(place)[offset : offset + each], READ_BYTES // len(positions), _size)
             found += [replace(record, first=True) if record.offset == first > 0 else record for record in records]
         return found
+
+
+def _size(record: Record) -> int:
+    return len(record.data)
 
 
 async def _settled(session: Session, consumer: str, worker: str) -> None:

@@ -1,6 +1,7 @@
 """A shop's API that means us harm: each answer is an outcome, in bounded memory and time."""
 
 import gzip
+import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -83,6 +84,34 @@ async def test_a_list_of_millions_is_not_made() -> None:
             assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
         finally:
             tracemalloc.stop()
+            await platform.aclose()
+
+
+async def test_large_objects_come_on_smaller_pages() -> None:
+    """Whatever a page of a hundred would hold, a worker holds some megabytes."""
+    note = "n" * 600_000
+    orders = [{"id": n, "date_modified_gmt": "2026-03-01T00:00:00", "note": note} for n in range(1, 31)]
+    sizes: list[int] = []
+
+    async def page(request: Request) -> Response:
+        size, offset = (int(request.query_params[name]) for name in ("per_page", "offset"))
+        shown = orders[offset : offset + size]
+        sizes.append(len(shown))
+        return Response(json.dumps(shown), headers={"x-wp-total": str(len(orders))})
+
+    async with served(Starlette(routes=[Route("/wp-json/wc/v3/orders", page)])) as address:  # type: ignore[arg-type]
+        platform = WooCommerce(address, key="ck_12345678", secret="cs_12345678", inside=True)
+        try:
+            roots: list[str] = []
+            following: str | None = None
+            while True:
+                found = await platform.page("orders", since=None, until=START, following=following)
+                roots += [each.root for each in found.objects]
+                if (following := found.following) is None:
+                    break
+            assert roots == [f"order:{n}" for n in range(1, 31)]
+            assert sizes == [30, 10, 10, 10]
+        finally:
             await platform.aclose()
 
 

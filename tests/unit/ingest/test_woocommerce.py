@@ -98,6 +98,16 @@ def test_a_drafts_lines_are_what_the_shop_showed(inside: bool, price: int, total
     assert (found.lines[0].price, found.lines[0].total) == (price, total)
 
 
+def test_an_order_that_says_nothing_is_none() -> None:
+    with pytest.raises(Unreadable, match="without a date, lines and amounts"):
+        outcome("woocommerce", "order.created", {"id": 5, "status": "processing"})
+
+
+def test_more_lines_than_anybody_means() -> None:
+    with pytest.raises(Unreadable, match="line_items: more than 10000"):
+        outcome("woocommerce", "order.created", woocommerce_order(line_items=[{}] * 10_001))
+
+
 def test_fees_and_rebates() -> None:
     found = order(fee_lines=[{"total": "10.00"}, {"total": "-4.00"}], total="44.08")
     assert (found.gross, found.discounts, total(found)) == (4000, 700, 4408)
