@@ -137,6 +137,14 @@ class Facts:
         named = {key for key, fact in self.people.items() if fact.email is not None}
         return named | set(self.moved)
 
+    def ending(self) -> set[Key]:
+        """Accounts of which something was told that ends what is under way with their people."""
+        orders = {(key[0], str(o.view.account)) for key, o in self.orders.items() if o.view.account and o.view.counted}
+        left = {(key[0], key[1]) for key, fact in self.consents.items() if fact.state == "unsubscribed"}
+        gone = {key for key, fact in self.people.items() if fact.deleted}
+        baskets = {(key[0], str(b.basket.account)) for key, b in self.baskets.items() if b.basket.account}
+        return orders | left | gone | baskets | set(self.activities)
+
     def touched(self) -> dict[Key, datetime | None]:
         """Accounts from which a lapse may be counted, with the moment of their latest order or activity.
 

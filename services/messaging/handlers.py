@@ -16,6 +16,7 @@ async def on_customers(batch: Batch) -> None:
         except Reject as reject:
             batch.reject(record, reject.reason)
     await known.save(batch.tx, facts)
+    await known.look_again(batch.tx, facts.ending(), batch.now)
     for key, flows in _by_key(await flow_store.current(batch.tx, facts.tenants(), batch.now)).items():
         await _arm(batch, facts, key, flows)
 

@@ -1,6 +1,6 @@
 """What is known: accounts, consents, orders, carts and checkouts, stores. Newest revision wins, in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.db import Tx
@@ -298,4 +298,33 @@ async def arm_lapses(tx: Tx, flow: str, looks: Mapping[Key, datetime]) -> None:
             [key[0] for key, _ in rows],
             [key[1] for key, _ in rows],
             [due for _, due in rows],
+        )
+
+
+async def look_again(tx: Tx, accounts: Collection[Key], now: datetime) -> None:
+    """Has the timers of what is under way with the people of these accounts look now: it may be over.
+
+    Left to its next step a run would have forgotten by then that it ended, where that was taken back.
+    """
+    chosen = sorted(accounts)
+    if chosen:
+        await tx.pg.execute(
+            """
+            UPDATE timers t SET due_at = $3 FROM (
+                SELECT DISTINCT r.tenant, r.flow, r.store, r.subject
+                FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
+                CROSS JOIN LATERAL (
+                    SELECT profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account LIMIT 1) a
+                CROSS JOIN LATERAL (
+                    SELECT o.account FROM accounts o WHERE o.tenant = u.tenant AND o.profile = a.profile OFFSET 0) o
+                CROSS JOIN LATERAL (
+                    SELECT * FROM runs r WHERE r.tenant = u.tenant AND r.account = o.account AND r.ended_at IS NULL
+                    OFFSET 0) r
+                ORDER BY r.tenant, r.flow, r.store, r.subject
+            ) w
+            WHERE (t.tenant, t.flow, t.store, t.subject) = (w.tenant, w.flow, w.store, w.subject) AND t.due_at > $3
+            """,
+            [key[0] for key in chosen],
+            [key[1] for key in chosen],
+            now,
         )

@@ -8,12 +8,13 @@ from libs.common.contracts.topics import MESSAGES
 from libs.common.db import Tx
 from libs.common.log import postgres
 from services.messaging.message import Message
+from services.messaging.store.facts import look_again
 from services.messaging.store.messages import told
 
 
 async def suppress(tx: Tx, tenant: str, channel: str, address: str, reason: str, now: datetime) -> bool:
-    """Adds a suppression; False when there is one, whose reason then stays."""
-    return bool(
+    """Adds a suppression; False when there is one, whose reason then stays. What is under way to it ends."""
+    added = bool(
         await tx.pg.fetchval(
             """
             INSERT INTO suppressions (tenant, channel, address, reason, created_at) VALUES ($1, $2, $3, $4, $5)
@@ -26,6 +27,12 @@ async def suppress(tx: Tx, tenant: str, channel: str, address: str, reason: str,
             now,
         )
     )
+    if added:
+        rows = await tx.pg.fetch(
+            "SELECT account FROM accounts WHERE tenant = $1 AND email = $2", tenant, address.lower()
+        )
+        await look_again(tx, [(tenant, row["account"]) for row in rows], now)
+    return added
 
 
 async def lift(tx: Tx, tenant: str, channel: str, address: str) -> bool:

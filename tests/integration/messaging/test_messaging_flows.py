@@ -2,10 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
+
+from libs.common.contracts.customers import Fact
+from services.messaging.store import suppressions
 from services.messaging.store import timers as timer_store
 from services.messaging.timers import look
 from tests.conftest import START
-from tests.integration.messaging.driving import World
+from tests.integration.messaging.driving import TENANT, World
 from tests.integration.messaging.facts import activity, cart, checkout, consent, known, moved, order, person, shop
 
 ADA, PROFILE, MAIL = "customer:st_shop:1", "p1", "ada@example.com"
@@ -53,6 +57,46 @@ async def test_an_order_of_the_profile_ends_it_whenever_it_arrives(world: World)
     assert world.inbox.to == [MAIL]
     async with world.database.reading() as tx:
         assert await tx.pg.fetchval("SELECT reason FROM runs") == "ordered"
+
+
+@pytest.mark.parametrize(
+    ("over", "undone", "reason"),
+    [
+        (
+            order("o1", ADA, START + timedelta(hours=1)),
+            order("o1", ADA, START + timedelta(hours=1), revision=2, counted=False),
+            "ordered",
+        ),
+        (
+            consent(ADA, "unsubscribed", START + timedelta(hours=1), revision=2),
+            consent(ADA, "subscribed", START + timedelta(hours=2), revision=3),
+            "unsubscribed",
+        ),
+    ],
+    ids=["ordered, and cancelled then", "unsubscribed, and subscribed anew"],
+)
+async def test_a_run_ends_at_once_whatever_comes_then(world: World, over: Fact, undone: Fact, reason: str) -> None:
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    await world.until(START + timedelta(hours=2))
+    await world.hear(over)
+    await world.settle()
+    async with world.database.reading() as tx:
+        assert await tx.pg.fetchval("SELECT reason FROM runs WHERE ended_at IS NOT NULL") == reason
+    await world.hear(undone)
+    await world.later(days=4)
+    assert world.inbox.to == [MAIL]
+
+
+async def test_a_suppression_that_is_lifted_has_ended_what_was_under_way(world: World) -> None:
+    await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))
+    await world.until(START + timedelta(hours=2))
+    async with world.database.transaction() as tx:
+        assert await suppressions.suppress(tx, TENANT, "email", MAIL, "manual", START + timedelta(hours=2))
+    await world.settle()
+    async with world.database.transaction() as tx:
+        assert await suppressions.lift(tx, TENANT, "email", MAIL)
+    await world.later(days=4)
+    assert world.inbox.to == [MAIL]
 
 
 async def test_completed_by_its_token_though_nobody_can_be_named(world: World) -> None:
