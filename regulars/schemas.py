@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from libs.common import access
-from libs.common.revisions import VERSION_TABLE, heads
+from libs.common.revisions import VERSION_TABLE, are_reached
 
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 """In the order in which a webhook meets them."""
@@ -50,7 +50,7 @@ async def usable(url: str, service: str) -> None:
 
 
 async def is_prepared(url: str, *, key_given: bool) -> bool:
-    """Whether every schema is at its newest revision, and there is a key or one is given from outside."""
+    """Whether every schema is at its newest revision or a newer one, and there is a key, here or from outside."""
     connection = await connect(url)
     try:
         for schema, tree in trees():
@@ -58,7 +58,7 @@ async def is_prepared(url: str, *, key_given: bool) -> bool:
             if await connection.fetchval("SELECT to_regclass($1)", table) is None:
                 return False
             found = await connection.fetch(f"SELECT version_num FROM {table}")
-            if {row["version_num"] for row in found} != {*heads(str(tree))}:
+            if not are_reached(str(tree), {row["version_num"] for row in found}):
                 return False
         return key_given or await connection.fetchval(
             "SELECT EXISTS (SELECT FROM common.api_keys WHERE revoked_at IS NULL AND id <> 'admin')"

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from libs.common.access import SCHEMA as COMMON
 from libs.common.db import Database
-from libs.common.revisions import VERSION_TABLE, heads, known
+from libs.common.revisions import VERSION_TABLE, are_reached
 from libs.common.telemetry import get_logger
 
 LOCK_TIMEOUT = "5s"
@@ -47,8 +47,11 @@ async def run_migrations(url: str, schema: str, script_location: str | Path, *, 
             await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
             role = await _owner(connection, schema) if roles else None
             await _enter_schema(connection, schema, role)
+            standing = await _standing(connection, schema)
             await connection.commit()
-            await connection.run_sync(_upgrade, schema, script_location)
+            # Alembic finds no way from a revision that it does not know.
+            if not are_reached(str(script_location), standing):
+                await connection.run_sync(_upgrade, schema, script_location)
             if role is not None:
                 await _share(connection, schema)
             await connection.commit()
@@ -57,19 +60,21 @@ async def run_migrations(url: str, schema: str, script_location: str | Path, *, 
     return role
 
 
-async def reached(database: Database, script_location: str | Path, schema: str | None = None) -> bool:
-    """Whether the schema (the database's own by default) is at the revision that this code was written for.
+async def _standing(connection: AsyncConnection, schema: str) -> set[str]:
+    table = f"{schema}.{VERSION_TABLE}"
+    if await connection.scalar(text("SELECT to_regclass(:table)"), {"table": table}) is None:
+        return set()
+    return {*await connection.scalars(text(f"SELECT version_num FROM {table}"))}
 
-    Or at one that this code does not know: migrations come before the roll-out, and what runs goes on serving until
-    it is replaced. Each is written so that the code of before works on it.
-    """
+
+async def reached(database: Database, script_location: str | Path, schema: str | None = None) -> bool:
+    """Whether this code can work on the schema (the database's own by default): see `are_reached`."""
     table = f"{schema or database.schema}.{VERSION_TABLE}"
     async with database.reading() as tx:
         if await tx.pg.fetchval("SELECT to_regclass($1)", table) is None:
             return False
         rows = await tx.pg.fetch(f"SELECT version_num FROM {table}")
-    older = known(str(script_location)) - set(heads(str(script_location)))
-    return bool(rows) and older.isdisjoint(row["version_num"] for row in rows)
+    return are_reached(str(script_location), {row["version_num"] for row in rows})
 
 
 def migrate() -> None:

@@ -42,6 +42,7 @@ def _long_enough(secret: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_long_enough)]
 LONGEST_OVERLAP = 90 * 24 * 3600
+LONGEST_LOCAL_PART = 64
 
 
 def _readable(name: str) -> str:
@@ -72,8 +73,8 @@ Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=
 
 
 def _plain(address: str) -> str:
-    if not address.isascii():
-        raise PydanticCustomError("email", "Not every mail server takes an address that is not ASCII.")
+    if not address.isascii() or "=?" in address or len(address.partition("@")[0]) > LONGEST_LOCAL_PART:
+        raise PydanticCustomError("email", "Not every mail server takes this address.")
     return address
 
 

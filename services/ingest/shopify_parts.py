@@ -9,8 +9,11 @@ from msgspec import Struct
 
 from libs.common.contracts import commerce
 from libs.common.contracts.commerce import Person
-from services.ingest.outcome import Arrival
+from services.ingest.outcome import Arrival, Unreadable
 from services.ingest.printed import Scalar, bounded, decimal, first, identifier, instant, minor, pieces, text, title
+
+HIGHEST_RATE = 1
+"""Of tax: 100 %."""
 
 
 class ShopMoney(Struct):
@@ -124,11 +127,20 @@ def tax_within_discount(item: LineItem, currency: str) -> int:
     off = line_discount(item, currency)
     if not off:
         return 0
-    rate = sum((max(decimal(tax.rate, "tax_lines.rate"), Decimal(0)) for tax in item.tax_lines or ()), Decimal(0))
+    rate = sum((_rate(tax) for tax in item.tax_lines or ()), Decimal(0))
     if rate:
         return rounded(off * rate / (1 + rate))
     paid = (minor(item.price, currency, "price") or 0) * pieces(item.quantity) - off
     return share(off, total_of((tax.price for tax in item.tax_lines or ()), currency, "tax_lines.price"), paid)
+
+
+def _rate(tax: TaxLine) -> Decimal:
+    """0 for one that cannot be read or be meant: what the tax came to says it, too, if less exactly."""
+    try:
+        rate = decimal(tax.rate, "tax_lines.rate")
+    except Unreadable:
+        return Decimal(0)
+    return rate if 0 < rate <= HIGHEST_RATE else Decimal(0)
 
 
 def share(amount: int, part: int, whole: int) -> int:

@@ -152,7 +152,7 @@ def order(arrival: Arrival) -> Outcome:
     started_at = created_at or updated_at
     status = (text(body.status) or "unknown").removeprefix("wc-")
     if status == CHECKOUT:
-        observed = _checkout(body, arrival.envelope(source_id, updated_at), currency, started_at)
+        observed = _checkout(body, arrival.envelope(source_id, updated_at), currency, started_at, updated_at)
         return Observations([Observation("checkout.observed", f"order:{source_id}", observed)])
     parts = _parts(body, currency)
     paid_at = dated(body.date_paid_gmt, body.date_paid, "date_paid", zone)
@@ -298,7 +298,9 @@ def _line(item: _Line, currency: str, *, with_tax: bool = False) -> Line:
     )
 
 
-def _checkout(body: _Order, envelope: dict[str, Any], currency: str, started_at: datetime) -> CheckoutObserved:
+def _checkout(
+    body: _Order, envelope: dict[str, Any], currency: str, started_at: datetime, changed_at: datetime
+) -> CheckoutObserved:
     """A draft of the block checkout: whoever has its link may pay it, on any device, until the shop throws it away."""
     url = link(body.payment_url)
     return CheckoutObserved(
@@ -312,7 +314,7 @@ def _checkout(body: _Order, envelope: dict[str, Any], currency: str, started_at:
         person=_person(body),
         customer_id=identifier(body.customer_id),
         recovery_url=url,
-        recovery_ends_at=envelope["updated_at"] + DRAFT_LIFE if url else None,
+        recovery_ends_at=changed_at + DRAFT_LIFE if url else None,
     )
 
 

@@ -18,7 +18,7 @@ from libs.common.money import amount
 from services.messaging.flows import Flow
 from services.messaging.message import Message
 from services.messaging.person import Person, usable_address
-from services.messaging.rendering import Rendered, clean, render
+from services.messaging.rendering import Rendered, TemplateError, clean, render
 from services.messaging.rules import Basket, Situation
 
 _READ_WITHIN = timedelta(hours=12)
@@ -29,6 +29,7 @@ REQUIRED = ("store", "url", "postal_address", "unsubscribe_url")
 REQUIRED_OF_BASKETS = (*REQUIRED, "lines", "total")
 
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?", re.ASCII)
+_BREAKING = re.compile(r"[\x00-\x1f\x7f]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 """What RFC 5322 reads as more than a letter in a name."""
 _LINES = msgspec.json.Decoder(list[Line])
@@ -149,9 +150,17 @@ def compose(
     mail["List-Unsubscribe"] = f"<{link}>{mailto}"
     mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail["Feedback-ID"] = f"{message.step}:{message.flow}:{message.store}:regulars"
+    _check(mail)
     mail.set_content(rendered.text, cte="quoted-printable")
     mail.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     return mail
+
+
+def _check(mail: EmailMessage) -> None:
+    """TemplateError for a header that would end within itself and begin others, wherever that came from."""
+    for name, value in mail.items():
+        if _BREAKING.search(str(value)) or "=?" in str(value):
+            raise TemplateError(f"{name} holds what ends a header")
 
 
 def price(minor: int, currency: str) -> str:

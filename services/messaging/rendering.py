@@ -42,8 +42,11 @@ class _Bounded(Environment):
 
 
 def clean(text: str, limit: int = 200) -> str:
-    """One line without control or direction-changing characters, at most `limit` long."""
-    line = _BLANKS.sub(" ", _CONTROL.sub(" ", text)).strip()
+    """One line without control or direction-changing characters, at most `limit` long.
+
+    Nor anything that a header would decode: `=?utf-8?q?=0D=0ABcc:…?=` has all its characters in order until then.
+    """
+    line = _BLANKS.sub(" ", _CONTROL.sub(" ", text).replace("=?", "= ?")).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

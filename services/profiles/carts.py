@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from libs.common.contracts.commerce import CartObserved, Removed
 from libs.common.contracts.customers import CartChanged
-from libs.common.contracts.types import Origin
-from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
+from services.profiles.facts import Told, Version, is_live, is_removed, latest, supersedes, version
 
 
 class CartState(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -17,12 +16,15 @@ class CartState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: CartObserved | None = None
     account: str | None = None
     removed: Version | None = None
+    live: bool = False
+    """Some snapshot, perhaps not the latest, was told as it happened: somebody may be about to walk away from it."""
     revision: int = 0
 
 
 def on_observed(state: CartState, cart: CartObserved, account: str) -> CartState:
     """The cart described whole."""
-    return replace(state, snapshot=cart, account=account) if supersedes(cart, state.snapshot) else state
+    heard = replace(state, live=is_live(state.live, state.snapshot, cart))
+    return replace(heard, snapshot=cart, account=account) if supersedes(cart, state.snapshot) else heard
 
 
 def on_removed(state: CartState, removed: Removed) -> CartState:
@@ -51,11 +53,11 @@ def view(state: CartState) -> CartChanged | None:
     )
 
 
-def decide(before: CartState, after: CartState, *, at: datetime, origin: Origin) -> tuple[CartState, list[Told]]:
+def decide(before: CartState, after: CartState, *, at: datetime) -> tuple[CartState, list[Told]]:
     """What to publish of the step, and `after` with that noted."""
     shown = view(after)
-    if shown is None or shown == view(before):
+    if shown is None or after.snapshot is None or (shown == view(before) and after.live == before.live):
         return after, []
     noted = replace(after, revision=after.revision + 1)
-    fact = replace(shown, revision=noted.revision, origin=origin)
+    fact = replace(shown, revision=noted.revision, origin="live" if after.live else after.snapshot.origin)
     return noted, [Told("cart.changed", fact.account, at, fact)]

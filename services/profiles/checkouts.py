@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from libs.common.contracts.commerce import CheckoutObserved, Removed
 from libs.common.contracts.customers import CheckoutChanged
-from libs.common.contracts.types import Origin
-from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
+from services.profiles.facts import Told, Version, is_live, is_removed, latest, supersedes, version
+from services.profiles.ledger import OrderState
 
 
 class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -17,16 +17,17 @@ class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: CheckoutObserved | None = None
     account: str | None = None
     removed: Version | None = None
-    ordered: bool = False
-    """It became an order that counted: what happens to that is no deletion of the checkout."""
+    ordered_at: datetime | None = None
+    """When it became an order that counted: whatever happens to that, nobody walked away from it."""
+    live: bool = False
+    """Some snapshot, perhaps not the latest, was told as it happened: somebody may be about to walk away from it."""
     revision: int = 0
 
 
 def on_observed(state: CheckoutState, checkout: CheckoutObserved, account: str | None) -> CheckoutState:
     """The checkout described whole."""
-    if not supersedes(checkout, state.snapshot):
-        return state
-    return replace(state, snapshot=checkout, account=account)
+    heard = replace(state, live=is_live(state.live, state.snapshot, checkout))
+    return replace(heard, snapshot=checkout, account=account) if supersedes(checkout, state.snapshot) else heard
 
 
 def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
@@ -34,10 +35,10 @@ def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
     return replace(state, removed=latest(version(removed), state.removed))
 
 
-def on_order(state: CheckoutState, *, counted_ever: bool) -> CheckoutState:
+def on_order(state: CheckoutState, order: OrderState) -> CheckoutState:
     """What became of the order that has the checkout's id, where the two are one (WooCommerce's drafts)."""
     known = state.snapshot is not None or state.removed is not None
-    return replace(state, ordered=True) if known and counted_ever else state
+    return replace(state, ordered_at=order.bought_at) if known else state
 
 
 def view(state: CheckoutState) -> CheckoutChanged | None:
@@ -45,7 +46,7 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
     checkout = state.snapshot
     if checkout is None:
         return None
-    deleted = is_removed(state.removed, checkout) and not state.ordered
+    deleted = is_removed(state.removed, checkout) and state.ordered_at is None
     return CheckoutChanged(
         store=checkout.store,
         account=state.account,
@@ -57,7 +58,7 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
         total=checkout.total,
         lines=checkout.lines,
         cart_token=checkout.cart_token,
-        completed_at=checkout.completed_at,
+        completed_at=checkout.completed_at or state.ordered_at,
         recovery_url=checkout.recovery_url,
         recovery_ends_at=checkout.recovery_ends_at,
         deleted=deleted,
@@ -65,15 +66,13 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
     )
 
 
-def decide(
-    before: CheckoutState, after: CheckoutState, *, at: datetime, origin: Origin
-) -> tuple[CheckoutState, list[Told]]:
+def decide(before: CheckoutState, after: CheckoutState, *, at: datetime) -> tuple[CheckoutState, list[Told]]:
     """What to publish of the step, and `after` with that noted."""
     shown = view(after)
-    if shown is None or shown == view(before):
+    if shown is None or after.snapshot is None or (shown == view(before) and after.live == before.live):
         return after, []
     noted = replace(after, revision=after.revision + 1)
-    fact = replace(shown, revision=noted.revision, origin=origin)
+    fact = replace(shown, revision=noted.revision, origin="live" if after.live else after.snapshot.origin)
     name = "checkout.deleted" if fact.deleted else "checkout.started" if noted.revision == 1 else "checkout.changed"
     time = fact.started_at if name == "checkout.started" else at
     return noted, [Told(name, fact.account or f"checkout:{fact.store}:{fact.token}", time, fact)]

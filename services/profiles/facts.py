@@ -34,6 +34,11 @@ def latest(new: Version, old: Version | None) -> Version:
     return new if old is None else max(new, old)
 
 
+def is_live(live: bool, snapshot: Observed | None, new: Observed) -> bool:  # noqa: FBT001 - a state's field
+    """Whether any snapshot, perhaps one that was overtaken, was told as it happened."""
+    return live or new.origin == "live" or (snapshot is not None and snapshot.origin == "live")
+
+
 def is_removed(removed: Version | None, snapshot: Observed | None) -> bool:
     """A tombstone is a version like another: what was seen after it lives again."""
     return removed is not None and (snapshot is None or removed > version(snapshot))

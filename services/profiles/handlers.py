@@ -204,10 +204,10 @@ def on_checkout(work: Work, seen: Seen) -> None:
 
 def _as_checkout(work: Work, seen: Seen, before: CheckoutState, after: CheckoutState) -> None:
     if "order" in seen.kinds:
-        after = checkouts.on_order(after, counted_ever=work.orders[seen.key].counted_ever)
+        after = checkouts.on_order(after, work.orders[seen.key])
     if after == before:
         return
-    after, told = checkouts.decide(before, after, at=seen.data.updated_at, origin=seen.data.origin)
+    after, told = checkouts.decide(before, after, at=seen.data.updated_at)
     work.checkouts[seen.key] = after
     work.tell(told, seen)
     work.note(seen, timeline.of_checkout(after), timeline.of_checkout(before))
@@ -225,7 +225,7 @@ def on_cart(work: Work, seen: Seen) -> None:
             after = carts.on_removed(before, data)
         case _:
             assert_never(data)
-    after, told = carts.decide(before, after, at=data.updated_at, origin=data.origin)
+    after, told = carts.decide(before, after, at=data.updated_at)
     work.carts[seen.key] = after
     work.tell(told, seen)
     work.note(seen, timeline.of_cart(after), timeline.of_cart(before))

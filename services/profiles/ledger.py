@@ -41,6 +41,8 @@ class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Every refund ever told, by its id."""
     counted_ever: bool = False
     """Some snapshot, perhaps not the latest, counted: the order was placed."""
+    bought_at: datetime | None = None
+    """Earliest date of placing that such a snapshot tells."""
     cancelled_at: datetime | None = None
     """The earliest ever told. A cancellation that was taken back happened all the same."""
     fulfilled_at: datetime | None = None
@@ -58,6 +60,7 @@ def on_observed(state: OrderState, order: OrderObserved, account: str | None) ->
         state,
         refunds=refunds,
         counted_ever=state.counted_ever or counts(order),
+        bought_at=_earliest(state.bought_at, order.placed_at if counts(order) else None),
         cancelled_at=_earliest(state.cancelled_at, order.cancelled_at),
         fulfilled_at=_earliest(state.fulfilled_at, order.fulfilled_at),
     )

@@ -73,6 +73,8 @@ async def test_where_its_customers_write_to(ground: Ground) -> None:
     [
         ("email", "tea.example"),
         ("email", "tëa@tea.example"),
+        ("email", "=?utf-8?q?x?=@tea.example"),
+        ("email", f"{'x' * 65}@tea.example"),
         ("email", "a@tea.example\r\nBcc: b@tea.example"),
         ("postal_address", "1 Tea Street\nLeeds"),
         ("postal_address", " "),

@@ -248,7 +248,38 @@ async def test_a_draft_in_the_trash_is_a_deleted_checkout_unless_it_was_bought(
             tenant = f"{number}-{turn}"
             happened = await run(profiles_db, [replace(each, tenant=tenant) for each in arriving], size=size)
             told = [each.fact for each in happened if each.type.startswith("checkout.")]
-            assert max(told, key=lambda fact: fact.revision).deleted is deleted
+            last = max(told, key=lambda fact: fact.revision)
+            assert last.deleted is deleted
+            # Nobody walked away from what he bought, whatever happened to it then.
+            assert (last.completed_at is not None) is any(fields.get("placed", True) for fields in became)
+
+
+_TOLD: list[tuple[Origin, Origin]] = [
+    ("live", "reconciled"),
+    ("reconciled", "live"),
+    ("backfill", "reconciled"),
+    ("backfill", "backfill"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), _TOLD)
+async def test_a_checkout_was_told_live_or_it_was_not_whatever_came_first(
+    profiles_db: Database, first: Origin, second: Origin
+) -> None:
+    """Only its own tellings say so: that of an order, or of a deletion, starts no mail about a draft of old."""
+    pending = order(1, 7, platform="woocommerce", status="pending", placed=False)
+    tombstone = Removed(**common("1", 3, platform="woocommerce"))
+    history = [
+        record(replace(_draft(1, 1), origin=first)),
+        record(replace(_draft(1, 5), origin=second)),
+        record(pending),
+        record(tombstone, "order.removed"),
+    ]
+    for turn, arriving in enumerate(permutations(history)):
+        happened = await run(profiles_db, [replace(each, tenant=str(turn)) for each in arriving], size=1)
+        told = [each.fact for each in happened if each.type.startswith("checkout.")]
+        assert any(fact.origin == "live" for fact in told) is ("live" in {first, second})
+        assert max(told, key=lambda fact: fact.revision).deleted is False
 
 
 async def test_a_deleted_order_of_shopify_is_no_checkout(profiles_db: Database) -> None:

@@ -110,6 +110,18 @@ def test_where_prices_include_tax_gross_and_discounts_are_both_without(told: dic
     assert total(found) == 10710
 
 
+@pytest.mark.parametrize("rate", ["0,19", "NaN", 19, -1, "1e-300"])
+def test_a_rate_that_cannot_be_meant_is_what_the_tax_comes_to(rate: object) -> None:
+    item = shopify_line(
+        quantity=1,
+        price="119.00",
+        discount_allocations=[{"amount": "11.90"}],
+        tax_lines=[{"price": "17.10", "rate": rate}],
+    )
+    found = order(**taxed(line_items=[item]))
+    assert (found.gross, found.discounts, found.taxes) == (10000, 1000, 1710)
+
+
 def test_what_was_given_away_with_tax_inside_was_worth_its_price_without() -> None:
     free = shopify_line(
         quantity=1,

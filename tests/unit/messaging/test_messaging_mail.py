@@ -142,6 +142,20 @@ def test_without_a_link_that_lasts_nothing_is_promised(step: int, without: dict[
     assert "2 x Blue mug" in text
 
 
+@pytest.mark.parametrize(
+    "word", ["=?utf-8?q?A=0D=0ABcc:_eve@example.com?=", "=?utf-8?b?QQ0KQmNjOiBldmVAZXhhbXBsZS5jb20NCg0KSGk=?="]
+)
+@pytest.mark.parametrize("flow", BUILT_IN, ids=lambda flow: flow.key)
+def test_no_name_begins_a_header(flow: Flow, word: str) -> None:
+    """Encoded words are plain ASCII until a header decodes them."""
+    mail = written(flow, first_name=word, shop={"name": word, "email": "post@shop.example.com", "postal_address": word})
+    assert mail["Bcc"] is None
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert [address.addr_spec for address in mail["From"].addresses] == ["hello@mail.example.com"]
+    assert "eve@example.com" not in part(mail, "plain").split("Hello")[0]
+    assert mail.get_content_type() == "multipart/alternative"
+
+
 def test_a_link_that_lasts_long_enough_is_followed() -> None:
     mail = written(recovery_ends_at=NOW + timedelta(hours=23))
     assert "https://shop.example.com/r?a=1&b=2" in Tags(part(mail, "html")).links

@@ -41,7 +41,7 @@ def told_of_checkout(*observed: CheckoutObserved | Removed) -> list[Any]:
         after = (
             checkouts.on_removed(state, each) if isinstance(each, Removed) else checkouts.on_observed(state, each, "a")
         )
-        state, news = checkouts.decide(state, after, at=each.updated_at, origin=each.origin)
+        state, news = checkouts.decide(state, after, at=each.updated_at)
         facts += news
     return facts
 
@@ -64,9 +64,7 @@ def test_a_cart_is_told_as_it_changes() -> None:
     state = CartState()
     facts: list[Told] = []
     for after in (cart(1), cart(1), cart(2, lines=[])):
-        changed, news = carts.decide(
-            state, carts.on_observed(state, after, "cart:s:7"), at=after.updated_at, origin="live"
-        )
+        changed, news = carts.decide(state, carts.on_observed(state, after, "cart:s:7"), at=after.updated_at)
         state, facts = changed, facts + news
     assert [(fact.type, fact.key) for fact in facts] == [("cart.changed", "cart:s:7")] * 2
     gone = carts.view(carts.on_removed(state, Removed(**common(3))))
