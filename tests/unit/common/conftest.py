@@ -5,9 +5,7 @@ from typing import Annotated
 
 import asyncpg
 import httpx
-import pytest
 import pytest_asyncio
-import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse, Response
@@ -24,12 +22,6 @@ from libs.common.settings import CommonSettings
 from libs.common.web import Limit, Service, build_app
 
 ADMIN_KEY = "an admin key for tests"
-
-
-@pytest.fixture(autouse=True)
-def plain_log() -> None:
-    """structlog's own default draws coloured tracebacks, slowly."""
-    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 
 class ThingIn(BaseModel):
