@@ -42,7 +42,7 @@ with `"platform": "events"`.
   whichever came first; a field left out of it is not there any more.
 - All money of an event is in one currency. No amount is negative. Times in `properties` are at most
   {_MINUTES} minutes later than the event's own.
-- Wrong events are answered 422 with a JSON pointer to each wrong field (in a batch: `"status": "rejected"`).
+- Wrong events are answered 422 with a JSON pointer to the first wrong field (in a batch: `"status": "rejected"`).
 
 ## Objects inside of them
 """

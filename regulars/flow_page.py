@@ -62,7 +62,8 @@ _REASONS: dict[Reason, str] = {
     "no_longer_true": "what started it does not hold any more: the cart is empty or gone, the person is active again",
     "bought": "a counted order since",
     "backfill": "the cart, order or activity that started it was not told as it happened (backfilled, reconciled,"
-    " replayed, an event older than a day, a test notification)",
+    " replayed, an event older than a day, a test notification); where nothing of it was, no run begins, and no message"
+    " is listed",
     "too_late": "it is later than the step may go out",
     "no_address": "the address is none that mail can be sent to, or not this person's any more",
     "no_consent": "see below",

@@ -82,6 +82,7 @@ def revoke(
     if not _with_keys(lambda database: auth.revoke_key(database, tenant, key_id), database_url, data_dir):
         print(f"tenant {tenant} has no live key {key_id}", file=sys.stderr)
         raise typer.Exit(1)
+    print(f"{key_id} ends: whoever has used it just now may go on for 30 seconds")
 
 
 @app.command("rotate")

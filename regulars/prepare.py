@@ -12,7 +12,7 @@ from libs.common.log.base import Halted
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
-from regulars.parts import settings_told
+from regulars.parts import settings_classes, settings_told
 from regulars.schemas import SERVICES, Unusable, connect, trees
 
 log = get_logger(__name__)
@@ -90,6 +90,9 @@ def main() -> None:
     configure_logging("info")
     with settings_told():
         settings = CommonSettings()
+        # Before anything is made, and the first key is shown, once.
+        for each in settings_classes():
+            each()
     configure_logging(settings.log_level)
     asyncio.run(prepare(settings))
 

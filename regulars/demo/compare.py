@@ -139,14 +139,14 @@ async def compare_deliveries(drive: Drive) -> list[Row]:
             if count != sent[word]  # type: ignore[index]
         ]
         expected = sent.total() - sent["pinged"]
-        rows.append(Row(f"deliveries of {name}", f"{expected:,}", f"{sum(found.values()):,}", differences))
+        rows.append(Row(f"deliveries of {name}, by outcome", f"{expected:,}", f"{sum(found.values()):,}", differences))
     strange = [
         f"{outcome}: answered {status} {times} times"
         for (outcome, status), times in drive.stage.answers.items()
         if status not in ({401} if outcome == "refused" else {200, 202})
     ]
     answered = sum(drive.stage.answers.values())
-    rows.append(Row("answers", f"{len(drive.deliveries):,}", f"{answered:,}", strange))
+    rows.append(Row("answers to all requests", f"{len(drive.deliveries):,}", f"{answered:,}", strange))
     return rows
 
 
@@ -160,7 +160,7 @@ async def compare_people(drive: Drive) -> Row:
     expected = set(drive.postbox.known.people())
     differences = [f"not one person: {sorted(group)}" for group in found - expected]
     differences += [f"should be one person: {sorted(group)}" for group in expected - found]
-    return Row("people", f"{len(expected):,}", f"{len(found & expected):,}", differences)
+    return Row("profiles (guests, too)", f"{len(expected):,}", f"{len(found & expected):,}", differences)
 
 
 async def compare_orders(drive: Drive) -> Row:

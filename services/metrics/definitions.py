@@ -33,16 +33,21 @@ _MESSAGED = (
 DEFINITIONS: dict[str, Definition] = {
     "orders": Definition("Orders", "counted orders"),
     "gross_sales": Definition(
-        "Sales as priced", "sum of price times quantity, without taxes and shipping, before discounts and returns"
+        "Sales as priced",
+        "sum of price times quantity and of fees, without taxes and shipping, before discounts and returns",
     ),
     "discounts": Definition(
-        "What was taken off", "sum of the discounts of items and orders, without those on shipping"
+        "What was taken off", "sum of the discounts of items and orders (negative fees, too), without those on shipping"
     ),
-    "returns": Definition("What was given back", "sum of the refunded value of items, without taxes and shipping"),
+    "returns": Definition(
+        "What was given back",
+        "sum of the refunded value of items, without taxes and shipping; where a refund tells its total alone"
+        " (WooCommerce), it goes to items and their tax first, in proportion, then to shipping and its tax",
+    ),
     "net_sales": Definition("Net sales", _NET),
     "shipping": Definition("Shipping as charged", "sum of shipping, less what of it was refunded"),
     "taxes": Definition("Taxes", "sum of taxes, less what of them was refunded"),
-    "total_sales": Definition("All that was earned", "net_sales + shipping + taxes"),
+    "total_sales": Definition("All that was sold, without tips", "net_sales + shipping + taxes"),
     "aov": Definition("Average order value, before returns", "gross_sales - discounts", "orders"),
     "customers": Definition("Customers", _BUYERS),
     "new_customers": Definition("New customers", "buyers whose first counted order ever lies in the window"),

@@ -36,7 +36,7 @@ class RefundOut(BaseModel):
 
 
 class LineOut(BaseModel):
-    """One line; `total` is after its discounts, without tax."""
+    """One line; `total` is after its discounts, without tax; `price` as the shop prints it, before discounts."""
 
     source_id: str | None
     product_id: str | None
