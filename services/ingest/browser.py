@@ -30,7 +30,8 @@ WRITTEN = {
 _TOKENS = ("cart_token", "checkout_token")
 _TOKEN = re.compile(r"(?=.*[A-Za-z])[!-~]{16,128}", re.ASCII)
 """Numbers can be counted through, and short texts can be tried."""
-_SERVERS = ("accepts_marketing", "buyer", "completed_at", "recovery_url")
+SERVERS = ("accepts_marketing", "buyer", "completed_at", "recovery_url")
+"""Properties of carts and checkouts that say more than what somebody did."""
 _LINKING = re.compile(r"(?<=\w)\.(?=[^\W\d_])|://|@|(?<=\w):(?=\w)|[\r\n\t]")
 """What mail programs make links of: `shop.example`, `https://`, `name@host`, `tel:1`."""
 
@@ -83,7 +84,7 @@ def _token(name: str, value: str | None) -> str | None:
 
 def _tamed(properties: dict[str, Any]) -> dict[str, Any]:
     """What a cart or checkout holds, without anything that would speak for the shop."""
-    for name in _SERVERS:
+    for name in SERVERS:
         if name in properties:
             raise Wrong(f"/properties/{name}", "Only the shop's server can tell this.")
     lines = properties.get("lines")

@@ -36,7 +36,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         public_url=settings.public_url,
         limits=Limits(settings.webhook_max_body, settings.webhook_body_seconds, settings.webhook_reading_bytes),
         crowd=Crowd(
-            networks(settings.trusted_proxies),
+            networks(settings.trusted_proxies or ""),
             Throttle(settings.browser_address_rate),
             Throttle(settings.browser_key_rate),
         ),

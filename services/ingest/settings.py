@@ -91,12 +91,12 @@ class IngestSettings(CommonSettings):
         int, Field(ge=0, le=64, description="Stores whose APIs one worker asks at one time; 0: none.")
     ] = 4
     trusted_proxies: Annotated[
-        str,
+        str | None,
         Field(
             description="Addresses or networks, by commas, of what stands in front and says by `X-Forwarded-For` whom"
             " it speaks for. Only browsers' events ask. Unset: who is connected is who calls."
         ),
-    ] = ""
+    ] = None
     browser_address_rate: Annotated[
         int,
         Field(
@@ -117,8 +117,8 @@ class IngestSettings(CommonSettings):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_networks(cls, text: str) -> str:
-        networks(text)
+    def _are_networks(cls, text: str | None) -> str | None:
+        networks(text or "")
         return text
 
     fetch_private_addresses: Annotated[
