@@ -108,9 +108,6 @@ _STORE = (
 )
 
 
-_PUBLIC_KEYS = msgspec.json.Decoder(list[PublicKey])
-
-
 def context(tenant: str, key: str) -> bytes:
     """What a store's secrets are sealed for."""
     return f"store/{tenant}/{key}/secret".encode()
@@ -261,7 +258,7 @@ async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]
             platform=row["platform"],
             version=row["version"],
             secrets=_sealed(row),
-            public_keys=_PUBLIC_KEYS.decode(row["public_keys"] or "[]"),
+            public_keys=msgspec.convert(row["public_keys"] or [], list[PublicKey]),
         )
         for row in rows
     ]
