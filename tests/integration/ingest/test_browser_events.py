@@ -1,6 +1,7 @@
 """`POST /v1/browser/events`: pages, and those who only pretend to be one."""
 
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -223,10 +224,26 @@ async def test_bodies_that_are_none(ground: Ground) -> None:
             (b"[" * 60_000, 400),
         ):
             assert (await page.post(body)).status_code == status, body[:40]
+        # Nor is one that does not say how long it is.
+        answer = await page.http.post(PATH, params={"key": page.key}, content=_pieces(large), headers=page.says)
+        assert answer.status_code == 413
         assert (await page.post(b"a=b", "application/x-www-form-urlencoded")).status_code == 415
         answer = await page.send(*many[:-1])
         assert answer.json()["accepted"] == MOST_BROWSER_EVENTS
     assert await ground.journalled() == MOST_BROWSER_EVENTS
+
+
+async def _pieces(body: str) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 1000):
+        yield body[start : start + 1000].encode()
+
+
+async def test_servers_may_send_more(ground: Ground) -> None:
+    store = await ground.register()
+    served = [view(f"e-{n}", store=store, properties={"product_id": "1", "x": "x" * 1000}) for n in range(100)]
+    assert len(json.dumps(served)) > LARGEST_BODY
+    answer = await ground.http.post("/v1/events/batch", json=served)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 100)
 
 
 async def test_a_flood_from_one_address(grounds: Grounds) -> None:
