@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from services.ingest.browser import CLAIMS, SERVERS, WRITTEN
+from services.ingest.browser_api import LARGEST_BODY, PATH
+from services.ingest.browser_models import MOST_BROWSER_EVENTS
 from services.ingest.event_models import LONGEST_TEXT, MOST_EVENTS, MOST_PROPERTIES, ProfileIn
+from services.ingest.event_properties import BEHAVIOUR
 from services.ingest.event_reference import Described, Property, events, shared
 from services.ingest.events import STALE
 from services.ingest.outcome import AHEAD
@@ -55,6 +59,53 @@ customer's timeline and counts as activity.
 """
 
 
+_WRITTEN = "; ".join(
+    f"for a store of platform `{platform}` {' and '.join(f'`{name}`' for name in sorted(types))}"
+    for platform, types in WRITTEN.items()
+    if types
+)
+_BROWSER = f"""
+## From a browser
+
+A page of the shop may send events itself, by `POST {PATH}?key=pk_…`, at most {MOST_BROWSER_EVENTS} in
+{LARGEST_BODY // 1024} KiB. The public key is no secret and stands in the page. `POST /v1/stores/{{key}}/public-keys`
+(scope `stores:write`) makes one for the pages of certain origins, of the store's domain unless others are named; `GET`
+lists them, `DELETE /v1/stores/{{key}}/public-keys/{{public_key}}` withdraws one. To replace one, make the other first.
+
+```js
+const REGULARS = "https://regulars.shop.example{PATH}?key=pk_...";
+function tell(type, properties) {{
+  const event = {{id: crypto.randomUUID(), type, profile: {{cart_token: CART_TOKEN}}, properties}};
+  navigator.sendBeacon(REGULARS, JSON.stringify({{events: [event]}}));
+}}
+tell("product.viewed", {{product_id: "77"}});
+```
+
+`fetch` may send the same, as `text/plain` or as `application/json`, without credentials. Each event is answered by
+itself, as in a batch; when all are wrong, by a 422.
+
+- **Types**: {", ".join(f"`{name}`" for name in sorted(BEHAVIOUR))} and `custom.…`. Everything else is the
+  server's to tell: 422 at `/type`.
+- **`profile`** has `cart_token` or `checkout_token`: the shop's own random tokens, 16 characters at least and not
+  digits alone (of Shopify's `cart` cookie what is before the `?` counts). Once an order or a checkout with that
+  token names somebody, it was his. WooCommerce's orders have none: there a proof says who it is.
+- **{", ".join(f"`{name}`" for name in CLAIMS)}** name somebody, and are refused without a proof. The shop's server,
+  once it has logged somebody in, asks for one by `POST /v1/stores/{{key}}/proofs` (scope `events:write`) with those
+  identifiers, and puts it into that visitor's page, which sends it beside `events`, as `proof`. All events are then of
+  who it names. It holds for an hour unless `expires_in_seconds` says otherwise, for a day at most.
+- **Carts and checkouts**: without a proof `cart.changed` and `checkout.started` are kept as what somebody did. With one
+  they are the cart and the checkout, and mails may come of them, where the platform does not tell them itself:
+  {_WRITTEN}.
+  {", ".join(f"`{name}`" for name in SERVERS)} and `image` are the server's to tell, and
+  what a mail program would make a link of is taken out of titles.
+- **`id`** counts once for each public key: it is another than the same `id` of the server, or of another key.
+- **`time`**: one more than {_MINUTES} minutes ahead is taken for now.
+- **Answers**: 401 for a key that is unknown or withdrawn, 403 for another origin, 429 with `Retry-After` for too many
+  events of one address or with one key (`REGULARS_BROWSER_ADDRESS_RATE`, `REGULARS_BROWSER_KEY_RATE`). Behind a proxy
+  of your own, name it in `REGULARS_TRUSTED_PROXIES`, or all visitors count as one.
+"""
+
+
 def event_page() -> str:
     """Markdown."""
     lines = [_INTRODUCTION]
@@ -63,7 +114,7 @@ def event_page() -> str:
     lines.append("## The types\n")
     for described in events():
         lines += [f"### `{described.name}`\n", " ".join(_about(described)) + "\n", *_table(described.properties)]
-    return "\n".join(lines).rstrip("\n") + "\n" + _CUSTOM
+    return "\n".join(lines).rstrip("\n") + "\n" + _CUSTOM + _BROWSER
 
 
 def _about(described: Described) -> Iterator[str]:

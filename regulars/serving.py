@@ -202,7 +202,8 @@ def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvico
         log_config=None,
         access_log=False,
         server_header=False,
-        # Whoever stands in front is not asked who the client is: nothing here depends on it.
+        # Whoever stands in front is not asked who the client is: where that matters (ingest's browsers), it matters
+        # who says so, too.
         proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=75,

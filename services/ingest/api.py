@@ -42,7 +42,8 @@ TopicFilter = Annotated[str | None, Query(max_length=128, description="A platfor
 router = APIRouter(tags=["ingest"])
 
 
-def _edge(request: Request) -> Edge:
+async def _edge(request: Request) -> Edge:
+    # Asynchronous, though it waits for nothing: a plain function would be sent to another thread and back.
     return cast("Edge", request.app.state.ingest)
 
 

@@ -1,15 +1,25 @@
 """What one API process of ingest holds between requests."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from libs.common.clock import Clock
 from libs.common.crypto import Keyring
 from libs.common.db import Database
+from services.ingest.callers import Network, Throttle
 from services.ingest.journal import Journal
 from services.ingest.registry import Registry
 from services.ingest.tally import Tally
 from services.ingest.webhooks import Limits, WebhookEndpoint
+
+
+class Crowd(NamedTuple):
+    """How much is taken from those who come without an API key."""
+
+    proxies: tuple[Network, ...]
+    """Whose word is taken for whom they speak for."""
+    by_address: Throttle
+    by_key: Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Edge:
     endpoint: WebhookEndpoint
     public_url: str
     """Where shops reach us, without a slash at the end."""
+    crowd: Crowd
 
     @classmethod
     def build(
@@ -35,6 +46,7 @@ class Edge:
         *,
         public_url: str,
         limits: Limits,
+        crowd: Crowd,
         wait: float,
         queue_length: int,
         queue_bytes: int,
@@ -44,7 +56,7 @@ class Edge:
         journal = Journal(database, wait=wait, queue_length=queue_length, queue_bytes=queue_bytes)
         tally = Tally(database)
         endpoint = WebhookEndpoint(registry, journal, tally, clock, limits)
-        return cls(database, clock, keyring, registry, journal, tally, endpoint, public_url.rstrip("/"))
+        return cls(database, clock, keyring, registry, journal, tally, endpoint, public_url.rstrip("/"), crowd)
 
     async def start(self) -> None:
         """Loads the stores and begins to commit."""

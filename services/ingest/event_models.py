@@ -26,30 +26,32 @@ _DEEPEST = 5
 _LARGEST = 2**63 - 1
 
 
+def _an_email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise PydanticCustomError("email", "This is not an e-mail address.")
+    return text
+
+
+def _a_phone(text: str) -> str:
+    if not _PHONE.fullmatch(text):
+        raise PydanticCustomError("phone", "This is not a phone number.")
+    return text
+
+
+Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), AfterValidator(_an_email)]
+Phone = Annotated[str, StringConstraints(strip_whitespace=True, max_length=32), AfterValidator(_a_phone)]
+
+
 class ProfileIn(BaseModel):
     """Whom an event speaks of; all but orders, which guests place, need at least one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    email: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=254)] = None
-    phone: Annotated[str | None, StringConstraints(strip_whitespace=True, max_length=32)] = None
+    email: Email | None = None
+    phone: Phone | None = None
     customer_id: Identifier | None = None
     cart_token: Identifier | None = None
     checkout_token: Identifier | None = None
-
-    @field_validator("email")
-    @classmethod
-    def _an_email(cls, text: str | None) -> str | None:
-        if text is not None and not _EMAIL.fullmatch(text):
-            raise PydanticCustomError("email", "This is not an e-mail address.")
-        return text
-
-    @field_validator("phone")
-    @classmethod
-    def _a_phone(cls, text: str | None) -> str | None:
-        if text is not None and not _PHONE.fullmatch(text):
-            raise PydanticCustomError("phone", "This is not a phone number.")
-        return text
 
     def identifiers(self) -> Identifiers:
         """As the contract has them."""
@@ -62,8 +64,8 @@ def _known_type(name: str) -> str:
     return name
 
 
-class EventIn(BaseModel):
-    """A first-party event."""
+class Told(BaseModel):
+    """What is told of an event, whoever sends it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,7 +77,6 @@ class EventIn(BaseModel):
         Field(description="One of ours, or a name of your own such as `custom.quiz.finished`."),
     ]
     time: Annotated[Instant | None, Field(description="When it happened. Default: now.")] = None
-    store: Annotated[str, Field(max_length=64, description="A store's key.")]
     profile: ProfileIn
     properties: Annotated[
         dict[str, Any],
@@ -119,6 +120,12 @@ def _sound(value: Any, deepest: int) -> None:
                 _sound(each, deepest - 1)
         case _:
             pass
+
+
+class EventIn(Told):
+    """A first-party event."""
+
+    store: Annotated[str, Field(max_length=64, description="A store's key.")]
 
 
 class Accepted(BaseModel):

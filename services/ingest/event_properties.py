@@ -235,6 +235,11 @@ ACTIVITIES: dict[str, Any] = {
 """What a person did: these properties, and whatever else is said."""
 
 
+BEHAVIOUR = frozenset({"product.viewed", "cart.changed", "checkout.started"})
+"""What somebody does on a page, so that the page may tell it; custom types are it, too. Everything else is a record of
+the shop's, a word that binds somebody, or an address left: its server tells those."""
+
+
 NEEDED: dict[str, str | None] = {
     "order.placed": None,
     "order.cancelled": None,

@@ -3,6 +3,7 @@
 Orders, carts, checkouts, consents and customers become the observations that webhooks become, so that whatever follows
 needs nothing of its own for them. The event's `time` is the snapshot's version: the later word wins, in any order of
 arrival. `order.cancelled` tells the whole order, since a snapshot wins whole; `order.refunded` is one refund by itself.
+What a browser tells comes the same way (`services.ingest.browser` says what that may be).
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from libs.common.contracts.commerce import (
     ConsentObserved,
     CustomerObserved,
     Identifiers,
+    Line,
     OrderObserved,
     Person,
     Refund,
@@ -42,6 +44,8 @@ from services.ingest.outcome import (
 )
 from services.ingest.printed import FIRST_YEAR, LARGEST_AMOUNT, LAST_YEAR
 
+SENDERS = ("events", "browser")
+"""Platforms of the deliveries that this module reads: told with an API key, or with a public one."""
 STALE = timedelta(hours=24)
 """What happened longer ago is history: it builds profiles and starts no messages."""
 
@@ -54,6 +58,8 @@ class FirstPartyEvent(Struct, frozen=True, kw_only=True):
     time: datetime
     profile: Identifiers
     properties: dict[str, Any] = {}
+    behaviour: bool = False
+    """Whatever the type: only what somebody did, never the cart or checkout itself."""
 
 
 _decoder = msgspec.json.Decoder(FirstPartyEvent)
@@ -78,11 +84,11 @@ def wrong_property(event: FirstPartyEvent) -> tuple[str, str] | None:
     return None
 
 
-def delivery_of(event: FirstPartyEvent, store: str, now: datetime) -> Delivery:
-    """The event as the journal keeps it."""
+def delivery_of(event: FirstPartyEvent, store: str, now: datetime, sender: str = "events") -> Delivery:
+    """The event as the journal keeps it. `sender`: one of SENDERS."""
     return Delivery(
         store=store,
-        platform="events",
+        platform=sender,
         topic=event.type,
         delivery_id=event.id,
         headers={},
@@ -98,7 +104,7 @@ def origin_of(time: datetime, now: datetime) -> Origin:
 
 def root(event: FirstPartyEvent) -> str:
     """The root object of the event, as `Observation.root` of what it becomes. `event` is not wrong."""
-    match event.type:
+    match "" if event.behaviour else event.type:
         case "order.placed" | "order.cancelled" | "order.refunded":
             return f"order:{event.properties['order_id']}"
         case "cart.changed":
@@ -136,9 +142,12 @@ def _read(event: FirstPartyEvent, arrival: Arrival) -> Outcome:
         raise Wrong("/type", "This is neither a type of ours nor a name such as `custom.quiz.finished`.")
     properties = said.typed(event.type, event.properties)
     read = _READ.get(event.type)
-    if read is not None:
+    if read is not None and not event.behaviour:
         return read(event, properties, arrival)
     _somebody(event)
+    if isinstance(properties, said.Cart | said.Checkout):
+        lines = said.Purse(arrival.store.currency).lines(properties.lines)
+        return Observations([_activity(event, _items(lines), arrival)])
     return Observations([_activity(event, said.flat(event.properties), arrival)])
 
 
@@ -233,7 +242,7 @@ def _cart(event: FirstPartyEvent, cart: said.Cart, arrival: Arrival) -> Outcome:
     )
     shown = [Observation("cart.observed", root(event), observed)]
     if who.email or who.phone:
-        shown.append(_activity(event, {"items": sum(line.quantity for line in lines)}, arrival))
+        shown.append(_activity(event, _items(lines), arrival))
     return Observations(shown)
 
 
@@ -280,6 +289,10 @@ def _activity(event: FirstPartyEvent, properties: dict[str, said.Scalar], arriva
         **arrival.envelope(event.id, event.time),
     )
     return Observation("activity.observed", root_of(event.profile), observed)
+
+
+def _items(lines: list[Line]) -> dict[str, said.Scalar]:
+    return {"items": sum(line.quantity for line in lines)}
 
 
 def _person(who: Identifiers, told: said.Buyer | said.Customer) -> Person:

@@ -1,28 +1,23 @@
 """The API about first-party events: one, or many at once."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from libs.common.auth import Principal, require
-from libs.common.ids import new_id
-from libs.common.problems import FieldError, FieldErrorOut, Problem, field_error, invalid
-from libs.common.telemetry import current_traceparent
+from libs.common.problems import FieldError, Problem, invalid
 from services.ingest import events
+from services.ingest.accepting import Good, append, take, unavailable
 from services.ingest.api import AnEdge
 from services.ingest.edge import Edge
 from services.ingest.event_models import MOST_EVENTS, Accepted, BatchOut, EventIn, Row
 from services.ingest.events import FirstPartyEvent
-from services.ingest.journal import Unavailable, digest_of, event_of
+from services.ingest.journal import Unavailable
 from services.ingest.outcome import AHEAD
-from services.ingest.registry import Registered
-from services.ingest.webhooks import RETRY_AFTER_SECONDS
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 AT_ONCE = 50
@@ -51,12 +46,12 @@ async def post_event(
 ) -> Accepted:
     """Takes what the merchant's own site has to tell. The same `id` of the same store counts once."""
     try:
-        event, registered, now = _event(body, edge, principal, edge.clock.arrival())
-        appended = await _append(edge, event, registered, now)
+        good = _event(body, edge, principal, edge.clock.arrival())
+        appended = await append(edge, good)
     except Unavailable as error:
-        raise _unavailable() from error
+        raise unavailable() from error
     if not appended:
-        edge.tally.duplicate(registered)
+        edge.tally.duplicate(good.store)
     return Accepted(id=body.id)
 
 
@@ -73,7 +68,8 @@ async def post_events(
     now = edge.clock.arrival()
     answers: list[Row] = []
     for start in range(0, len(rows), AT_ONCE):
-        answers += await _take(rows[start : start + AT_ONCE], edge, principal, now)
+        part = rows[start : start + AT_ONCE]
+        answers += await take(edge, part, lambda raw: _event(EventIn.model_validate(raw), edge, principal, now))
     accepted = sum(row.status == "accepted" for row in answers)
     return BatchOut(accepted=accepted, rejected=len(answers) - accepted, events=answers)
 
@@ -101,57 +97,7 @@ def _rows(body: bytes, content_type: str) -> Sequence[Any]:
     return rows
 
 
-async def _take(rows: Sequence[Any], edge: Edge, principal: Principal, now: datetime) -> list[Row]:
-    answers: list[Row] = []
-    stored: list[tuple[Registered, asyncio.Future[bool]]] = []
-    try:
-        for row in rows:
-            answer, wanted = _read(row, edge, principal, now)
-            answers.append(answer)
-            if wanted is not None:
-                stored.append((wanted[1], _append(edge, *wanted)))
-    except Unavailable as error:
-        await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
-        raise _unavailable() from error
-    answered = await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
-    for (registered, _), told in zip(stored, answered, strict=True):
-        if isinstance(told, Unavailable):
-            raise _unavailable() from told
-        if isinstance(told, BaseException):
-            raise told
-        if not told:
-            edge.tally.duplicate(registered)
-    return answers
-
-
-def _read(
-    row: Any, edge: Edge, principal: Principal, now: datetime
-) -> tuple[Row, tuple[FirstPartyEvent, Registered, datetime] | None]:
-    """The answer to a row, and what is to be stored when it is good."""
-    told: str | None = None
-    try:
-        raw = from_json(row) if isinstance(row, bytes) else row
-        if isinstance(raw, dict) and isinstance(raw.get("id"), str):
-            told = raw["id"]
-        return Row(id=told, status="accepted"), _event(EventIn.model_validate(raw), edge, principal, now)
-    except ValidationError as error:
-        wrong = list(_errors(error))
-    except ValueError as error:
-        wrong = [FieldError("", f"This is not JSON: {error}")]
-    except Problem as problem:
-        wrong = list(problem.errors)
-    errors = [FieldErrorOut(pointer=each.pointer, detail=each.detail) for each in wrong]
-    return Row(id=told, status="rejected", errors=errors), None
-
-
-def _errors(error: ValidationError) -> Iterator[FieldError]:
-    for each in error.errors(include_url=False, include_context=False, include_input=False):
-        yield field_error(("body", *each["loc"]), each["type"], each["msg"])
-
-
-def _event(
-    body: EventIn, edge: Edge, principal: Principal, now: datetime
-) -> tuple[FirstPartyEvent, Registered, datetime]:
+def _event(body: EventIn, edge: Edge, principal: Principal, now: datetime) -> Good:
     """The event and its store. Raises Problem."""
     registered = edge.registry.find(body.store)
     if registered is None or registered.tenant != principal.tenant:
@@ -167,23 +113,4 @@ def _event(
     )
     if (wrong := events.wrong_property(event)) is not None:
         raise invalid(*wrong)
-    return event, registered, now
-
-
-def _append(edge: Edge, event: FirstPartyEvent, store: Registered, now: datetime) -> "asyncio.Future[bool]":
-    """As `Journal.append`."""
-    delivery = events.delivery_of(event, store.key, now)
-    journalled = event_of(
-        delivery,
-        id=new_id(),
-        tenant=store.tenant,
-        root=events.root(event),
-        time=now,
-        traceparent=current_traceparent(),
-    )
-    return edge.journal.append(journalled, digest_of(store.key, delivery.platform, event.id))
-
-
-def _unavailable() -> Problem:
-    retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
-    return Problem(503, "unavailable", "Not everything could be stored. Try again.", headers=retry)
+    return Good(event, registered, now)

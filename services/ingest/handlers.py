@@ -45,7 +45,7 @@ async def on_deliveries_received(batch: Batch) -> None:
 
 def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
     """What a delivery turns out to be. Raises Unreadable."""
-    if delivery.platform != "events":
+    if delivery.platform not in events.SENDERS:
         return normalise(delivery, store=facts, received_at=record.time, position=record.offset, delivery_ref=record.id)
     return events.observe(
         Arrival(

@@ -101,14 +101,16 @@ class Journal:
         self._unheard.set()
         await asyncio.gather(*self._tasks)
 
-    def append(self, event: Event, digest: bytes) -> "asyncio.Future[bool]":
+    def append(self, event: Event, digest: bytes, *, room: float = 1.0) -> "asyncio.Future[bool]":
         """Answers after the commit: True when it was appended, False when the digest was seen before.
 
-        Raises Unavailable, at once when there is no room, else from the future.
+        `room`: the part of the queue that is open to this sender; the rest is kept for those who matter more. Raises
+        Unavailable, at once when there is no room, else from the future.
         """
         if self._stop.is_set():
             raise Unavailable("journal")
-        if len(self._queue) >= self._queue_length or self._bytes + len(event.data) > self._queue_bytes:
+        length, size = self._queue_length * room, self._queue_bytes * room
+        if len(self._queue) >= length or self._bytes + len(event.data) > size:
             raise Unavailable("overloaded")
         answer: asyncio.Future[bool] = self._loop.create_future()
         self._queue.append(_Waiting(event, digest, monotonic(), answer))

@@ -11,9 +11,10 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest import api, events_api, export_api, fetch_api
+from services.ingest import api, browser_api, events_api, export_api, fetch_api, public_keys_api
 from services.ingest.archive import CONSUMER
-from services.ingest.edge import Edge
+from services.ingest.callers import Throttle, networks
+from services.ingest.edge import Crowd, Edge
 from services.ingest.fetches import open_backfills
 from services.ingest.replays import open_count
 from services.ingest.settings import SCHEMA, IngestSettings
@@ -22,7 +23,8 @@ from services.ingest.webhooks import PATH, Limits
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
-for part in (export_api, api, fetch_api, events_api):
+# Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
+for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api):
     router.include_router(part.router)
 
 
@@ -34,6 +36,11 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         Keyring.from_settings(settings),
         public_url=settings.public_url,
         limits=Limits(settings.webhook_max_body, settings.webhook_body_seconds, settings.webhook_reading_bytes),
+        crowd=Crowd(
+            networks(settings.trusted_proxies or ""),
+            Throttle(settings.browser_address_rate),
+            Throttle(settings.browser_key_rate),
+        ),
         wait=settings.journal_wait_seconds,
         queue_length=settings.journal_queue_length,
         queue_bytes=settings.journal_queue_bytes,
@@ -47,6 +54,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         migrations=MIGRATIONS,
         # The route is there for who asks by another method: 405.
         routes=[Route(PATH, edge.endpoint, methods=["POST"])],
+        body_limits={browser_api.PATH: browser_api.LARGEST_BODY},
         webhooks=edge.endpoint,
         start=edge.start,
         stop=edge.stop,

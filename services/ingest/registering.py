@@ -20,8 +20,8 @@ from libs.common.log.base import Event
 from libs.common.log.postgres import append
 from services.ingest import fetches, store
 from services.ingest.opening import WooCommerceKey, sealed
-from services.ingest.registration import MAX_SECRETS
-from services.ingest.store import Sealed, Store
+from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
+from services.ingest.store import PublicKey, Sealed, Store
 
 _FIELDS = ("currency", "timezone", "name", "consent", "email", "postal_address")
 
@@ -32,6 +32,14 @@ class TooManySecrets(Exception):
 
 class TakesNoSecrets(Exception):
     """No webhook comes from such a store."""
+
+
+class TooManyPublicKeys(Exception):
+    """More than a store may have at one time."""
+
+
+class NoSuchPublicKey(Exception):
+    """Not of this store, or withdrawn."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -49,6 +57,10 @@ class Change(Struct, frozen=True, kw_only=True):
     """For so long those sign, too, which `secrets` leaves out."""
     access: "Access | None" = None
     """What opens the store's own API from now on."""
+    publishes: PublicKey | None = None
+    """A public key that may be used from now on."""
+    withdraws: str | None = None
+    """One that may not be any more."""
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -108,12 +120,21 @@ async def change(
     by: str,
     traceparent: str | None = None,
 ) -> Store | None:
-    """The store as it is then; None when the tenant has none of this key. Raises TooManySecrets, TakesNoSecrets."""
+    """The store as it is then; None when the tenant has none of this key.
+
+    Raises TooManySecrets, TakesNoSecrets, TooManyPublicKeys, NoSuchPublicKey.
+    """
     async with database.transaction() as tx:
         known = await store.lock_key(tx, tenant, key)
         if known is None:
             return None
         return await _changed(tx, keyring, known, wanted, now=now, by=by, traceparent=traceparent)
+
+
+def new_public_key(origins: Sequence[str], *, now: datetime, by: str) -> PublicKey:
+    """For pages of these origins."""
+    # As long as a secret, though it is none: what it comes before in ids must be nobody else's.
+    return PublicKey(key=f"pk_{_random(16)}", origins=sorted(set(origins)), created_at=now, created_by=by)
 
 
 async def _changed(
@@ -127,6 +148,12 @@ async def _changed(
     saved = replace(known, **different, version=known.version + 1, updated_at=max(now, known.updated_at))
     if wanted.access is not None:
         told |= {"credentials": await _opened(tx, keyring, known, wanted.access, now=now, by=by)}
+    if wanted.publishes is not None:
+        told |= {"public_keys": await _published(tx, known, wanted.publishes)}
+    if wanted.withdraws is not None:
+        if not await store.remove_public_key(tx, known.tenant, known.key, wanted.withdraws):
+            raise NoSuchPublicKey
+        told |= {"public_keys": {"withdrawn": wanted.withdraws}}
     await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})
     await append(tx, COMMERCE, [_observed(saved, traceparent)])
     return saved
@@ -139,6 +166,13 @@ async def _opened(tx: Tx, keyring: Keyring, known: Store, access: Access, *, now
     seal = sealed(keyring, known.tenant, known.key, access.key)
     await fetches.set_credentials(tx, known.tenant, known.key, url=access.url, sealed=seal, at=now, by=by)
     return "set"
+
+
+async def _published(tx: Tx, known: Store, made: PublicKey) -> dict[str, Any]:
+    if len(await store.public_keys(tx, known.tenant, known.key)) >= MAX_PUBLIC_KEYS:
+        raise TooManyPublicKeys
+    await store.add_public_key(tx, known.tenant, known.key, made)
+    return {"added": made.key, "origins": made.origins}
 
 
 def _rotated(
@@ -176,7 +210,7 @@ def _rotated(
 def _new(tenant: str, wanted: Registration, now: datetime) -> Store:
     return Store(
         tenant=tenant,
-        key=f"st_{base64.b32encode(randomness.token_bytes(10)).decode().lower()}",
+        key=f"st_{_random(10)}",
         platform=wanted.platform,
         domain=wanted.domain,
         name=wanted.name or wanted.domain,
@@ -189,6 +223,10 @@ def _new(tenant: str, wanted: Registration, now: datetime) -> Store:
         created_at=now,
         updated_at=now,
     )
+
+
+def _random(size: int) -> str:
+    return base64.b32encode(randomness.token_bytes(size)).decode().lower().rstrip("=")
 
 
 def _observed(saved: Store, traceparent: str | None) -> Event:

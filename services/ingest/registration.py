@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from functools import cache
+from ipaddress import IPv6Address
 from zoneinfo import available_timezones
 
 import idna
@@ -12,8 +13,14 @@ _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}(?::\d{{1,5}})?")
 _LONGEST_HOST = 253
 _SEEN = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "So", "Sm", "Sc", "Po"}
 _TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+_PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65_535
+_OWN_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
 MAX_SECRETS = 8
 """Active at one time; a rotation needs two."""
+MAX_PUBLIC_KEYS = 8
+MAX_ORIGINS = 20
+"""Of one public key."""
 
 
 def domain_of(text: str) -> str:
@@ -41,6 +48,24 @@ def _in_ascii(host: str) -> str:
         if label.startswith("xn--") and idna.encode(idna.decode(label)).decode() != label:
             raise UnicodeError(label)
     return f"{name}{colon}{port}"
+
+
+def origin_of(text: str) -> str:
+    """`https://Shop.Example.com:443/` is `https://shop.example.com`, as browsers name a page's origin.
+
+    ValueError when it is none, or when anybody between could have written its pages: http is for one's own machine.
+    """
+    found = re.fullmatch(r"(https?)://(\[[0-9A-Fa-f:]+\]|[^\s/?#@\\:]+)(?::(\d{1,5}))?/?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError("not an origin")
+    scheme, host = found[1].lower(), found[2].lower()
+    if scheme == "http" and host not in _OWN_MACHINE:
+        raise ValueError("not https")
+    host = f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else domain_of(host)
+    port = int(found[3] or _PORTS[scheme])
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError("not a port")
+    return f"{scheme}://{host}" + ("" if port == _PORTS[scheme] else f":{port}")
 
 
 @cache

@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 class Registered(NamedTuple):
-    """What the webhook route must know of a store."""
+    """What the routes that take deliveries must know of a store."""
 
     tenant: str
     key: str
@@ -33,6 +33,7 @@ class Registered(NamedTuple):
     version: int
     ends_at: datetime | None = None
     """When the first of the secrets ends."""
+    public_keys: tuple[store.PublicKey, ...] = ()
 
 
 class Registry:
@@ -43,6 +44,8 @@ class Registry:
         self._keyring = keyring
         self._clock = clock
         self._stores: dict[str, Registered] = {}
+        self._public: dict[str, tuple[Registered, frozenset[str]]] = {}
+        """By public key: the store, and the origins of the pages that may use it."""
         self._changed: set[str] = set()
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
@@ -51,6 +54,10 @@ class Registry:
     def find(self, key: str) -> Registered | None:
         """The store of a key."""
         return self._stores.get(key)
+
+    def published(self, public_key: str) -> tuple[Registered, frozenset[str]] | None:
+        """The store of a public key, and the origins that it is for."""
+        return self._public.get(public_key)
 
     async def start(self) -> None:
         """Loads every store, and follows the changes from then on."""
@@ -81,7 +88,12 @@ class Registry:
         secrets = (self._keyring.open(each.secret, store.context(row.tenant, row.key)) for each in live)
         keys = (key for secret in secrets for key in signing_keys(row.platform, secret.decode()))
         ends_at = min((each.ends_at for each in live if each.ends_at is not None), default=None)
-        self._stores[row.key] = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version, ends_at)
+        public = tuple(row.public_keys)
+        found = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version, ends_at, public)
+        self._stores[row.key] = found
+        for each in known.public_keys if known is not None else ():
+            self._public.pop(each.key, None)
+        self._public |= {each.key: (found, frozenset(each.origins)) for each in public}
 
     def _ended(self) -> set[str]:
         now = self._clock.now()

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from libs.common.settings import CommonSettings
+from services.ingest.callers import networks
 
 SCHEMA = "ingest"
 
@@ -94,6 +95,37 @@ class IngestSettings(CommonSettings):
             description="Stores whose APIs one worker asks at one time, half of them of one tenant at most; 0: none.",
         ),
     ] = 4
+    trusted_proxies: Annotated[
+        str | None,
+        Field(
+            description="Addresses or networks, by commas, of what stands in front and says by `X-Forwarded-For` whom"
+            " it speaks for. Only browsers' events ask. Unset: who is connected is who calls."
+        ),
+    ] = None
+    browser_address_rate: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Events that browsers of one address (IPv6: of 64 bits) may send in a minute and process."
+            " 0: no limit.",
+            json_schema_extra={"unit": "events/min"},
+        ),
+    ] = 600
+    browser_key_rate: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Events that may come with one public key in a minute and process. 0: no limit.",
+            json_schema_extra={"unit": "events/min"},
+        ),
+    ] = 30_000
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str | None) -> str | None:
+        networks(text or "")
+        return text
+
     fetch_private_addresses: Annotated[
         bool, Field(description="Whether stores may have addresses of the own network: test shops, an intranet.")
     ] = False

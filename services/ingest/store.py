@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 from sqlalchemy import func, select
 
@@ -48,14 +49,26 @@ class Sealed(Struct, frozen=True):
         return self.ends_at is None or now < self.ends_at
 
 
+class PublicKey(Struct, frozen=True, kw_only=True):
+    """What a store's pages send events with. Everybody may know it."""
+
+    key: str
+    origins: list[str]
+    """Of the pages that may use it, as browsers spell them."""
+    created_at: datetime
+    created_by: str
+    """Id of the API key."""
+
+
 class SealedStore(Struct, frozen=True, kw_only=True):
-    """What the webhook route needs of a store."""
+    """What the routes that take deliveries need of a store."""
 
     tenant: str
     key: str
     platform: str
     secrets: list[Sealed]
     version: int
+    public_keys: list[PublicKey] = []
 
 
 class StoreChange(Struct, frozen=True, kw_only=True):
@@ -66,7 +79,7 @@ class StoreChange(Struct, frozen=True, kw_only=True):
     by: str
     """Id of the API key."""
     changes: dict[str, Any]
-    """Field -> what it is now. Of secrets: how many were added, and how many end."""
+    """Field -> what it is now. Of secrets: how many were added, and how many end; of public keys: which one."""
 
 
 class DeliveryRow(NamedTuple):
@@ -183,6 +196,40 @@ async def one_store(tx: Tx, tenant: str, key: str) -> Store | None:
     return Store(**dict(row)) if row else None
 
 
+async def public_keys(tx: Tx, tenant: str, store: str) -> list[PublicKey]:
+    """Those of a store that are valid, oldest first."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT key, origins, created_at, created_by FROM public_keys WHERE tenant = $1 AND store = $2
+        ORDER BY created_at, key
+        """,
+        tenant,
+        store,
+    )
+    return [PublicKey(**dict(row)) for row in rows]
+
+
+async def add_public_key(tx: Tx, tenant: str, store: str, added: PublicKey) -> None:
+    """One more."""
+    await tx.pg.execute(
+        "INSERT INTO public_keys (tenant, store, key, origins, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)",
+        tenant,
+        store,
+        added.key,
+        added.origins,
+        added.created_at,
+        added.created_by,
+    )
+
+
+async def remove_public_key(tx: Tx, tenant: str, store: str, key: str) -> bool:
+    """Whether there was such a one."""
+    done = await tx.pg.execute(
+        "DELETE FROM public_keys WHERE tenant = $1 AND store = $2 AND key = $3", tenant, store, key
+    )
+    return done == "DELETE 1"
+
+
 async def list_stores(tx: Tx, tenant: str, *, limit: int, after: tuple[datetime, str] | None) -> list[Store]:
     """Oldest first, from behind `(created_at, key)`."""
     columns = [stores.c[name.strip()] for name in _STORE.split(",")]
@@ -196,8 +243,11 @@ async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]
     """The stores of these keys, or all there are."""
     rows = await tx.pg.fetch(
         """
-        SELECT tenant, key, platform, version, created_at, secrets, secrets_added, secrets_end FROM stores
-        WHERE $1::text[] IS NULL OR key = ANY($1)
+        SELECT tenant, key, platform, version, created_at, secrets, secrets_added, secrets_end,
+            -- In the same statement: of another moment than the version they would stay as they were read.
+            (SELECT json_agg(p ORDER BY p.created_at, p.key) FROM public_keys AS p
+             WHERE p.tenant = stores.tenant AND p.store = stores.key) AS public_keys
+        FROM stores WHERE $1::text[] IS NULL OR key = ANY($1)
         """,
         None if keys is None else list(keys),
     )
@@ -208,6 +258,7 @@ async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]
             platform=row["platform"],
             version=row["version"],
             secrets=_sealed(row),
+            public_keys=msgspec.convert(row["public_keys"] or [], list[PublicKey]),
         )
         for row in rows
     ]

@@ -17,7 +17,18 @@ from tests.conftest import START
 from tests.e2e.api import ADMIN_KEY, Api, open_api
 from tests.faults.traffic import SHOP, order, store
 
-NO_KEY_NEEDED = ("/webhooks/", "/u/", "/t/", "/v1/callbacks/", "/livez", "/readyz", "/metrics", "/version", "/openapi")
+NO_KEY_NEEDED = (
+    "/webhooks/",
+    "/v1/browser/",
+    "/u/",
+    "/t/",
+    "/v1/callbacks/",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/openapi",
+)
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 WRONG: dict[str, object] = {
     "string": {"not": "a string"},

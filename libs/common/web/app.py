@@ -1,8 +1,8 @@
 """Puts services together into one app: the same code for one service alone and for all four behind one address."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Service:
     """Its Alembic tree: not ready until the schema is there."""
     routes: Sequence[BaseRoute] = ()
     """Bare routes, matched before all others."""
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+    """Path -> bytes, for those that take less than the settings' `max_body`."""
     webhooks: ASGIApp | None = None
     """Gets each POST below `/webhooks/`, without routing or middleware."""
     start: Callable[[], Awaitable[None]] | None = None
@@ -116,7 +118,8 @@ def build_app(
             trees.append((service.database.schema, service.migrations))
         ready.append(database_check(service.name, service.database, trees))
     alarms = [workers_alarm(one.database, _read_by(one, settings)) for one in services if one.consumers]
-    middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body)]
+    limits = {path: limit for service in services for path, limit in service.body_limits.items()}
+    middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
     keys: Access | None = None
     if services:
         keys = Access(services[0].database, clock, rate_limit=settings.rate_limit)

@@ -1,6 +1,7 @@
 """Request bodies: read whole, within a size and a time, before a route sees them."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
@@ -22,10 +23,11 @@ class WholeBody:
     The body is put into `scope["state"]`.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        """`limit`: bytes."""
+    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int]) -> None:
+        """`limit`: bytes; `limits`: those of paths that take less."""
         self._app = app
         self._limit = limit
+        self._limits = limits
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,11 +51,12 @@ class WholeBody:
         await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        limit = min(self._limit, self._limits.get(scope["path"], self._limit))
         too_large = Problem(
-            413, "too_large", f"The body is larger than {self._limit} bytes.", headers={"connection": "close"}
+            413, "too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"}
         )
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._limit:
+            if name == b"content-length" and value.isdigit() and int(value) > limit:
                 raise too_large
         body = bytearray()
         more = True
@@ -65,7 +68,7 @@ class WholeBody:
                 piece = message.get("body", b"")
                 body += piece
                 self._held += len(piece)
-                if len(body) > self._limit:
+                if len(body) > limit:
                     raise too_large
                 more = message.get("more_body", False)
                 if more and self._held > MOST_HELD:

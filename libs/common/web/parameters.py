@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from libs.common.problems import FieldError, Problem
 
-_known: dict[int, frozenset[str]] = {}
-"""Names by the route's identity: routes are made once and stay."""
+_known: dict[int, tuple[APIRoute, frozenset[str]]] = {}
+"""Names by the route's identity, and the route itself: were it gone, another one could have its identity."""
 
 
 async def sound_parameters(request: Request) -> None:
@@ -19,10 +19,11 @@ async def sound_parameters(request: Request) -> None:
     A misspelt filter is not a filter: without this it would answer with more than was asked for.
     """
     route = cast("APIRoute", request.scope["route"])
-    known = _known.get(id(route))
-    if known is None:
+    if id(route) not in _known:
         fields = get_flat_params(route.dependant)
-        known = _known[id(route)] = frozenset(field.alias for field in fields if isinstance(field.field_info, Query))
+        names = frozenset(field.alias for field in fields if isinstance(field.field_info, Query))
+        _known[id(route)] = (route, names)
+    _, known = _known[id(route)]
     given = request.query_params.multi_items()
     wrong = [
         FieldError(f"/{name}", f"There is no such parameter here. Known: {', '.join(sorted(known)) or 'none'}.", name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.settings import CommonSettings
-from services.ingest import api, events_api, export_api, fetch_api
+from services.ingest import api, browser_api, events_api, export_api, fetch_api, public_keys_api
 from services.ingest.settings import IngestSettings
 from services.messaging.api import router as messaging
 from services.metrics.api import router as metrics
@@ -22,7 +22,8 @@ BARE = {"/webhooks/{platform}/{store_key}": "ingest", "/u/{token}": "messaging"}
 
 def served() -> dict[str, str]:
     """Path -> service."""
-    routers = [(part.router, "ingest") for part in (api, events_api, export_api, fetch_api)]
+    parts = (api, browser_api, events_api, export_api, fetch_api, public_keys_api)
+    routers = [(part.router, "ingest") for part in parts]
     routers += [(profiles, "profiles"), (metrics, "metrics"), (messaging, "messaging")]
     paths = {route.path: name for router, name in routers for route in router.routes}
     return paths | BARE
@@ -62,6 +63,12 @@ def test_nothing_that_a_service_serves_is_left_out() -> None:
 @pytest.mark.parametrize("path", ["/metrics", "/", "/v1", "/v1/pipeline/another", "/docs"])
 def test_what_is_nobodys_goes_to_nobody(path: str) -> None:
     assert goes_to(path) is None
+
+
+def test_ingest_hears_whom_the_gateway_speaks_for() -> None:
+    assert CONFIG.count("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;") == 1
+    # One in a location would take the place of all that stand above it.
+    assert not any("proxy_set_header" in body for _, _, body in LOCATION.findall(CONFIG))
 
 
 def test_bodies_that_a_service_takes_pass() -> None:

@@ -220,6 +220,10 @@ async def test_another_tenant_sees_and_changes_nothing_of_ours(ground: Ground) -
         ("GET", "/v1/deliveries/replays/0190f1a0-0000-7000-8000-000000000000", "deliveries:read"),
         ("POST", "/v1/deliveries/replays/0190f1a0-0000-7000-8000-000000000000/cancel", "deliveries:write"),
         ("POST", "/v1/events", "events:write"),
+        ("GET", "/v1/stores/st_1/public-keys", "stores:read"),
+        ("POST", "/v1/stores/st_1/public-keys", "stores:write"),
+        ("DELETE", "/v1/stores/st_1/public-keys/pk_1", "stores:write"),
+        ("POST", "/v1/stores/st_1/proofs", "events:write"),
     ],
 )
 async def test_keys_and_scopes(ground: Ground, method: str, path: str, scope: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.registration import domain_of, timezones
+from services.ingest.registration import domain_of, origin_of, timezones
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,34 @@ def test_anything_else_is_refused(typed: str) -> None:
 def test_zones_are_iana_names() -> None:
     assert {"Europe/Berlin", "UTC"} <= timezones()
     assert "Mars/Olympus" not in timezones()
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://Shop.Example", "https://shop.example"),
+        ("https://shop.example:443/", "https://shop.example"),
+        ("https://shop.example:8443", "https://shop.example:8443"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://[2001:DB8:0::1]", "https://[2001:db8::1]"),
+    ],
+)
+def test_an_origin_is_spelt_as_browsers_do(text: str, origin: str) -> None:
+    assert origin_of(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*", "null", "", "shop.example", "http://shop.example", "https://*.shop.example", "https://shop.example/path",
+        "https://ada:pass@shop.example", "https://shop.example?x", "https://shop.example#x", "https://shop.example:0",
+        "https://shop.example:70000", "ftp://shop.example", "https://", "https://[::zz]", "https://a b.example",
+        "https://shop.example\nhttps://evil.example",
+    ],
+)  # fmt: skip
+def test_what_is_no_origin(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        origin_of(text)

@@ -43,6 +43,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and $values.secret.keys.adminKey (hasSuffix "-api" .role) }}
 {{- $_ := set $env "REGULARS_ADMIN_KEY_FILE" (printf "/run/secrets/regulars/%s" $values.secret.keys.adminKey) }}
 {{- end }}
+{{- if eq .role "ingest-api" }}
+{{- /* The gateway's pods, and what balances the load before them: they tell whom they speak for. */}}
+{{- $_ := set $env "REGULARS_TRUSTED_PROXIES" "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7" }}
+{{- end }}
 {{- if hasPrefix "messaging" .role }}
 {{- $_ := set $env "REGULARS_SMTP_HOST" $values.smtp.host }}
 {{- $_ := set $env "REGULARS_SMTP_PORT" ($values.smtp.port | toString) }}

@@ -1,0 +1,194 @@
+"""`POST /v1/browser/events`: what a page has to tell, with a public key. See `services.ingest.browser`.
+
+It is made so that `navigator.sendBeacon` can: the key is in the address, and the body is text. Whether a page may is
+said by its origin, which browsers cannot be made to lie about; whoever is no browser is held back by the limits alone.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from prometheus_client import Counter
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from libs.common.clock import monotonic
+from libs.common.contracts.commerce import Identifiers
+from libs.common.crypto import BadToken
+from libs.common.problems import FieldError, Problem, invalid
+from services.ingest import browser, proofs
+from services.ingest.accepting import Good, faults, take
+from services.ingest.api import AnEdge
+from services.ingest.browser_models import BrowserEventIn, BrowserEventsIn
+from services.ingest.callers import caller
+from services.ingest.edge import Edge
+from services.ingest.event_models import BatchOut, Row
+from services.ingest.event_properties import Wrong
+from services.ingest.events import FirstPartyEvent
+from services.ingest.registry import Registered
+
+PATH = "/v1/browser/events"
+LARGEST_BODY = 64 * 1024
+"""Bytes; as much as a browser sends by `sendBeacon`."""
+ROOM = 0.5
+"""Of the journal's queue: the other half is kept for webhooks, which nobody repeats for ever."""
+PREFLIGHT_SECONDS = 3600
+_MEDIA_TYPES = {"text/plain", "application/json"}
+
+TAKEN = Counter("regulars_ingest_browser_events_total", "Events of browsers, by what was answered.", ["status"])
+REFUSED = Counter("regulars_ingest_browser_refused_total", "Requests of browsers that were refused whole.", ["reason"])
+for _reason in ("address_rate", "body", "key", "key_rate", "origin", "proof"):
+    REFUSED.labels(_reason)
+
+router = APIRouter(tags=["ingest"])
+PublicKey = Annotated[str, Query(max_length=64, description="A public key of the store, `pk_…`.")]
+
+
+def _inlined(model: type[BaseModel], events: type[BaseModel]) -> dict[str, Any]:
+    """The model's schema without references, since it stands in no route's signature."""
+    schema, event = model.model_json_schema(), events.model_json_schema()
+    known = event.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        match node:
+            case {"$ref": str(name)}:
+                return whole(known[name.rpartition("/")[2]])
+            case dict():
+                return {name: whole(each) for name, each in node.items()}
+            case list():
+                return [whole(each) for each in node]
+        return node
+
+    schema["properties"]["events"]["items"] = whole(event)
+    return schema
+
+
+_body = {
+    "required": True,
+    "content": {name: {"schema": _inlined(BrowserEventsIn, BrowserEventIn)} for name in sorted(_MEDIA_TYPES)},
+}
+
+
+@router.options(PATH, status_code=204, include_in_schema=False)
+async def ask(key: PublicKey, request: Request, edge: AnEdge) -> Response:
+    """A browser's question before it sends something else than text: whether the page may."""
+    _admit(key, request, edge)
+    return Response(
+        status_code=204,
+        headers={
+            "access-control-allow-methods": "POST",
+            "access-control-allow-headers": "content-type",
+            "access-control-max-age": str(PREFLIGHT_SECONDS),
+        },
+    )
+
+
+@router.post(PATH, status_code=202, openapi_extra={"requestBody": _body, "security": []})
+async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) -> BatchOut:
+    """Takes up to 50 events of a page of the store's, each answered by itself; 422 when all of them are wrong.
+
+    `product.viewed`, `cart.changed`, `checkout.started` and types of your own are taken. Who names somebody by
+    `customer_id`, `email` or `phone` needs a proof.
+    """
+    registered = _admit(key, request, edge)
+    _limit(key, request, edge, 1)
+    sent = _sent(await request.body(), request.headers)
+    _limit(key, request, edge, len(sent.events) - 1)
+    now = edge.clock.arrival()
+    proven = _proven(sent, registered, edge)
+
+    def read(raw: Any) -> Good:
+        body = BrowserEventIn.model_validate(raw)
+        told = FirstPartyEvent(
+            id=body.id, type=body.type, time=now, profile=body.profile.identifiers(), properties=body.properties
+        )
+        try:
+            event = browser.event_of(
+                told, key=key, platform=registered.platform, proven=proven, time=body.time, now=now
+            )
+        except Wrong as wrong:
+            raise invalid(wrong.pointer, wrong.detail) from wrong
+        return Good(event, registered, now, sender="browser", room=ROOM)
+
+    answers = await take(edge, sent.events, read)
+    accepted = sum(row.status == "accepted" for row in answers)
+    TAKEN.labels("accepted").inc(accepted)
+    TAKEN.labels("rejected").inc(len(answers) - accepted)
+    if not accepted:
+        raise _all_wrong(answers)
+    return BatchOut(accepted=accepted, rejected=len(answers) - accepted, events=answers)
+
+
+def _admit(key: str, request: Request, edge: Edge) -> Registered:
+    """The store. Problem 401 or 403; only what is answered after it may be read by the page that asked."""
+    # A cache must not answer one page with what another one may read.
+    request.state.answer_headers = {"vary": "Origin"}
+    published = edge.registry.published(key)
+    if published is None:
+        raise _refused("key", Problem(401, "unauthorized", "The public key is unknown or withdrawn."))
+    registered, origins = published
+    origin = request.headers.get("origin", "")
+    if origin not in origins:
+        raise _refused("origin", Problem(403, "forbidden", "The public key is not for pages of this origin."))
+    request.state.answer_headers = {
+        "vary": "Origin",
+        "access-control-allow-origin": origin,
+        "access-control-expose-headers": "retry-after, x-request-id",
+    }
+    return registered
+
+
+def _limit(key: str, request: Request, edge: Edge, n: int) -> None:
+    """Problem 429."""
+    crowd, now = edge.crowd, monotonic()
+    peer = request.client.host if request.client is not None else None
+    address = caller(peer, request.headers.getlist("x-forwarded-for"), crowd.proxies)
+    wait = crowd.by_address.take(address, n, now)
+    reason, detail = "address_rate", "Too many events come from this address."
+    if not wait:
+        # The address first: who sends too much of it uses up nothing of what all of them have.
+        wait = crowd.by_key.take(key, n, now)
+        reason, detail = "key_rate", "Too many events come with this key."
+    if wait:
+        retry = {"retry-after": str(max(1, -int(-wait // 1)))}
+        raise _refused(reason, Problem(429, "too_many_requests", detail, headers=retry))
+
+
+def _sent(body: bytes, headers: Mapping[str, str]) -> BrowserEventsIn:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        detail = "Send the events as text/plain or as application/json."
+        wrong = FieldError("/content-type", detail, "content-type")
+        problem = Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail, [wrong])
+        raise _refused("body", problem)
+    try:
+        return BrowserEventsIn.model_validate(from_json(body))
+    except ValidationError as error:
+        problem = Problem(422, "invalid", "The request is not valid.", list(faults(error)))
+        raise _refused("body", problem) from error
+    except ValueError as error:
+        problem = Problem(400, "invalid_json", "The body is not JSON.", [FieldError("", str(error))])
+        raise _refused("body", problem) from error
+
+
+def _proven(sent: BrowserEventsIn, registered: Registered, edge: Edge) -> Identifiers | None:
+    if sent.proof is None:
+        return None
+    try:
+        return proofs.proven(edge.keyring, sent.proof, registered, edge.clock.now())
+    except BadToken as error:
+        detail = "The proof has expired: ask for another." if error.expired else "This is no proof for this store."
+        raise _refused("proof", invalid("/proof", detail)) from error
+
+
+def _refused(reason: str, problem: Problem) -> Problem:
+    REFUSED.labels(reason).inc()
+    return problem
+
+
+def _all_wrong(answers: list[Row]) -> Problem:
+    wrong = [
+        FieldError(f"/events/{n}{error.pointer}", error.detail) for n, row in enumerate(answers) for error in row.errors
+    ]
+    return Problem(422, "invalid", "The request is not valid.", wrong)
