@@ -279,9 +279,9 @@ def _edges(data: Data, kind: Kind) -> Edges:
     return found
 
 
-def _read(read: Callable[[bytes], list[msgspec.Raw]], raw: msgspec.Raw | None, length: int) -> list[msgspec.Raw]:
+def _read(read: Callable[[bytes], list[msgspec.Raw]], raw: msgspec.Raw, length: int) -> list[msgspec.Raw]:
     try:
-        found = read(bytes(raw or b""))
+        found = read(bytes(raw))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Unavailable(_ODD) from error
     if len(found) > length:

@@ -54,7 +54,7 @@ class Data(Struct, rename="camel"):
     orders: Edges | None = None
     customers: Edges | None = None
     products: Edges | None = None
-    nodes: msgspec.Raw | None = None
+    nodes: msgspec.Raw = msgspec.Raw(b"null")
     node: Part | None = None
     current_app_installation: Installation | None = None
 
