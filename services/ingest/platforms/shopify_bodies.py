@@ -47,7 +47,7 @@ def order(one: Order) -> Json:
         "fulfillment_status": _FULFILLED.get(str(one.display_fulfillment_status)),
         "test": one.test,
         "taxes_included": one.taxes_included,
-        "total_discounts": _amount(one.total_discounts_set),
+        "total_discounts": _discounts(one),
         "total_tax": _amount(one.total_tax_set),
         "original_total_duties_set": _set(one.original_total_duties_set),
         "original_total_additional_fees_set": _set(one.original_total_additional_fees_set),
@@ -154,7 +154,7 @@ def _refund(one: Refund) -> Json:
             {"kind": _word(each.kind), "status": _word(each.status), "amount": _amount(each.amount_set)}
             for each in one.transactions.nodes
         ],
-        "total_duties_set": _sum(each.amount_set for each in one.duties or ()),
+        "total_duties_set": {"shop_money": {"amount": f"{_sum(each.amount_set for each in one.duties or ()):f}"}},
     }
 
 
@@ -214,9 +214,19 @@ def _set(value: Bag | None) -> Json | None:
     return {"shop_money": {"amount": value.shop_money.amount, "currency_code": value.shop_money.currency_code}}
 
 
-def _sum(values: Iterable[Bag | None]) -> Json:
-    total = sum((decimal(_amount(each), "duties.amountSet") for each in values), Decimal(0))
-    return {"shop_money": {"amount": str(total)}}
+def _discounts(one: Order) -> str:
+    """As webhooks print them: those on shipping, too.
+
+    Of GraphQL's total it is not documented whether it holds these, nor those of lines that were added later.
+    """
+    lines, shipping = one.line_items.nodes, one.shipping_lines.nodes
+    borne = _sum(share.allocated_amount_set for each in lines for share in each.discount_allocations)
+    borne += _sum(each.original_price_set for each in shipping) - _sum(each.discounted_price_set for each in shipping)
+    return f"{max(_sum([one.total_discounts_set]), borne):f}"
+
+
+def _sum(values: Iterable[Bag | None]) -> Decimal:
+    return sum((decimal(_amount(each), "amount") for each in values), Decimal(0))
 
 
 def _word(value: Scalar) -> str | None:

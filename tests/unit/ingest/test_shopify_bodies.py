@@ -170,6 +170,13 @@ def test_a_refund_checked_by_hand() -> None:
     assert found.returns + found.shipping + found.taxes == 41_58
 
 
+@pytest.mark.parametrize("total", ["8.0", "10.5"])
+def test_discounts_on_shipping_are_told_apart_whether_the_total_holds_them_or_not(total: str) -> None:
+    shipping = {"originalPriceSet": money("5.0"), "discountedPriceSet": money("2.5"), "taxLines": []}
+    found = fetched_order(order_node(totalDiscountsSet=money(total), shippingLines=[shipping]))
+    assert (found.gross, found.discounts, found.shipping) == (80_00, 8_00, 2_50)
+
+
 def test_yen_have_no_cents() -> None:
     node = order_node(currencyCode="JPY", totalTaxSet=money("0.0"), totalDiscountsSet=money("100.0"))
     node["lineItems"] = [line("14", "Tea", 2, "3000.0", "100.0", "0.0")]
