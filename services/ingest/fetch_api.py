@@ -26,7 +26,7 @@ from services.ingest.fetch_models import (
     TopicHealth,
 )
 from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
-from services.ingest.opening import WooCommerceKey
+from services.ingest.opening import Key, ShopifyToken, WooCommerceKey
 from services.ingest.registering import Access, Change, change
 from services.ingest.registration import api_url
 from services.ingest.store import Store
@@ -34,6 +34,9 @@ from services.ingest.tally import DUPLICATE
 
 HEALTH = timedelta(days=7)
 OPEN: tuple[State, ...] = ("waiting", "running")
+
+_TAKES = {"woocommerce": ("consumer_key", "consumer_secret"), "shopify": ("access_token",)}
+_SECRETS = ("consumer_key", "consumer_secret", "access_token")
 
 router = APIRouter(tags=["ingest"])
 
@@ -70,20 +73,27 @@ async def put_credentials(
     """
     async with edge.database.reading() as tx:
         found = await _store(tx, principal, key)
-    if found.platform != "woocommerce":
-        raise invalid("/consumer_key", "Only stores of WooCommerce have such a key.")
+    opened_by = _key(found, body)
     try:
         url = api_url(body.url, found.domain)
     except ValueError as error:
         raise invalid("/url", f"This is not an address on {found.domain}.") from error
-    access = Access(
-        url=url,
-        key=WooCommerceKey(
-            consumer_key=body.consumer_key.get_secret_value(), consumer_secret=body.consumer_secret.get_secret_value()
-        ),
-    )
-    await _change(edge, principal, key, access)
+    await _change(edge, principal, key, Access(url=url, key=opened_by))
     return CredentialsOut.of(await _credentials(edge, principal, key))
+
+
+def _key(found: Store, body: CredentialsIn) -> Key:
+    """What the store's platform takes, and nothing else."""
+    wanted = _TAKES.get(found.platform, ())
+    given = {name: secret for name in _SECRETS if (secret := getattr(body, name)) is not None}
+    for name in _SECRETS:
+        if name in given and name not in wanted:
+            raise invalid(f"/{name}", f"Stores of {found.platform} have no such thing.")
+    for name in wanted or _SECRETS[:1]:
+        if name not in given:
+            raise invalid(f"/{name}", "This is missing." if wanted else "This store has no API of its own.")
+    secrets = {name: secret.get_secret_value() for name, secret in given.items()}
+    return ShopifyToken(**secrets) if found.platform == "shopify" else WooCommerceKey(**secrets)
 
 
 @router.get("/v1/stores/{key}/credentials")

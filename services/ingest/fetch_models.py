@@ -1,5 +1,6 @@
 """What the API takes and answers about stores' own APIs: credentials, backfills, a store's health."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
@@ -10,20 +11,33 @@ from services.ingest.fetches import Credentials, Fetch, State
 from services.ingest.models import ReasonOut, Text
 from services.ingest.platforms.port import Kind
 
+_TOKEN = re.compile(r"shp(at|ca|pa|ua)_[0-9A-Za-z]+")
+"""What apps get, of all kinds; `shpss_` is an app's secret, and opens nothing."""
+
 AccessKey = Annotated[SecretStr, Field(min_length=8, max_length=255)]
 
 
 class CredentialsIn(BaseModel):
-    """A key of WooCommerce's REST API; the right to read is enough."""
+    """Of WooCommerce a key of its REST API with its secret, of Shopify an app's token: the right to read is enough."""
 
     model_config = ConfigDict(extra="forbid")
 
-    consumer_key: Annotated[AccessKey, Field(description="ck_…")]
-    consumer_secret: Annotated[AccessKey, Field(description="cs_…; never shown again.")]
+    consumer_key: Annotated[AccessKey | None, Field(description="WooCommerce: ck_…")] = None
+    consumer_secret: Annotated[AccessKey | None, Field(description="WooCommerce: cs_…; never shown again.")] = None
+    access_token: Annotated[
+        AccessKey | None, Field(description="Shopify: shpat_…, of the Admin API; never shown again.")
+    ] = None
     url: Annotated[
         Text | None,
-        Field(description="Where WordPress is, on the store's own domain. Default: `https://` and the domain."),
+        Field(description="Where the shop's API is, on the store's own domain. Default: `https://` and the domain."),
     ] = None
+
+    @field_validator("access_token")
+    @classmethod
+    def _token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError("This is not an access token of the Admin API: those begin with shpat_.")
+        return token
 
 
 class CredentialsOut(BaseModel):
@@ -119,6 +133,6 @@ class StoreHealth(BaseModel):
     refused: Annotated[dict[str, int], Field(description="Requests by reason, ever.")]
     duplicates: int
     credentials: CredentialsOut | None
-    reconciled: Annotated[Looked | None, Field(description="Orders and products, against the platform's own API.")]
-    swept: Annotated[Looked | None, Field(description="Customers, and what was deleted for good.")]
+    reconciled: Annotated[Looked | None, Field(description="What has changed, against the platform's own API.")]
+    swept: Annotated[Looked | None, Field(description="What was deleted for good; of WooCommerce customers, too.")]
     waiting: Annotated[str | None, Field(description="Why a comparison does not get on.")]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -56,6 +56,18 @@ class Fetch(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it does not get on."""
     done_at: datetime | None = None
+
+
+class Due(NamedTuple):
+    """A store that is to be looked at."""
+
+    tenant: str
+    store: str
+    platform: str
+    reached: datetime
+    """Up to where it was; the first time: since when it is known."""
+    ever: bool
+    """Whether it was before."""
 
 
 NO_CREDENTIALS = "This store has no credentials."
@@ -155,19 +167,14 @@ async def ask(tx: Tx, fetch: Fetch) -> bool:
     return str(done) == "INSERT 0 1"
 
 
-async def due(
-    tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, limit: int
-) -> list[tuple[str, str, datetime, bool]]:
+async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, limit: int) -> list[Due]:
     """Stores for which nothing of this purpose has been asked for since `before`, those first that wait longest.
 
     None that was known only after `until`: there is nothing yet to compare it up to.
-
-    Tenant, store, up to where it was reconciled (or, the first time, since when the store is known), and whether it
-    was ever.
     """
     rows = await tx.pg.fetch(
         f"""
-        SELECT c.tenant, c.store, coalesce(f.until, s.created_at) AS reached, f.until IS NOT NULL AS ever
+        SELECT c.tenant, c.store, s.platform, coalesce(f.until, s.created_at) AS reached, f.until IS NOT NULL AS ever
         FROM credentials c JOIN stores s ON s.tenant = c.tenant AND s.key = c.store
         LEFT JOIN LATERAL (
             SELECT max(until) FILTER (WHERE state = 'done') AS until, max(asked_at) AS asked_at,
@@ -182,7 +189,7 @@ async def due(
         limit,
         until,
     )
-    return [(row["tenant"], row["store"], row["reached"], row["ever"]) for row in rows]
+    return [Due(**dict(row)) for row in rows]
 
 
 async def give_up_unopened(tx: Tx) -> None:
@@ -238,11 +245,15 @@ async def claim(
     return fetch, used
 
 
-async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> None:
-    """Its store may be asked again, `pause` after the claim. Nothing when somebody else asks it by now."""
+async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta, rest: timedelta) -> None:
+    """Its store may be asked again, `pause` after the claim and `rest` from now on.
+
+    Nothing when somebody else asks it by now.
+    """
     await tx.pg.execute(
         """
-        UPDATE credentials SET lease = NULL, next_call_at = next_call_at - $4::interval + $5
+        UPDATE credentials SET lease = NULL,
+            next_call_at = greatest(next_call_at - $4::interval + $5, clock_timestamp() + $6)
         WHERE tenant = $1 AND store = $2 AND lease = $3
         """,
         fetch.tenant,
@@ -250,6 +261,7 @@ async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> None
         lease,
         LEASE,
         pause,
+        rest,
     )
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -27,11 +27,18 @@ from libs.common.telemetry import get_logger
 from services.ingest import fetches, seen
 from services.ingest.fetches import Credentials, Fetch, Purpose
 from services.ingest.journal import digest_of, event_of
-from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, NotAsked, Refused, Unavailable
+from services.ingest.platforms.port import (
+    BY_DATE,
+    Fetched,
+    FetchedPage,
+    Hopeless,
+    Kind,
+    NotAsked,
+    Platform,
+    Refused,
+    Unavailable,
+)
 from services.ingest.seen import Known
-
-if TYPE_CHECKING:
-    from services.ingest.platforms.woocommerce import WooCommerce
 
 FETCHES_SECONDS = 2.0
 STEP_SECONDS = fetches.LEASE.total_seconds() - 10
@@ -39,7 +46,7 @@ STEP_SECONDS = fetches.LEASE.total_seconds() - 10
 KINDS: tuple[Kind, ...] = ("orders", "customers", "products")
 ROOTS: dict[str, Kind] = {"order": "orders", "customer": "customers", "product": "products"}
 SWEEP_EVERY = timedelta(hours=24)
-"""Deletions, and customers, which can only be read all of them, are looked for less often."""
+"""Deletions, and what can only be read all of it, are looked for less often."""
 BEHIND = timedelta(seconds=5)
 """The normaliser may be this late before nobody can say what was never delivered."""
 GONE_AT_ONCE = 20
@@ -97,7 +104,7 @@ class Fetching:
         self,
         database: Database,
         rhythm: Rhythm,
-        open_platform: "Callable[[Credentials], WooCommerce]",
+        open_platform: Callable[[Credentials], Platform],
         *,
         at_one_time: int = 1,
     ) -> None:
@@ -117,13 +124,14 @@ class Fetching:
         if claimed is None:
             return False
         fetch, used = claimed
+        rest = 0.0
         try:
-            await self._tried(fetch, used, lease, now)
+            rest = await self._tried(fetch, used, lease, now)
         finally:
             self._under_way[fetch.tenant] -= 1
             # Of a step whose job was paused or cancelled meanwhile, too.
             async with self._database.transaction() as tx:
-                await fetches.release(tx, fetch, lease, pause=self._rhythm.pause)
+                await fetches.release(tx, fetch, lease, pause=self._rhythm.pause, rest=timedelta(seconds=rest))
         return True
 
     async def _claimed(self, lease: str) -> tuple[Fetch, Credentials] | None:
@@ -135,16 +143,17 @@ class Fetching:
                 self._under_way[claimed[0].tenant] += 1
             return claimed
 
-    async def _tried(self, fetch: Fetch, used: Credentials, lease: str, now: datetime) -> None:
+    async def _tried(self, fetch: Fetch, used: Credentials, lease: str, now: datetime) -> float:
+        """For how many seconds the store wants to be left alone."""
         try:
             if fetch.purpose != "backfill" and await self._behind():
                 await self._put_off(replace(fetch, reason="the normaliser is behind"), lease, BEHIND)
-                return
+                return 0.0
             platform = self._open(used)
             limit = asyncio.timeout(STEP_SECONDS)
             try:
                 async with limit:
-                    await self._step(fetch, used, platform, lease, now)
+                    return await self._step(fetch, used, platform, lease, now)
             except TimeoutError as error:
                 if not limit.expired():
                     raise
@@ -161,24 +170,26 @@ class Fetching:
             await self._put_off(replace(fetch, state="failed", reason=str(error)), lease, timedelta(0))
         except Unavailable as error:
             await self._failed(fetch, lease, error)
+            return error.retry_after or 0.0
         except Exception as error:
             if is_transient(error):
                 raise
             # Whatever a shop answers, it is its own job that fails, and that says so.
             log.exception("fault in fetching", tenant=fetch.tenant, fetch=fetch.id)
             await self._failed(fetch, lease, Unavailable(f"{type(error).__name__} while its answer was read"))
+        return 0.0
 
     async def plan(self, now: datetime) -> bool:
         """Has reconciled whose time has come."""
         until = now - self._rhythm.grace
         async with self._database.transaction() as tx:
-            for tenant, store, reached, ever in await fetches.due(
-                tx, "reconcile", before=now - self._rhythm.every, until=until, limit=100
-            ):
-                since = reached - self._rhythm.overlap if ever else reached
-                await fetches.ask(tx, _planned(tenant, store, "reconcile", ["orders", "products"], since, until, now))
-            for tenant, store, _, _ in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, until=until, limit=100):
-                await fetches.ask(tx, _planned(tenant, store, "sweep", ["customers"], None, until, now))
+            every = await fetches.due(tx, "reconcile", before=now - self._rhythm.every, until=until, limit=100)
+            for due in every:
+                since = due.reached - self._rhythm.overlap if due.ever else due.reached
+                await fetches.ask(tx, _planned(due, "reconcile", [*BY_DATE[due.platform]], since, until, now))
+            for due in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, until=until, limit=100):
+                rest = [kind for kind in KINDS if kind not in BY_DATE[due.platform]]
+                await fetches.ask(tx, _planned(due, "sweep", rest, None, until, now))
             await fetches.prune(tx, now)
             # Whose credentials went while it was asked for.
             await fetches.give_up_unopened(tx)
@@ -191,18 +202,21 @@ class Fetching:
                 await tx.pg.fetchval("SELECT clock_timestamp() - $1::timestamptz > $2", oldest, BEHIND)
             )
 
-    async def _step(self, fetch: Fetch, used: Credentials, platform: "WooCommerce", lease: str, now: datetime) -> None:
+    async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> float:
         if fetch.step < len(fetch.kinds):
             kind = fetch.kinds[fetch.step]
             page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
             await self._take(fetch, used, kind, page, lease, now)
-            return
+            return page.pause
         # Behind the last kind of a sweep: what we believe to be there, and is not; and the reverse.
         async with self._database.reading() as tx:
             known = await seen.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
         gone = await _gone(platform, [each for each in known if not each.gone], now)
         back = await _back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
-        await self._settle(fetch, used, known, gone, back, lease, now)
+        told = [_News(platform.deleted(each.root), each.delivery) for each in gone]
+        told += _news(fetch, back, {each.root: each for each in known})
+        await self._settle(fetch, used, known, told, lease, now)
+        return 0.0
 
     async def _take(
         self, fetch: Fetch, used: Credentials, kind: Kind, page: FetchedPage, lease: str, now: datetime
@@ -233,13 +247,11 @@ class Fetching:
         fetch: Fetch,
         used: Credentials,
         known: Sequence[Known],
-        gone: Sequence[Known],
-        back: Sequence[Fetched],
+        news: Sequence[_News],
         lease: str,
         now: datetime,
     ) -> None:
         counts = Counter(fetch.counts)
-        news = [_deletion(each) for each in gone] + [*_news(fetch, back, {each.root: each for each in known})]
         async with self._database.transaction() as tx:
             published = await self._publish(tx, fetch, used, news, now)
             counts.update({"looked_for": len(known), "published": published})
@@ -270,7 +282,9 @@ class Fetching:
 
     async def _put_off(self, fetch: Fetch, lease: str, pause: timedelta) -> None:
         async with self._database.transaction() as tx:
-            await fetches.save(tx, fetch if fetch.state == "failed" else _waiting(fetch), lease, pause=pause)
+            await fetches.save(
+                tx, fetch if fetch.state == "failed" else replace(fetch, state="waiting"), lease, pause=pause
+            )
 
     async def _failed(self, fetch: Fetch, lease: str, error: Unavailable) -> None:
         FAILURES.labels("unavailable").inc()
@@ -291,10 +305,10 @@ class Fetching:
         async with self._database.transaction() as tx:
             state = "unchecked" if isinstance(error, NotAsked) else "refused"
             await fetches.note_credentials(tx, used, state, reason)
-            await fetches.save(tx, replace(_waiting(fetch), reason=reason), lease, pause=LONGEST_BACKOFF)
+            await fetches.save(tx, replace(fetch, state="waiting", reason=reason), lease, pause=LONGEST_BACKOFF)
 
 
-async def _gone(platform: "WooCommerce", known: Sequence[Known], now: datetime) -> list[Known]:
+async def _gone(platform: Platform, known: Sequence[Known], now: datetime) -> list[Known]:
     gone: list[Known] = []
     for name, kind in ROOTS.items():
         mine = {each.root.partition(":")[2]: each for each in known if each.root.startswith(f"{name}:")}
@@ -305,7 +319,7 @@ async def _gone(platform: "WooCommerce", known: Sequence[Known], now: datetime) 
     return gone
 
 
-async def _back(platform: "WooCommerce", known: Sequence[Known]) -> list[Fetched]:
+async def _back(platform: Platform, known: Sequence[Known]) -> list[Fetched]:
     back: list[Fetched] = []
     for name, kind in ROOTS.items():
         missed = [each.root.partition(":")[2] for each in known if each.root.startswith(f"{name}:")]
@@ -314,18 +328,18 @@ async def _back(platform: "WooCommerce", known: Sequence[Known]) -> list[Fetched
     return [each for each in back if each.root in asked]
 
 
-async def _shows_any(platform: "WooCommerce", kind: Kind, now: datetime) -> bool:
+async def _shows_any(platform: Platform, kind: Kind, now: datetime) -> bool:
     page = await platform.page(kind, since=None, until=now, following=None)
     return bool(page.objects or page.following)
 
 
 def _planned(
-    tenant: str, store: str, purpose: Purpose, kinds: list[Kind], since: datetime | None, until: datetime, now: datetime
+    due: fetches.Due, purpose: Purpose, kinds: list[Kind], since: datetime | None, until: datetime, now: datetime
 ) -> Fetch:
     return Fetch(
-        tenant=tenant,
+        tenant=due.tenant,
         id=new_id(),
-        store=store,
+        store=due.store,
         purpose=purpose,
         kinds=kinds,
         since=since,
@@ -336,13 +350,9 @@ def _planned(
     )
 
 
-def _waiting(fetch: Fetch) -> Fetch:
-    return replace(fetch, state="waiting")
-
-
 def _ended(fetch: Fetch, now: datetime) -> Fetch:
     if fetch.step < len(fetch.kinds) or fetch.purpose == "sweep":
-        return _waiting(fetch)
+        return replace(fetch, state="waiting")
     return replace(fetch, state="done", done_at=now)
 
 
@@ -371,12 +381,6 @@ def _is_back(known: Known, fetch: Fetch) -> bool:
     return known.gone and (known.ours or known.heard_at < fetch.until)
 
 
-def _deletion(known: Known) -> _News:
-    kind, _, source_id = known.root.partition(":")
-    body = msgspec.json.encode({"id": int(source_id) if source_id.isascii() and source_id.isdigit() else source_id})
-    return _News(Fetched(f"{kind}.deleted", known.root, None, body), known.delivery)
-
-
 def _event(fetch: Fetch, used: Credentials, news: _News, origin: Origin, now: datetime) -> Event:
     id_, fetched = new_id(), news.fetched
     delivery = Delivery(
@@ -384,7 +388,7 @@ def _event(fetch: Fetch, used: Credentials, news: _News, origin: Origin, now: da
         platform=used.platform,
         topic=fetched.topic,
         delivery_id=id_,
-        headers={},
+        headers=dict(fetched.headers),
         body=fetched.body,
         origin=origin,
         not_before=news.not_before,

@@ -1,17 +1,13 @@
 """From sealed credentials to a platform that can be asked."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from libs.common.crypto import BadSeal, Keyring
 from services.ingest.fetches import Credentials, context
-from services.ingest.platforms.port import Refused
-
-if TYPE_CHECKING:
-    from services.ingest.platforms.woocommerce import WooCommerce
+from services.ingest.platforms.port import Platform, Refused
 
 
 class WooCommerceKey(Struct, frozen=True, kw_only=True):
@@ -21,25 +17,41 @@ class WooCommerceKey(Struct, frozen=True, kw_only=True):
     consumer_secret: str
 
 
-def sealed(keyring: Keyring, tenant: str, store: str, key: WooCommerceKey) -> bytes:
+class ShopifyToken(Struct, frozen=True, kw_only=True):
+    """What opens Shopify's Admin API to an app of the shop."""
+
+    access_token: str
+
+
+Key = WooCommerceKey | ShopifyToken
+
+
+def sealed(keyring: Keyring, tenant: str, store: str, key: Key) -> bytes:
     """As the database keeps it."""
     return keyring.seal(msgspec.json.encode(key), context(tenant, store))
 
 
-def opener(keyring: Keyring, *, inside: bool) -> "Callable[[Credentials], WooCommerce]":
+def opener(keyring: Keyring, *, inside: bool) -> Callable[[Credentials], Platform]:
     """`inside`: whether stores may have addresses of our own network."""
 
-    def open_platform(credentials: Credentials) -> "WooCommerce":
-        if credentials.platform != "woocommerce":
-            raise Refused(f"there is no client for {credentials.platform} yet")
+    def open_platform(credentials: Credentials) -> Platform:
         try:
             opened = keyring.open(credentials.sealed, context(credentials.tenant, credentials.store))
         except BadSeal as error:
             raise Refused("the credentials were sealed by a key that is not here; set them again") from error
-        # Here, since the client is large, and most workers of most days ask nobody.
-        from services.ingest.platforms.woocommerce import WooCommerce  # noqa: PLC0415
+        # The clients here, since they are large, and most workers of most days ask nobody.
+        match credentials.platform:
+            case "woocommerce":
+                from services.ingest.platforms.woocommerce import WooCommerce  # noqa: PLC0415
 
-        key = msgspec.json.decode(opened, type=WooCommerceKey)
-        return WooCommerce(credentials.url, key=key.consumer_key, secret=key.consumer_secret, inside=inside)
+                key = msgspec.json.decode(opened, type=WooCommerceKey)
+                return WooCommerce(credentials.url, key=key.consumer_key, secret=key.consumer_secret, inside=inside)
+            case "shopify":
+                from services.ingest.platforms.shopify import Shopify  # noqa: PLC0415
+
+                token = msgspec.json.decode(opened, type=ShopifyToken)
+                return Shopify(credentials.url, token=token.access_token, inside=inside)
+            case other:
+                raise Refused(f"there is no client for {other}")
 
     return open_platform

@@ -19,7 +19,7 @@ from libs.common.ids import derived_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append
 from services.ingest import fetches, store
-from services.ingest.opening import WooCommerceKey, sealed
+from services.ingest.opening import Key, sealed
 from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
 from services.ingest.store import PublicKey, Sealed, Store
 
@@ -67,7 +67,7 @@ class Access(Struct, frozen=True, kw_only=True):
     """Where a store's own API is, and what opens it; None: nothing does any more."""
 
     url: str
-    key: WooCommerceKey | None
+    key: Key | None
 
 
 class Registration(Struct, frozen=True, kw_only=True):

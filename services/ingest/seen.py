@@ -33,7 +33,12 @@ class Known(NamedTuple):
 # The latest version as everybody orders them: by the source's date, then by the place in the journal.
 _LAST = """
     object AS root, id::text AS delivery, coalesce(dated, received_at) AS dated, received_at AS heard_at,
-    topic LIKE '%.deleted' AS gone, origin = 'reconciled' AS ours
+    topic LIKE '%.deleted' OR topic LIKE '%/delete' AS gone, origin = 'reconciled' AS ours
+"""
+# Who heard of a part of an object alone, as of a refund, may have missed the order that it made.
+_WHOLE = """
+    outcome = 'observed' AND topic NOT IN ('refunds/create', 'customers_email_marketing_consent/update',
+        'customers_marketing_consent/update')
 """
 _LATEST_FIRST = "coalesce(dated, received_at) DESC, journal_offset DESC"
 
@@ -44,7 +49,7 @@ async def last(tx: Tx, tenant: str, store: str, roots: Sequence[str]) -> dict[st
         f"""
         SELECT d.* FROM unnest($3::text[]) AS u(root) CROSS JOIN LATERAL (
             SELECT {_LAST} FROM deliveries
-            WHERE tenant = $1 AND store = $2 AND object = u.root AND outcome = 'observed'
+            WHERE tenant = $1 AND store = $2 AND object = u.root AND {_WHOLE}
             ORDER BY {_LATEST_FIRST} LIMIT 1
         ) d
         """,
@@ -60,7 +65,7 @@ async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: in
     rows = await tx.pg.fetch(
         f"""
         SELECT DISTINCT ON (object) {_LAST} FROM deliveries
-        WHERE tenant = $1 AND store = $2 AND outcome = 'observed' AND object > $3
+        WHERE tenant = $1 AND store = $2 AND {_WHOLE} AND object > $3
             AND split_part(object, ':', 1) IN ('order', 'customer', 'product')
         ORDER BY object, {_LATEST_FIRST} LIMIT $4
         """,

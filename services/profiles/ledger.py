@@ -1,11 +1,13 @@
 """The order ledger: each observed snapshot against what is known, and the facts that follow, each once.
 
-An order's state is a join: the latest snapshot, the latest tombstone, every refund ever told, and the first time that
-each moment was told. So it does not depend on the order or the number of deliveries.
+An order's state is a join: the latest snapshot, the latest tombstone, the last token told of its cart and of its
+checkout, every refund ever told, and the first time that each moment was told. So it does not depend on the order or
+the number of deliveries.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -30,6 +32,13 @@ class SeenRefund(Struct, frozen=True, omit_defaults=True):
         return self.refund.at or self.first_seen or self.seen[0]
 
 
+class SeenToken(Struct, frozen=True):
+    """A token as last told."""
+
+    value: str
+    seen: Version
+
+
 class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that was observed of one order, and what was told of it."""
 
@@ -37,6 +46,9 @@ class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: str | None = None
     """Whom the snapshot names."""
     removed: Version | None = None
+    cart: SeenToken | None = None
+    checkout: SeenToken | None = None
+    """Only webhooks name cart and checkout, which never change: who leaves them out takes nothing away."""
     refunds: dict[str, SeenRefund] = {}
     """Every refund ever told, by its id."""
     counted_ever: bool = False
@@ -58,6 +70,8 @@ def on_observed(state: OrderState, order: OrderObserved, account: str | None) ->
         _keep(refunds, refund, version(order))
     merged = replace(
         state,
+        cart=_token("cart_token", state.cart, state.snapshot, order),
+        checkout=_token("checkout_token", state.checkout, state.snapshot, order),
         refunds=refunds,
         counted_ever=state.counted_ever or counts(order),
         bought_at=_earliest(state.bought_at, order.placed_at if counts(order) else None),
@@ -119,8 +133,8 @@ def view(state: OrderState) -> OrderView | None:
         cancelled_at=order.cancelled_at,
         fulfilled_at=order.fulfilled_at,
         deleted=deleted,
-        cart_token=order.cart_token,
-        checkout_token=order.checkout_token,
+        cart_token=state.cart.value if state.cart else order.cart_token,
+        checkout_token=state.checkout.value if state.checkout else order.checkout_token,
     )
 
 
@@ -184,6 +198,17 @@ def _keep(refunds: dict[str, SeenRefund], refund: Refund, seen: Version) -> None
         refunds[refund.source_id] = SeenRefund(refund, seen, first)
     else:
         refunds[refund.source_id] = replace(known, first_seen=first)
+
+
+def _token(
+    name: Literal["cart_token", "checkout_token"], known: SeenToken | None, *told: OrderObserved | None
+) -> SeenToken | None:
+    """The latest. States of before tokens were kept have them in their snapshot alone."""
+    for order in told:
+        value = getattr(order, name) if order is not None else None
+        if order is not None and value and (known is None or version(order) >= known.seen):
+            known = SeenToken(value, version(order))
+    return known
 
 
 def _earliest(known: datetime | None, told: datetime | None) -> datetime | None:

@@ -269,7 +269,7 @@ def order_out(state: OrderState, profile: str | None) -> OrderOut | None:
         lines=_lines(snapshot.lines, view.currency),
         email=snapshot.person.email,
         customer_source_id=snapshot.customer_id,
-        checkout_token=snapshot.checkout_token,
+        checkout_token=view.checkout_token,
         profile_id=profile,
     )
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -48,8 +49,10 @@ class _Error(msgspec.Struct):
 class ShopHttp:
     """One shop's address, and how to ask it."""
 
-    def __init__(self, base: str, *, auth: httpx.Auth | tuple[str, str] | None, inside: bool) -> None:
-        """`base`: scheme, host and perhaps port; `inside`: see PinnedTransport."""
+    def __init__(
+        self, base: str, *, auth: httpx.Auth | tuple[str, str] | None, inside: bool, headers: Headers | None = None
+    ) -> None:
+        """`base`: scheme, host and perhaps port; `inside`: see PinnedTransport; `headers`: of each request."""
         url = httpx.URL(base)
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -57,38 +60,54 @@ class ShopHttp:
             timeout=SECONDS,
             follow_redirects=False,
             trust_env=False,
-            headers={"user-agent": AGENT, "accept": "application/json", "accept-encoding": "gzip"},
+            headers={**(headers or {}), "user-agent": AGENT, "accept": "application/json", "accept-encoding": "gzip"},
             transport=PinnedTransport(url.raw_host.decode("ascii"), inside=inside),
         )
 
     async def get(self, path: str, params: Mapping[str, str]) -> Answer:
         """What lies there. Raises Refused and Unavailable."""
-        answer = await self.find(path, params)
-        if answer is None:
-            raise Refused(f"the shop answers {HTTPStatus.NOT_FOUND.value}")
-        return answer
+        return _there(await self.find(path, params))
 
     async def find(self, path: str, params: Mapping[str, str]) -> Answer | None:
         """As `get`; None when the shop says that there is no object of this id."""
-        answer: Answer | None = None
-        async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=2 * WHOLE_SECONDS):
-            with attempt:
-                answer = await self._once(path, params)
-        return answer
+        return await self._asked(partial(self._client.build_request, "GET", path, params=params))
+
+    async def post(self, path: str, content: bytes) -> Answer:
+        """What it says to this JSON, which only asks: it may be sent again."""
+        headers = {"content-type": "application/json"}
+        build = partial(self._client.build_request, "POST", path, content=content, headers=headers)
+        return _there(await self._asked(build))
 
     async def aclose(self) -> None:
         """Ends its connections."""
         await self._client.aclose()
 
-    async def _once(self, path: str, params: Mapping[str, str]) -> Answer | None:
+    async def _asked(self, build: Callable[[], httpx.Request]) -> Answer | None:
+        answer: Answer | None = None
+        async for attempt in stamina.retry_context(on=_worth_another_try, attempts=TRIES, timeout=2 * WHOLE_SECONDS):
+            with attempt:
+                answer = await self._once(build())
+        return answer
+
+    async def _once(self, request: httpx.Request) -> Answer | None:
         try:
-            async with asyncio.timeout(WHOLE_SECONDS), self._client.stream("GET", path, params=params) as response:
-                if response.status_code == HTTPStatus.NOT_FOUND and _no_such_id(await _content(response)):
-                    return None
-                _check(response)
-                return Answer(await _content(response), response.headers)
+            async with asyncio.timeout(WHOLE_SECONDS):
+                response = await self._client.send(request, stream=True)
+                try:
+                    if response.status_code == HTTPStatus.NOT_FOUND and _no_such_id(await _content(response)):
+                        return None
+                    _check(response)
+                    return Answer(await _content(response), response.headers)
+                finally:
+                    await response.aclose()
         except (httpx.HTTPError, TimeoutError) as error:
             raise Unavailable(f"the shop does not answer: {type(error).__name__}") from error
+
+
+def _there(answer: Answer | None) -> Answer:
+    if answer is None:
+        raise Refused(f"the shop answers {HTTPStatus.NOT_FOUND.value}")
+    return answer
 
 
 async def _content(response: httpx.Response) -> bytes:

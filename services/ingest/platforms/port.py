@@ -1,10 +1,21 @@
 """What ingest asks of a platform, whichever it is. No answer of a platform is trusted before its normaliser read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+MOST_DIGITS = 19
+"""Of a number of 64 bits."""
 
 Kind = Literal["orders", "customers", "products"]
+
+BY_DATE: Mapping[str, list[Kind]] = {
+    "shopify": ["orders", "products", "customers"],
+    "woocommerce": ["orders", "products"],
+}
+"""What a platform tells by when it changed; of the others all must be read to find what did."""
 
 
 class Fetched(NamedTuple):
@@ -20,6 +31,8 @@ class Fetched(NamedTuple):
     """As a webhook of that topic would carry it."""
     trashed: bool = False
     """It is shown, and gone all the same."""
+    headers: Mapping[str, str] = {}
+    """Of a webhook's, what its normaliser reads."""
 
 
 class FetchedPage(NamedTuple):
@@ -30,6 +43,8 @@ class FetchedPage(NamedTuple):
     """Of objects that could not be taken: why, without personal data."""
     following: str | None
     """From where any other process may go on; None at the end."""
+    pause: float = 0.0
+    """Seconds that the platform wants to be left alone."""
 
 
 class Refused(Exception):
@@ -54,3 +69,39 @@ class Unavailable(Exception):
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class Platform(Protocol):
+    """One store's own API. All of it raises Refused and Unavailable."""
+
+    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
+        """Objects that last changed from `since` on and before `until`. Raises Hopeless when the list has no end."""
+        ...
+
+    async def those(self, kind: Kind, ids: Sequence[str]) -> list[Fetched]:
+        """Which of these, at most 100, it shows; without those that cannot be taken."""
+        ...
+
+    async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        """Which of these, at most 100, are not there any more; as many as it can say for certain, in time."""
+        ...
+
+    def deleted(self, root: str) -> Fetched:
+        """What a webhook would have told when it was."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends its connections."""
+        ...
+
+
+def deletion(topic: str, root: str) -> Fetched:
+    """The body that both platforms send, under each its own topic."""
+    return Fetched(topic, root, None, msgspec.json.encode({"id": as_printed(root.partition(":")[2])}))
+
+
+def as_printed(source_id: str) -> int | str:
+    """An id as webhooks print it: a number, unless it is none, or one of more than 64 bits."""
+    return (
+        int(source_id) if source_id.isascii() and source_id.isdigit() and len(source_id) <= MOST_DIGITS else source_id
+    )

@@ -21,7 +21,8 @@ from oauthlib.oauth1 import Client as Signer
 from libs.common.clock import monotonic
 from services.ingest.outcome import Unreadable
 from services.ingest.platforms.http import ShopHttp, whole_number
-from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, TooLarge, Unavailable
+from services.ingest.platforms.lists import at_most
+from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, TooLarge, Unavailable, deletion
 from services.ingest.printed import Scalar, decoded, identifier, instant, required
 
 PAGE = 100
@@ -66,12 +67,7 @@ class _Named(Struct):
     status: Scalar = None
 
 
-# The longest list that is taken, and one place more. What lies behind is skipped: of a list of millions, a real one
-# would first make that many objects, and be measured then.
-_List = msgspec.defstruct(
-    "_List", [(f"at_{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(PAGE + 1)], array_like=True
-)
-_LIST = msgspec.json.Decoder(_List)
+_LIST = at_most(PAGE)
 _NAMED = msgspec.json.Decoder(_Named)
 
 
@@ -184,6 +180,10 @@ class WooCommerce:
                 gone.add(each)
         return gone
 
+    def deleted(self, root: str) -> Fetched:
+        """What a webhook would have told."""
+        return deletion(f"{root.partition(':')[0]}.deleted", root)
+
     async def _is_gone(self, kind: Kind, id_: str) -> bool:
         answer = await self._http.find(f"{_ROOT}{kind}/{id_}", {})
         if answer is None:
@@ -221,11 +221,10 @@ def _packed(place: _Place) -> str:
 
 def _listed(content: bytes) -> list[msgspec.Raw]:
     try:
-        listed = _LIST.decode(content)
+        objects = _LIST(content)
     except (msgspec.MsgspecError, RecursionError) as error:
         # A maintenance page, an error of a plugin, a warning of PHP's before the JSON.
         raise Unavailable("the shop's answer is not a list in JSON") from error
-    objects = [each for each in msgspec.structs.astuple(listed) if isinstance(each, msgspec.Raw)]
     if len(objects) > PAGE:
         raise Unavailable(f"the shop answers more than the {PAGE} objects that it was asked for")
     return objects

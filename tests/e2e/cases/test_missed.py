@@ -1,6 +1,9 @@
-"""A WooCommerce shop of which some webhooks never arrive: in the end everything is as the shop has it."""
+"""Shops of which some webhooks never arrive: in the end everything is as the shops have it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,16 +12,18 @@ import pytest
 import pytest_asyncio
 
 from libs.common.clock import DrivenClock
-from regulars.shop import woocommerce
-from regulars.shop.model import Change, Customer, Deleted, Order, ProductState
+from regulars.shop import shopify, woocommerce
+from regulars.shop.model import Change, Consent, Customer, Deleted, Order, ProductState, RefundTold, State
+from regulars.shop.shopify_api import ShopifyApi
 from regulars.shop.woocommerce_api import WooCommerceApi
 from tests.e2e.cases.conftest import at_work
 from tests.e2e.cases.ground import Ground, Store
-from tests.integration.ingest.shop_api import CREDENTIALS, serving, small_world
+from tests.integration.ingest.shop_api import CREDENTIALS, TOKEN_OF_SHOPIFY, serving, small_world
 from tests.waiting import eventually
 
 DROPPED = 20
 """One in so many webhooks never arrives."""
+WORLD = small_world()
 
 
 @pytest_asyncio.fixture
@@ -32,49 +37,110 @@ async def ground(
         yield running
 
 
+@dataclass(frozen=True)
+class Shop:
+    """One of the world's two, its API, and which of its webhooks get lost."""
+
+    platform: str
+    api: WooCommerceApi | ShopifyApi
+    opened_by: Mapping[str, str]
+    body: Callable[[State], bytes]
+    changes: list[Change]
+
+    @property
+    def lost(self) -> range:
+        """Places of the changes that no webhook of the one store tells."""
+        return range(3, len(self.changes), DROPPED)
+
+    @property
+    def missed(self) -> set[str]:
+        """Objects of which the last state was lost."""
+        last = {root: n for n, change in enumerate(self.changes) if (root := _root(change)) is not None}
+        return {root for root, n in last.items() if n in self.lost}
+
+    @property
+    def unheard(self) -> set[str]:
+        """Orders of which no webhook arrived at all."""
+        told = {_root(change) for n, change in enumerate(self.changes) if n not in self.lost}
+        return {root.partition(":")[2] for root in self.missed - told}
+
+
+def shops() -> list[Shop]:
+    woo = [each for each in WORLD.changes if each.store == "woocommerce" and _root(each)]
+    # Refunds and consents, too: they tell of a part, and the whole may be what was lost.
+    shopify_ = [
+        each
+        for each in WORLD.changes
+        if each.store == "shopify"
+        and each.topics[-1] != "events"
+        and (_root(each) or isinstance(each.state, RefundTold | Consent))
+    ]
+    return [
+        Shop("woocommerce", WooCommerceApi(), CREDENTIALS, woocommerce.body, woo),
+        Shop("shopify", ShopifyApi(), TOKEN_OF_SHOPIFY, shopify.body, shopify_),
+    ]
+
+
 async def test_five_in_a_hundred_webhooks_are_lost_for_good(ground: Ground, clock: DrivenClock) -> None:
-    world = small_world()
-    changes = [change for change in world.changes if change.store == "woocommerce" and _root(change)]
-    places = range(3, len(changes), DROPPED)
-    last = {_root(change): n for n, change in enumerate(changes)}
-    missed = {root for root, n in last.items() if n in places}
-    assert len(missed) > 3
-    shop = WooCommerceApi()
-    shop.tell(change.state for change in changes)
-    async with serving(shop) as domain:
-        policy = {"consent": "soft_opt_in"}
-        holed = await ground.store("woocommerce", domain=domain, **policy)
-        whole = await ground.store("woocommerce", domain="all.example", **policy)
-        clock.set(world.end)
-        for n, change in enumerate(changes):
-            for store in (whole,) if n in places else (whole, holed):
-                assert await store.send(change.topics[-1], woocommerce.body(change.state)) == 200
-        await ground.line.drained()
-        assert await _everything(holed) != await _everything(whole)
-        answer = await ground.http.put(
-            f"/v1/stores/{holed.key}/credentials", json=CREDENTIALS | {"url": f"http://{domain}"}
+    pairs: list[tuple[Shop, Store, Store]] = []
+    erased = next(each.state for each in reversed(WORLD.changes) if _is_last_order(each))
+    assert isinstance(erased, Order)
+    async with AsyncExitStack() as stack:
+        domains = {}
+        for shop in shops():
+            assert len(shop.missed) > 3
+            shop.api.tell(change.state for change in shop.changes)
+            domain = domains[shop.platform] = await stack.enter_async_context(serving(shop.api))
+            policy = {"consent": "soft_opt_in"}
+            holed = await ground.store(shop.platform, domain=domain, **policy)
+            whole = await ground.store(shop.platform, domain=f"all-{shop.platform}.example", **policy)
+            pairs.append((shop, holed, whole))
+        clock.set(WORLD.end)
+        await asyncio.gather(
+            *(_tell(shop, holed, shop.lost) for shop, holed, _ in pairs),
+            *(_tell(shop, whole, range(0)) for shop, _, whole in pairs),
         )
-        assert answer.status_code == 200
-        clock.set(world.end + timedelta(hours=1))
+        # And one is deleted for good, of which one store alone hears.
+        [shopify_] = [each for each in pairs if each[0].platform == "shopify"]
+        shopify_[0].api.erase("orders", erased.id)
+        assert await shopify_[2].send("orders/delete", {"id": erased.id}) == 200
+        await ground.line.drained()
+        for shop, holed, whole in pairs:
+            assert await _everything(holed, shop) != await _everything(whole, shop)
+            answer = await ground.http.put(
+                f"/v1/stores/{holed.key}/credentials",
+                json={**shop.opened_by, "url": f"http://{domains[shop.platform]}"},
+            )
+            assert answer.status_code == 200
+        clock.set(WORLD.end + timedelta(hours=1))
 
         async def compared() -> bool:
-            health = await ground.get(f"/v1/stores/{holed.key}/health")
-            return bool(health["reconciled"] and health["swept"])
+            found = [await ground.get(f"/v1/stores/{holed.key}/health") for _, holed, _ in pairs]
+            return all(health["reconciled"] and health["swept"] for health in found)
 
         await eventually(compared)
-    health = await ground.get(f"/v1/stores/{holed.key}/health")
-    assert health["reconciled"]["missing"] + health["swept"]["missing"] == len(missed)
-    assert await _everything(holed) == await _everything(whole)
+    for shop, holed, whole in pairs:
+        health = await ground.get(f"/v1/stores/{holed.key}/health")
+        missed = len(shop.missed | {f"order:{erased.id}"}) if shop.platform == "shopify" else len(shop.missed)
+        assert health["reconciled"]["missing"] + health["swept"]["missing"] == missed
+        assert await _everything(holed, shop) == await _everything(whole, shop)
     verified = await ground.get("/v1/kpis/verify")
     assert verified["checked"] > 0
     assert verified["differences"] == []
     # What is found late is no news to anybody: it starts no message.
+    holes = {holed.key for _, holed, _ in pairs}
     started = await ground.line.all("/v1/messages")
-    assert not [message for message in started if message["store"] == holed.key and message["state"] == "sent"]
+    assert not [message for message in started if message["store"] in holes and message["state"] == "sent"]
 
 
-async def _everything(store: Store) -> dict[str, Any]:
-    """Orders and products as the API shows them, and what they add up to."""
+async def _tell(shop: Shop, store: Store, but: range) -> None:
+    for n, change in enumerate(shop.changes):
+        if n not in but:
+            assert await store.send(change.topics[-1], shop.body(change.state)) == 200
+
+
+async def _everything(store: Store, shop: Shop) -> dict[str, Any]:
+    """Orders as the API shows them, and what they add up to."""
     orders = await store.ground.line.all(f"/v1/orders?store={store.key}")
     shown = [
         {
@@ -84,6 +150,10 @@ async def _everything(store: Store) -> dict[str, Any]:
         }
         for order in orders
     ]
+    for order in shown:
+        if order["source_id"] in shop.unheard:
+            # Only webhooks name it.
+            order["checkout_token"] = None
     return {
         "orders": sorted(shown, key=lambda order: str(order["source_id"])),
         "kpis": await store.kpis(),
@@ -95,9 +165,13 @@ def _dated(order: dict[str, Any], name: str) -> bool:
     return name == "updated_at" and not order["deleted"]
 
 
+def _is_last_order(change: Change) -> bool:
+    return change.store == "shopify" and isinstance(change.state, Order) and not change.state.test
+
+
 def _root(change: Change) -> str | None:
     match change.state:
-        case Order(id=id_) | Deleted(order_id=id_) if change.topics[-1].startswith("order."):
+        case Order(id=id_) | Deleted(order_id=id_) if change.topics[-1].startswith("order"):
             return f"order:{id_}"
         case Customer(id=id_):
             return f"customer:{id_}"

@@ -1,4 +1,4 @@
-"""A simulated WooCommerce shop behind a real socket, its store here, and what is fetched of it, step by step."""
+"""A simulated shop behind a real socket, its store here, and what is fetched of it, step by step."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +11,7 @@ import uvicorn
 from libs.common.crypto import Keyring
 from regulars.shop import woocommerce
 from regulars.shop.model import Customer, Deleted, Order, ProductState, State, World
+from regulars.shop.shopify_api import TOKEN, ShopifyApi
 from regulars.shop.woocommerce_api import KEY, SECRET, WooCommerceApi
 from regulars.shop.world import make_world
 from services.ingest.fetching import Fetching, Rhythm
@@ -20,10 +21,11 @@ from tests.integration.ingest.ground import Ground
 from tests.waiting import eventually
 
 CREDENTIALS = {"consumer_key": KEY, "consumer_secret": SECRET}
+TOKEN_OF_SHOPIFY = {"access_token": TOKEN}
 
 
 @asynccontextmanager
-async def serving(shop: WooCommerceApi) -> AsyncIterator[str]:
+async def serving(shop: WooCommerceApi | ShopifyApi) -> AsyncIterator[str]:
     """Its host and port."""
     config = uvicorn.Config(shop.app, port=0, lifespan="off", log_config=None, ws="none")
     server = uvicorn.Server(config)

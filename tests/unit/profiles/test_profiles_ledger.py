@@ -75,6 +75,27 @@ def test_an_older_snapshot_changes_nothing() -> None:
     assert types(facts) == ["order.placed"]
 
 
+@pytest.mark.parametrize("later", [{}, {"cart_token": "c2"}])
+def test_what_leaves_the_tokens_out_takes_none_away(later: dict[str, Any]) -> None:
+    webhook, fetched = order(1, 1, cart_token="c1", checkout_token="k1"), order(1, 5, gross=9, **later)
+    for history in ([webhook, fetched], [fetched, webhook], [fetched, webhook, fetched]):
+        state, _ = told(*history)
+        known = ledger.view(state)
+        assert known is not None
+        assert (known.gross, known.cart_token, known.checkout_token) == (9, later.get("cart_token", "c1"), "k1")
+
+
+def test_tokens_of_a_state_that_kept_them_in_its_snapshot_alone_stay() -> None:
+    state = OrderState(snapshot=order(1, 1, cart_token="c1"), account=ACCOUNT, counted_ever=True, revision=1)
+    before = ledger.view(state)
+    assert before is not None
+    assert before.cart_token == "c1"
+    state, facts = told(order(1, 5), state=state)
+    after = ledger.view(state)
+    assert after is not None
+    assert (after.cart_token, types(facts)) == ("c1", [])
+
+
 def test_the_same_instant_goes_by_position() -> None:
     state, _ = told(order(1, 1, position=8, gross=8), order(1, 1, position=7, gross=7))
     assert state.snapshot is not None

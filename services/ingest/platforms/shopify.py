@@ -1,0 +1,321 @@
+"""Shopify's Admin GraphQL API: its objects, told as its webhooks would.
+
+A list is walked by cursor in the order of its objects' last changes: one that changes meanwhile moves behind the window
+that is asked for, and no other moves with it. Lists within an object that go on are read to their ends.
+
+Who has asked for too much waits between two steps, and keeps nobody from asking other shops. Within one object, which
+is taken whole or not at all, short waits are waited for.
+"""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from libs.common.clock import monotonic
+from services.ingest.outcome import Unreadable
+from services.ingest.platforms import shopify_bodies as bodies
+from services.ingest.platforms import shopify_queries as queries
+from services.ingest.platforms.lists import at_most
+from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, Unavailable, deletion
+from services.ingest.platforms.shopify_graphql import Data, Edges, GraphQl, Told, TooDear
+from services.ingest.platforms.shopify_objects import (
+    Adjustment,
+    Connection,
+    Customer,
+    LineItem,
+    Order,
+    Part,
+    Product,
+    RefundLineItem,
+    RefundShippingLine,
+    ShippingLine,
+    Transaction,
+    Variant,
+    parts,
+)
+from services.ingest.printed import Scalar, decoded, instant
+
+PAGE = 50
+SOME, FEW = 50, 5
+"""Of the lists within an object, with the object."""
+REST = 100
+"""Of such a list, when it goes on."""
+TOGETHER = 100
+"""Ids that are asked about at one time."""
+LARGEST = 5 * 1024 * 1024
+"""Of one object, as of a webhook."""
+MOST_PAGES = 50_000
+"""Of one walk: two and a half million objects. A list that goes on behind that has no end."""
+MOST_PARTS = 100
+"""Further requests for one object."""
+LONGEST_CURSOR = 2048
+SECONDS = 60.0
+"""For what is asked object by object; the others come with the next page."""
+ALL_ORDERS = "read_all_orders"
+"""Without this right no order of more than 60 days is shown, as if it were gone."""
+_ODD = "the shop's answer is not what it was asked for"
+
+
+class _Place(Struct, array_like=True):
+    """How far a walk has come."""
+
+    cursor: str | None = None
+    size: int = PAGE
+    """Of a page: less where the shop finds one too dear."""
+    pages: int = 0
+
+
+class _Edge(Struct):
+    cursor: str
+    node: msgspec.Raw
+
+
+class _Id(Struct):
+    id: Scalar = None
+
+
+class _Scope(Struct):
+    handle: Scalar = None
+
+
+_EDGES, _NODES = at_most(PAGE), at_most(TOGETHER)
+_SCOPES = at_most(500)
+_EDGE = msgspec.json.Decoder(_Edge)
+_ID = msgspec.json.Decoder(_Id | None)
+_SCOPE = msgspec.json.Decoder(_Scope)
+_ORDER = msgspec.json.Decoder(Order)
+_CUSTOMER = msgspec.json.Decoder(Customer)
+_PRODUCT = msgspec.json.Decoder(Product)
+_PARTS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "lineItems": msgspec.json.Decoder(Connection[LineItem]),
+    "shippingLines": msgspec.json.Decoder(Connection[ShippingLine]),
+    "refundLineItems": msgspec.json.Decoder(Connection[RefundLineItem]),
+    "refundShippingLines": msgspec.json.Decoder(Connection[RefundShippingLine]),
+    "orderAdjustments": msgspec.json.Decoder(Connection[Adjustment]),
+    "transactions": msgspec.json.Decoder(Connection[Transaction]),
+    "variants": msgspec.json.Decoder(Connection[Variant]),
+}
+_TYPES: Mapping[Kind, str] = {kind: asked.type for kind, asked in queries.KINDS.items()}
+
+
+class Shopify:
+    """One shop."""
+
+    def __init__(self, base: str, *, token: str, inside: bool = False) -> None:
+        """`token`: of an app that the shop has installed, with the rights to read orders, customers and products."""
+        self._api = GraphQl(base, token=token, inside=inside)
+        self._headers = {"x-shopify-shop-domain": httpx.URL(base).netloc.decode("ascii")}
+
+    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
+        """Objects that last changed from `since` on and before `until`.
+
+        All that had changed before the first page was asked for, and not since, is on one of the pages. A page ends
+        early, behind what is whole, when the shop wants to be left alone or is slow.
+        """
+        place = _resumed(following)
+        if place.pages >= MOST_PAGES:
+            raise Hopeless(f"the shop's list of {kind} has no end: {MOST_PAGES} pages were read")
+        size, told = await self._affordable(kind, since, until, place)
+        found = _edges(told.data, kind)
+        edges = _read(_EDGES, found.edges, size)
+        objects: list[Fetched] = []
+        broken: list[str] = []
+        cursor, pause, began = place.cursor, told.pause, monotonic()
+        for n, raw in enumerate(edges):
+            edge = _decoded(_EDGE, raw)
+            try:
+                one = await self._whole(kind, edge.node)
+                if one.changed_at is None or one.changed_at < until:
+                    objects.append(one)
+            except Unreadable as error:
+                broken.append(error.reason)
+            except Unavailable as error:
+                if not n:
+                    raise
+                pause = error.retry_after or pause
+                break
+            cursor = edge.cursor
+            if n + 1 < len(edges) and monotonic() - began > SECONDS:
+                break
+        else:
+            if not found.page_info.has_next_page:
+                return FetchedPage(objects, broken, None, pause)
+            cursor = found.page_info.end_cursor or cursor
+        return FetchedPage(objects, broken, _printed_place(_Place(cursor, size, place.pages + 1)), pause)
+
+    async def those(self, kind: Kind, ids: Sequence[str]) -> list[Fetched]:
+        """Which of these, at most 100, it shows; without those that cannot be taken."""
+        there, _ = await self._there(kind, ids)
+        found = []
+        size = PAGE
+        while there:
+            try:
+                asked = {"ids": there[:size], **queries.sizes(kind, some=SOME, few=FEW)}
+                told = await self._api.ask(queries.those(kind), asked, patient=True)
+            except TooDear as error:
+                size = _smaller(size, kind, error)
+                continue
+            for raw in _read(_NODES, told.data.nodes, size):
+                with suppress(Unreadable):
+                    found += [await self._whole(kind, raw)] if bytes(raw) != b"null" else []
+            there = there[size:]
+        return found
+
+    async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        """Which of these, at most 100, are not there any more.
+
+        Of orders this can be said only by an app that may see all of them: others see those of the last 60 days.
+        """
+        asked = [each for each in ids if each.isascii() and each.isdigit()]
+        there, scopes = await self._there(kind, asked)
+        if kind == "orders" and ALL_ORDERS not in scopes:
+            return set()
+        shown = set(there)
+        return {each for each in asked if _gid(kind, each) not in shown}
+
+    def deleted(self, root: str) -> Fetched:
+        """What a webhook would have told."""
+        return deletion(f"{root.partition(':')[0]}s/delete", root)
+
+    async def aclose(self) -> None:
+        """Ends its connections."""
+        await self._api.aclose()
+
+    async def _affordable(self, kind: Kind, since: datetime | None, until: datetime, place: _Place) -> tuple[int, Told]:
+        """The page at this place, as large as the shop allows, and how large that is."""
+        size = place.size
+        window = [f"updated_at:<'{_printed(until)}'"]
+        if since is not None:
+            window.insert(0, f"updated_at:>='{_printed(since)}'")
+        asked = {"after": place.cursor, "query": " AND ".join(window), **queries.sizes(kind, some=SOME, few=FEW)}
+        while True:
+            try:
+                return size, await self._api.ask(queries.page(kind), {"first": size, **asked})
+            except TooDear as error:
+                size = _smaller(size, kind, error)
+
+    async def _there(self, kind: Kind, ids: Sequence[str]) -> tuple[list[str], set[str]]:
+        """Those that are shown, as GraphQL names them, and the rights of the app."""
+        asked = [_gid(kind, each) for each in ids if each.isascii() and each.isdigit()]
+        if not asked:
+            return [], set()
+        try:
+            told = await self._api.ask(queries.THERE, {"ids": asked}, patient=True)
+        except TooDear as error:
+            raise Unavailable("the shop wants fewer requests") from error
+        nodes = [_decoded(_ID, each) for each in _read(_NODES, told.data.nodes, TOGETHER)]
+        # Each has the place that it was asked for at: what is shorter, or says another id, proves nothing.
+        if len(nodes) != len(asked) or any(
+            node is not None and node.id != id_ for node, id_ in zip(nodes, asked, strict=True)
+        ):
+            raise Unavailable(_ODD)
+        installed = told.data.current_app_installation
+        scopes = _read(_SCOPES, installed.access_scopes, 500) if installed else []
+        rights = {str(_decoded(_SCOPE, each).handle) for each in scopes}
+        return [id_ for node, id_ in zip(nodes, asked, strict=True) if node is not None], rights
+
+    async def _whole(self, kind: Kind, raw: msgspec.Raw) -> Fetched:
+        """An object with all that its lists hold, as a webhook's body. Raises Unreadable."""
+        content = bytes(raw)
+        if len(content) > LARGEST:
+            raise Unreadable(f"larger than {LARGEST} bytes")
+        match kind:
+            case "orders":
+                order = decoded(_ORDER, content)
+                await self._complete(parts(order), len(content))
+                return self._fetched("order", "orders/updated", bodies.order(order))
+            case "customers":
+                customer = decoded(_CUSTOMER, content)
+                return self._fetched("customer", "customers/update", bodies.customer(customer))
+            case "products":
+                product = decoded(_PRODUCT, content)
+                await self._complete(parts(product), len(content))
+                return self._fetched("product", "products/update", bodies.product(product))
+
+    def _fetched(self, name: str, topic: str, body: bodies.Json) -> Fetched:
+        changed_at = instant(body["updated_at"], "updatedAt")
+        content = msgspec.json.encode(body)
+        return Fetched(topic, f"{name}:{body['id']}", changed_at, content, headers=self._headers)
+
+    async def _complete(self, lists: Iterator[Part], size: int) -> None:
+        """Reads what goes on behind what came with the object."""
+        requests = 0
+        for owner, name, connection in lists:
+            while connection.page_info.has_next_page:
+                requests += 1
+                if requests > MOST_PARTS or size > LARGEST:
+                    raise Unreadable(f"{name}: has no end")
+                asked = {"id": owner, "first": REST, "after": _cursor(connection.page_info.end_cursor)}
+                try:
+                    told = await self._api.ask(queries.rest(name), asked, patient=True)
+                except TooDear as error:
+                    raise Unreadable(f"{name}: too dear") from error
+                if told.data.node is None:
+                    # It went meanwhile: whatever that was is told by itself.
+                    raise Unreadable(f"{name}: not there any more")
+                content = bytes(told.data.node.part)
+                size += len(content)
+                further = decoded(_PARTS[name], content[: LARGEST + 1])
+                connection.nodes += further.nodes
+                connection.page_info = further.page_info
+
+
+def _smaller(size: int, kind: Kind, error: Exception) -> int:
+    if size == 1:
+        raise Hopeless(f"one of the shop's {kind} costs more than may be asked for at one time") from error
+    return size // 2
+
+
+def _edges(data: Data, kind: Kind) -> Edges:
+    found: Edges | None = getattr(data, kind)
+    if found is None:
+        raise Unavailable(_ODD)
+    return found
+
+
+def _read(read: Callable[[bytes], list[msgspec.Raw]], raw: msgspec.Raw, length: int) -> list[msgspec.Raw]:
+    try:
+        found = read(bytes(raw))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Unavailable(_ODD) from error
+    if len(found) > length:
+        raise Unavailable(f"the shop answers more than the {length} objects that it was asked for")
+    return found
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unavailable(_ODD) from error
+
+
+def _gid(kind: Kind, id_: str) -> str:
+    return f"gid://shopify/{_TYPES[kind]}/{id_}"
+
+
+def _cursor(cursor: str | None) -> str:
+    if not cursor or len(cursor) > LONGEST_CURSOR:
+        raise Unavailable("the shop does not say where its list goes on")
+    return cursor
+
+
+def _resumed(following: str | None) -> _Place:
+    if following is None:
+        return _Place()
+    return msgspec.json.decode(base64.urlsafe_b64decode(following), type=_Place)
+
+
+def _printed_place(place: _Place) -> str:
+    _cursor(place.cursor)
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _printed(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
