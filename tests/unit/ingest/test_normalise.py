@@ -5,7 +5,7 @@ import pytest
 
 from libs.common.contracts.journal import Delivery
 from services.ingest.normalise import Observations, Parked, Unreadable, normalise, root_key
-from services.ingest.printed import decimal, identifier, instant, text
+from services.ingest.printed import decimal, identifier, instant, text, title
 from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_order, woocommerce_order
 
 
@@ -36,6 +36,25 @@ from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_orde
 )
 def test_a_delivery_goes_with_its_root_object(platform: str, topic: str, payload: object, root: str) -> None:
     assert root_key(platform, topic, json.dumps(payload).encode()) == root
+
+
+@pytest.mark.parametrize(
+    ("platform", "topic", "body", "root"),
+    [
+        # What the normaliser does not read of a body must not take its object's place away.
+        ("shopify", "customers/update", b'{"id": 88, "order_id": ' + b"9" * 5000 + b"}", "customer:88"),
+        ("shopify", "products/delete", b'{"id": 501, "order_edit": {"\xff": 1}}', "product:501"),
+        ("woocommerce", "order.updated", b'{"order": {"id": 118, "x\xee": 1, "currency": "EUR"}}', "order:118"),
+        ("woocommerce", "order.created", b'{"id": 727, "customer": {"note": "\xff"}, "currency": "EUR"}', "order:727"),
+        # An envelope names the object of what is read from it, and of nothing else.
+        ("woocommerce", "customer.deleted", b'{"id": 25, "customer": {"id": 4}}', "customer:25"),
+    ],
+)
+def test_what_can_be_read_has_the_root_that_it_was_sent_by(platform: str, topic: str, body: bytes, root: str) -> None:
+    found = outcome(platform, topic, body)
+    assert isinstance(found, Observations)
+    assert [each.root for each in found.observations] == [root]
+    assert root_key(platform, topic, body) == root
 
 
 @pytest.mark.parametrize(
@@ -149,6 +168,19 @@ def test_amounts_are_plain_decimals(value: str) -> None:
 def test_dates_that_are_none(value: Any) -> None:
     with pytest.raises(Unreadable, match="updated_at: "):
         instant(value, "updated_at")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Tea &amp; honey", "Tea & honey"),
+        ("&#0;&#xD800;&#x110000;", "\ufffd\ufffd\ufffd"),
+        # Python reads no number of more than 4,300 digits.
+        ("Tea &#" + "9" * 5000 + ";", "Tea &#" + "9" * 5000 + ";"),
+    ],
+)
+def test_titles_are_read_as_a_browser_does(value: str, expected: str) -> None:
+    assert title(value) == expected
 
 
 def test_text_is_trimmed_and_empty_is_absent() -> None:
