@@ -5,7 +5,16 @@ import pytest
 
 from libs.common.contracts.journal import Delivery
 from services.ingest.normalise import Observations, Parked, Unreadable, normalise, root_key
-from services.ingest.printed import decimal, identifier, instant, text, title
+from services.ingest.printed import (
+    LONGEST_TITLE,
+    MOST_PARTS,
+    MOST_SURROGATES,
+    decimal,
+    identifier,
+    instant,
+    text,
+    title,
+)
 from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_order, woocommerce_order
 
 
@@ -89,7 +98,7 @@ def test_bodies_that_are_no_object(platform: str, topic: str, body: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"), [(b'{"note": ' + b"[" * 100_000, "not JSON: nested too deep"), (b"\xff", "not JSON: ")]
+    ("body", "reason"), [(b'{"note": ' + b"[" * 90_000, "not JSON: nested too deep"), (b"\xff", "not JSON: ")]
 )
 def test_what_is_not_json_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
@@ -105,6 +114,37 @@ def test_half_a_surrogate_pair_is_replaced_and_whole_ones_are_kept() -> None:
     assert order.number == "#1 \U0001f375"
     assert order.person.last_name == "Love\ufffdlace\ufffd \\ud83d"
     assert root_key("shopify", "orders/create", broken) == found.observations[0].root
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        (rb"\\ud83d\udc00", "\\ud83d\ufffd"),  # what another backslash prints is no half of a pair
+        (rb"\\\ud83d", "\\\ufffd"),
+        (rb"\ud83d\ud83d\udc00", "\ufffd\U0001f400"),
+        (rb"\udc00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d" * 3, "\ufffd" * 3),
+    ],
+)
+def test_halves_of_surrogate_pairs_in_a_row(printed: bytes, name: str) -> None:
+    found = outcome("shopify", "customers/update", b'{"id": 1, "first_name": "' + printed + b'"}')
+    assert isinstance(found, Observations)
+    customer: Any = found.observations[0].observed
+    assert customer.person.first_name == name
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"id": 1, "line_items": [' + b"{}," * MOST_PARTS + b"{}]}", "more objects and lists than any shop prints"),
+        (b'{"id": 1, "note": ' + b"[]," * MOST_PARTS, "more objects and lists than any shop prints"),
+        (b'{"id": 1, "email": "' + rb"\ud83d" * (MOST_SURROGATES + 1) + b'"}', "not JSON: "),
+    ],
+)
+def test_what_would_take_long_to_read_is_not_read(body: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        outcome("shopify", "orders/create", body)
+    assert root_key("shopify", "orders/create", body).startswith("delivery:")
 
 
 def test_escaped_and_raw_text_are_the_same() -> None:
@@ -176,6 +216,7 @@ def test_dates_that_are_none(value: Any) -> None:
         ("Tea &amp; honey", "Tea & honey"),
         ("&#0;&#xD800;&#x110000;", "\ufffd\ufffd\ufffd"),
         # Python reads no number of more than 4,300 digits.
+        ("&#" + "9" * (LONGEST_TITLE - 2), "\ufffd"),
         ("Tea &#" + "9" * 5000 + ";", "Tea &#" + "9" * 5000 + ";"),
     ],
 )
