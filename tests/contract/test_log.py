@@ -13,7 +13,7 @@ import pytest_asyncio
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log import growth
-from libs.common.log.postgres import append_unique, partition_of
+from libs.common.log.postgres import READ_BYTES, append_unique, partition_of
 from libs.common.log.schema import create_beginnings, keep_log
 from tests.contract.logs import KINDS, Written, event, opening, postgres_log
 
@@ -141,6 +141,23 @@ async def test_any_position_can_be_read_from_again(written: Written) -> None:
             got += [record.data for record in await written.log.read({place: start + len(got)}, 5, 5)]
         assert got == [str(n).encode() for n in range(start, 12)]
     assert await written.log.read({place: 12}, 5, 0.05) == []
+
+
+async def test_large_records_are_read_a_few_at_a_time(in_postgres: Written) -> None:
+    """Or five hundred orders of a megabyte would be one batch."""
+    large = [bytes([n]) * 300_000 for n in range(60)]
+    for start in range(0, 60, 20):
+        await in_postgres.write(COMMERCE, [event("key", data=data) for data in large[start : start + 20]])
+    place = ("commerce", partition_of("default", "key", COMMERCE.partitions))
+    await in_postgres.ends(COMMERCE)
+    got: list[bytes] = []
+    most = 0
+    while len(got) < 60:
+        some = [record.data for record in await in_postgres.log.read({place: len(got)}, 500, 5)]
+        most = max(most, sum(map(len, some)))
+        got += some
+    assert got == large
+    assert most <= READ_BYTES + 300_000
 
 
 async def test_a_reader_asks_for_partitions_of_its_own_and_gets_nothing_else(written: Written) -> None:

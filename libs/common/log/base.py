@@ -52,7 +52,7 @@ class Log(Protocol):
     """
 
     async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
-        """Records from each position on, about `max_records` in all, in offset order within each partition.
+        """Records from each position on, about `max_records` in all or fewer large ones, in order of their offsets.
 
         Waits up to `wait` seconds for the first one. Several partitions are read at once, since a consumer commits
         them at once. A record with a higher offset than asked comes first when what was asked is not there: by

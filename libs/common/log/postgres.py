@@ -19,6 +19,8 @@ from libs.common.db import Database, Tx
 from libs.common.log.base import Event, Position, Record
 from libs.common.log.bell import Bell
 
+READ_BYTES = 8 * 1024 * 1024
+"""Of data in one read: after so much no further record is. Deliveries may have some MB, and come by the hundred."""
 COLUMNS = 'id, type, source, tenant, key, "time", traceparent, data'
 
 
@@ -135,12 +137,12 @@ class PostgresLog:
         behind = self._bell.behind(positions) or await self._bell.wait(positions, wait)
         if not behind:
             return []
-        each = max(1, max_records // len(behind))
+        each, size = max(1, max_records // len(behind)), READ_BYTES // len(behind)
         records: list[Record] = []
         async with self._database.autocommit() as pg:
             for topic in sorted({topic for topic, _ in behind}):
                 mine = [(partition, offset) for (name, partition), offset in behind.items() if name == topic]
-                rows = await pg.fetch(_read_sql(topic), [p for p, _ in mine], [o for _, o in mine], each)
+                rows = await pg.fetch(_read_sql(topic), [p for p, _ in mine], [o for _, o in mine], each, size)
                 records += [Record(topic=topic, **dict(row)) for row in rows]
         return records
 
@@ -184,7 +186,12 @@ def _read_sql(topic: str) -> str:
         JOIN {TOPICS[topic].producer}.log_partitions begins
           ON begins.topic = '{topic}' AND begins.partition = p.partition
         CROSS JOIN LATERAL (
-            SELECT * FROM {TOPICS[topic].producer}.log_{topic} l
-            WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3
+            SELECT * FROM (
+                SELECT l.*, sum(octet_length(l.data)) OVER (ORDER BY l."offset") - octet_length(l.data) AS before
+                FROM (
+                    SELECT * FROM {TOPICS[topic].producer}.log_{topic} l
+                    WHERE l.partition = p.partition AND l."offset" >= p.first ORDER BY l."offset" LIMIT $3
+                ) l
+            ) sized WHERE before < $4
         ) r ORDER BY r.partition, r."offset"
         """
