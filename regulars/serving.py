@@ -22,6 +22,11 @@ WHOLE_SECONDS = 30.0
 when they are over; this is for whoever goes on sending all the same."""
 HEAD_BYTES = 64 * 1024
 """Headers, and trailers; what comes in one piece with its end may be a little more."""
+MOST_WAITING = 128
+"""Requests of one connection that came before an answer to the one before them. Each takes some kB, and 20 bytes to
+send."""
+DEAF_SECONDS = 20.0
+"""How long a client may leave what it is sent lying about."""
 BODY_FACTOR = 8
 """Chunks of a single byte take six bytes each."""
 _OFFER = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
@@ -72,6 +77,11 @@ class Impatient(HttpToolsProtocol):
     _arriving = False
     """A request has begun and is not there as a whole."""
     _late: asyncio.TimerHandle | None = None
+    _deaf: asyncio.TimerHandle | None = None
+    _begun = 0
+    """Requests of this connection."""
+    _enough = False
+    """What else comes is not read: the connection ends with the answer to what has."""
     _received = _bodied = 0
     """Bytes of the request that is arriving, and of its body."""
 
@@ -83,16 +93,24 @@ class Impatient(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
         self._in_time()
+        self.resume_writing()
         super().connection_lost(exc)
+        # Nobody waits for them, and each of them knows this protocol: they would stay until the garbage collector came.
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Watches only over a request that did not come in one piece, as nearly all do."""
+        if self._enough:
+            return
         if (self._in_head or not self._arriving) and b"pgrade" in data:
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _OFFER.sub(rb"\1x-offered-upgrade:", head) + end + rest
+        begun, arriving = self._begun, self._arriving
         super().data_received(data)
         if self._arriving or self._in_head:
-            self._received += len(data)
+            if self._begun - begun <= (not arriving):
+                # Else most of it may have been another request's.
+                self._received += len(data)
             if self._received > HEAD_BYTES + BODY_FACTOR * self._bodied:
                 self._refuse_head()
             elif self._late is None:
@@ -102,11 +120,15 @@ class Impatient(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The parser's: a request begins."""
         self._in_head = self._arriving = True
+        self._begun += 1
         self._received = self._bodied = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The parser's: the headers are there."""
+        if len(self.pipeline) >= MOST_WAITING:
+            self._enough = True
+            raise OverflowError  # the parser reads no further
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
@@ -126,8 +148,24 @@ class Impatient(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP."""
-        self._end(_problem(400, "bad_request", msg))
+        """What is no HTTP, or one request too many."""
+        if self._enough:
+            self._in_time()
+            self.cycle.keep_alive = False
+        else:
+            self._end(_problem(400, "bad_request", msg))
+
+    def pause_writing(self) -> None:
+        """The transport's: there is more to be sent than the client takes."""
+        super().pause_writing()
+        self._deaf = self.loop.call_later(DEAF_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The transport's: it is taken again."""
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
+        super().resume_writing()
 
     def _refuse_head(self) -> None:
         self._end(_problem(431, "headers_too_large", "The request's headers are larger than this server takes."))

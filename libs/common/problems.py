@@ -1,7 +1,7 @@
 """Errors of the API: RFC 9457 problem documents, with a JSON pointer for each bad field and never the value itself."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import cast
@@ -108,9 +108,28 @@ def respond(problem: Problem) -> Response:
 
 def install(app: Starlette) -> None:
     """Makes the errors that routes raise problem documents; `web.context` does it for those that none foresaw."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Problem, _let_go(_on_problem))
+    app.add_exception_handler(RequestValidationError, _let_go(_on_invalid))
+    app.add_exception_handler(HTTPException, _let_go(_on_http))
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _let_go(handler: Handler) -> Handler:
+    """The error is done with once it is answered.
+
+    FastAPI raises its own by a name of the frame that the traceback holds: a ring, in which the body, and all that was
+    read from it, would stay until the garbage collector comes by.
+    """
+
+    async def handle(request: Request, error: Exception) -> Response:
+        try:
+            return await handler(request, error)
+        finally:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+
+    return handle
 
 
 def from_error(error: Exception) -> Problem:

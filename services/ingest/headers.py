@@ -8,6 +8,7 @@ MAX_KEPT = 64
 MAX_VALUE = 1024
 MAX_TOPIC = 128
 MAX_DELIVERY_ID = 128
+MAX_LENGTH_DIGITS = 18
 
 _SLOTS: dict[str, dict[bytes, str]] = {
     "shopify": {
@@ -44,7 +45,7 @@ class Heading(NamedTuple):
     topic: str
     delivery_id: str
     length: int | None
-    """Bytes announced; None when not, or not a number."""
+    """Bytes announced; None when not, or not a number that any body could have."""
     traceparent: str | None
 
 
@@ -62,7 +63,7 @@ def read(platform: str, raw: Iterable[tuple[bytes, bytes]]) -> Heading:
         found.get("signature", b""),
         found.get("topic", b"").decode("latin-1").strip()[:MAX_TOPIC],
         found.get("delivery_id", b"").decode("latin-1").strip()[:MAX_DELIVERY_ID],
-        int(length) if length.isdigit() else None,
+        int(length) if length.isdigit() and len(length) <= MAX_LENGTH_DIGITS else None,
         traceparent.decode("latin-1")[:MAX_VALUE] if traceparent else None,
     )
 

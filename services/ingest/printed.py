@@ -20,6 +20,10 @@ Scalar = str | int | float | bool | None
 """Any JSON scalar: a field whose type has been seen to drift."""
 
 LONGEST_ID = 255
+LONGEST_TITLE = 4000
+MOST_PARTS = 100_000
+"""Objects and lists in one body. An order of 400 lines has a tenth of them."""
+MOST_SURROGATES = 20_000
 MOST_PIECES = 10**8
 MOST_ITEMS = 10_000
 LARGEST_AMOUNT = 10**15
@@ -30,20 +34,20 @@ I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
 
 _DECIMAL = re.compile(r"\s*[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?\s*", re.ASCII)
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)"
-    rb"(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
+_SURROGATES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})")
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """The body as its Struct. `Unreadable` names the JSON path that does not fit."""
+    if len(body) > MOST_PARTS and body.count(b"{") + body.count(b"[") > MOST_PARTS:
+        # Each takes two bytes of a body and a hundred of memory.
+        raise Unreadable("more objects and lists than any shop prints")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise Unreadable(f"unexpected shape: {error}") from error
     except msgspec.DecodeError as error:
-        mended = _LONE_SURROGATE.sub(_replaced, body)
+        mended = _mended(body)
         if mended == body:
             raise Unreadable(f"not JSON: {error}") from error
     except UnicodeDecodeError as error:
@@ -53,9 +57,27 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     return decoded(decoder, mended)
 
 
-def _replaced(match: re.Match[bytes]) -> bytes:
-    """Half of a surrogate pair is no character: JSON allows it, UTF-8 and PostgreSQL do not."""
-    return match[1] + (match[2] or rb"\ufffd")
+def _mended(body: bytes) -> bytes:
+    """With a replacement for each half of a surrogate pair: JSON allows it, UTF-8 and PostgreSQL do not.
+
+    A body with more surrogates than any text has stays as it is.
+    """
+    pieces: list[bytes] = []
+    copied = place = 0
+    for _ in range(MOST_SURROGATES):
+        found = _SURROGATES.search(body, place)
+        if found is None:
+            return b"".join([*pieces, body[copied:]]) if pieces else body
+        before = body[place : found.start()]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2:
+            # The backslash is one that another one prints.
+            place = found.start() + 1
+            continue
+        if found[1] is None:
+            pieces += [body[copied : found.start()], rb"\ufffd"]
+            copied = found.end()
+        place = found.end()
+    return body
 
 
 def text(value: Scalar) -> str | None:
@@ -80,8 +102,9 @@ def first(*values: Scalar) -> str | None:
 
 def title(value: Scalar) -> str:
     """A product's name as people read it: WordPress prints `&amp;` for an ampersand."""
-    found = text(value)
-    return html.unescape(found) if found is not None and "&" in found else found or ""
+    found = text(value) or ""
+    # Longer ones are no names, and may refer to characters by more digits than Python reads.
+    return html.unescape(found) if "&" in found and len(found) <= LONGEST_TITLE else found
 
 
 def link(value: Scalar) -> str | None:

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -18,22 +18,36 @@ from services.ingest.outcome import Arrival, Ignored, Observation, Observations,
 from services.ingest.printed import Scalar, decoded, identifier, required
 from services.ingest.shopify_parts import is_test, sent_at
 
-
-class _Root(Struct):
-    """Where payloads name the object that they belong to; nothing else of them is decoded."""
-
-    id: Any = None
-    order_id: Any = None
-    customer_id: Any = None
-    token: Any = None
-    order_edit: Any = None
+T = TypeVar("T", bound=Struct)
 
 
 class _Named(Struct):
     id: Scalar = None
 
 
-_ROOT = msgspec.json.Decoder(_Root)
+class _OfOrder(Struct):
+    order_id: Scalar = None
+
+
+class _WithToken(Struct):
+    id: Scalar = None
+    token: Scalar = None
+
+
+class _OfCheckout(Struct):
+    token: Scalar = None
+
+
+class _OfCustomer(Struct):
+    id: Scalar = None
+    customer_id: Scalar = None
+
+
+class _Edit(Struct):
+    id: Scalar = None
+    order_edit: _OfOrder | Scalar | list[Any] = None
+
+
 _NAMED = msgspec.json.Decoder(_Named)
 
 
@@ -79,21 +93,31 @@ TOPICS: dict[str, Callable[[Arrival], Outcome]] = {
     "products/delete": _removed("product"),
 }
 
-_ROOTS: dict[str, Callable[[_Root], tuple[str, Any]]] = {
-    "orders": lambda root: ("order", root.order_edit.get("order_id") if isinstance(root.order_edit, dict) else root.id),
-    "refunds": lambda root: ("order", root.order_id),
-    "fulfillments": lambda root: ("order", root.order_id),
-    "order_transactions": lambda root: ("order", root.order_id),
-    "carts": lambda root: ("cart", root.token if identifier(root.token) else root.id),
-    "checkouts": lambda root: ("checkout", root.token),
-    "customers": lambda root: ("customer", root.id),
-    "customers_email_marketing_consent": lambda root: (
-        "customer",
-        root.customer_id if identifier(root.customer_id) else root.id,
+
+def _by(kind: str, shape: type[T], pick: Callable[[T], Scalar]) -> Callable[[bytes], tuple[str, Scalar]]:
+    """Decodes only what names the object, in the types of its normaliser: what that can read has the same root here."""
+    decoder = msgspec.json.Decoder(shape)
+    return lambda body: (kind, pick(decoded(decoder, body)))
+
+
+_by_order = _by("order", _OfOrder, lambda body: body.order_id)
+_by_customer = _by("customer", _OfCustomer, lambda body: body.customer_id if identifier(body.customer_id) else body.id)
+_ROOTS: dict[str, Callable[[bytes], tuple[str, Scalar]]] = {
+    "orders": _by("order", _Named, lambda body: body.id),
+    "orders/edited": _by(
+        "order", _Edit, lambda body: body.order_edit.order_id if isinstance(body.order_edit, _OfOrder) else body.id
     ),
-    "products": lambda root: ("product", root.id),
+    "refunds": _by_order,
+    "fulfillments": _by_order,
+    "order_transactions": _by_order,
+    "carts": _by("cart", _WithToken, lambda body: body.token if identifier(body.token) else body.id),
+    "checkouts": _by("checkout", _OfCheckout, lambda body: body.token),
+    "customers": _by("customer", _Named, lambda body: body.id),
+    "customers_email_marketing_consent": _by_customer,
+    "customers_marketing_consent": _by_customer,
+    "products": _by("product", _Named, lambda body: body.id),
 }
-_ROOTS["customers_marketing_consent"] = _ROOTS["customers_email_marketing_consent"]
+"""By topic, else by its first word."""
 
 
 def normalise(topic: str, arrival: Arrival) -> Outcome:
@@ -105,7 +129,7 @@ def normalise(topic: str, arrival: Arrival) -> Outcome:
     return read(replace(arrival, origin="backfill") if is_test(arrival) else arrival)
 
 
-def root(topic: str, body: bytes) -> tuple[str, Any] | None:
+def root(topic: str, body: bytes) -> tuple[str, Scalar] | None:
     """Kind and id of the object that the body belongs to; None when the topic has none. Raises `Unreadable`."""
-    pick = _ROOTS.get(topic.partition("/")[0])
-    return pick(decoded(_ROOT, body)) if pick else None
+    read = _ROOTS.get(topic) or _ROOTS.get(topic.partition("/")[0])
+    return read(body) if read else None

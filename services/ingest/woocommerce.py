@@ -20,6 +20,8 @@ from services.ingest.outcome import Arrival, Ignored, Observation, Observations,
 from services.ingest.printed import Scalar, decoded, identifier, required
 
 _CODE = re.compile(r"[a-z0-9_-]{1,100}", re.ASCII | re.IGNORECASE)
+_TOLD = re.compile(r"(woocommerce_)?rest_[a-z_]+", re.ASCII)
+"""Codes that are the shop's software's and nobody's text."""
 
 
 class _Named(Struct):
@@ -33,18 +35,30 @@ class _Refusal(Struct):
     message: Any
 
 
-class _Root(Struct):
-    """Where payloads name their object, bare or in the legacy API's envelope; nothing else of them is decoded."""
+# Where payloads name their object, bare or in the legacy API's envelope: decoded in the types of their normalisers, and
+# nothing else is. What those can read has the same root here.
 
-    id: Any = None
-    order: Any = None
-    customer: Any = None
-    product: Any = None
+
+class _OrderRoot(Struct):
+    id: Scalar = None
+    order: _Named | Scalar | list[Any] = None
+
+
+class _CustomerRoot(Struct):
+    id: Scalar = None
+    customer: _Named | Scalar | list[Any] = None
+
+
+class _ProductRoot(Struct):
+    id: Scalar = None
+    product: _Named | Scalar | list[Any] = None
 
 
 _NAMED = msgspec.json.Decoder(_Named)
 _REFUSAL = msgspec.json.Decoder(_Refusal)
-_ROOT = msgspec.json.Decoder(_Root)
+_ORDER_ROOT = msgspec.json.Decoder(_OrderRoot)
+_CUSTOMER_ROOT = msgspec.json.Decoder(_CustomerRoot)
+_PRODUCT_ROOT = msgspec.json.Decoder(_ProductRoot)
 
 
 def _removed(kind: str) -> Callable[[Arrival], Outcome]:
@@ -88,17 +102,30 @@ def normalise(topic: str, arrival: Arrival) -> Outcome:
         code = _refused(arrival.body)
         if code is None:
             raise
-        return Ignored(f"an error of the shop in place of the object: {code}")
+        told = f": {code}" if _TOLD.fullmatch(code) else ""
+        return Ignored(f"an error of the shop in place of the object{told}")
 
 
-def root(topic: str, body: bytes) -> tuple[str, Any] | None:
+def root(topic: str, body: bytes) -> tuple[str, Scalar] | None:
     """Kind and id of the object that the body belongs to; None when the topic has none. Raises `Unreadable`."""
-    kind = topic.partition(".")[0]
-    if kind not in {"order", "customer", "product"}:
-        return None
-    found = decoded(_ROOT, body)
-    envelope = getattr(found, kind)
-    return kind, envelope.get("id") if isinstance(envelope, dict) else found.id
+    kind, _, event = topic.partition(".")
+    found: _Named | _OrderRoot | _CustomerRoot | _ProductRoot
+    envelope: object = None
+    match kind:
+        case "order" | "customer" | "product" if event == "deleted":
+            found = decoded(_NAMED, body)  # these come bare, whatever the API
+        case "order":
+            found = order = decoded(_ORDER_ROOT, body)
+            envelope = order.order
+        case "customer":
+            found = customer = decoded(_CUSTOMER_ROOT, body)
+            envelope = customer.customer
+        case "product":
+            found = product = decoded(_PRODUCT_ROOT, body)
+            envelope = product.product
+        case _:
+            return None
+    return kind, envelope.id if isinstance(envelope, _Named) else found.id
 
 
 def _refused(body: bytes) -> str | None:

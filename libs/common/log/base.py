@@ -52,7 +52,7 @@ class Log(Protocol):
     """
 
     async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
-        """Records from each position on, about `max_records` in all, in offset order within each partition.
+        """Records from each position on, about `max_records` in all or fewer large ones, in order of their offsets.
 
         Fewer where they are large: some megabytes in all, and of each partition at least one.
 

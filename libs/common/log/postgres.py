@@ -19,6 +19,8 @@ from libs.common.db import Database, Tx
 from libs.common.log.base import Event, Position, Record
 from libs.common.log.bell import Bell
 
+READ_BYTES = 8 * 1024 * 1024
+"""Of data in one read: after so much no further record is. Deliveries may have some MB, and come by the hundred."""
 COLUMNS = 'id, type, source, tenant, key, "time", traceparent, data'
 
 
@@ -121,10 +123,6 @@ async def append_unique(
         first[event.tenant, digest] == n and event.id in appended
         for n, (event, digest) in enumerate(zip(events, digests, strict=True))
     ]
-
-
-READ_BYTES = 8 * 1024 * 1024
-"""Of data, after which a read takes no further record: a worker's memory must not depend on what shops send."""
 
 
 class PostgresLog:

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import access, problems
@@ -102,6 +105,18 @@ class _Api(FastAPI):
                         content[problems.MEDIA_TYPE] = content.pop("application/json")
         return described
 
+    @cached_property
+    def printed(self) -> bytes:
+        """The description, as it is answered: to print it takes as long as several webhooks, and anybody may ask."""
+        return bytes(JSONResponse(self.openapi()).body)
+
+
+async def _described(request: Request) -> Response:
+    return Response(cast("_Api", request.app).printed, media_type="application/json")
+
+
+DESCRIBED = Route("/openapi.json", _described)
+
 
 def build_app(
     services: Sequence[Service], *, settings: CommonSettings, clock: Clock, checks: Sequence[Check] = ()
@@ -130,12 +145,13 @@ def build_app(
         description=DESCRIPTION,
         version=distribution_version(),
         webhooks=next((service.webhooks for service in services if service.webhooks is not None), None),
-        routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms)],
+        routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms), DESCRIBED],
         middleware=middleware,
         lifespan=_lifespan(services, settings, shared),
         dependencies=[Depends(sound_parameters)],
         responses=_PROBLEMS,
-        # Their pages load scripts from elsewhere; /openapi.json is what tools read.
+        # Their pages load scripts from elsewhere; /openapi.json is what tools read, and is ours to answer.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         # A slash too many is another address, and a redirect's answer would be no problem document.

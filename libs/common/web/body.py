@@ -14,6 +14,9 @@ LINGER_SECONDS = 1.0
 LINGER_BYTES = 8 * 1024 * 1024
 MOST_HELD = 64 * 1024 * 1024
 """Bytes of bodies that are still coming, of all senders together."""
+MOST_PARTS = 250_000
+"""Objects and lists in one body: a batch of the largest events has half of them. To read one takes two bytes of a body,
+a hundred of memory, and time that others wait for."""
 RETRY_AFTER_SECONDS = 2
 
 
@@ -52,12 +55,9 @@ class WholeBody:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         limit = min(self._limit, self._limits.get(scope["path"], self._limit))
-        too_large = Problem(
-            413, "too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"}
-        )
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise too_large
+                raise _too_large(limit)
         body = bytearray()
         more = True
         try:
@@ -69,14 +69,22 @@ class WholeBody:
                 body += piece
                 self._held += len(piece)
                 if len(body) > limit:
-                    raise too_large
+                    # Not by a name of this frame's: it would hold the error that holds the frame, and the body with it,
+                    # until the garbage collector comes by.
+                    raise _too_large(limit)
                 more = message.get("more_body", False)
                 if more and self._held > MOST_HELD:
                     retry = {"retry-after": str(RETRY_AFTER_SECONDS), "connection": "close"}
                     raise Problem(503, "overloaded", "Too many bodies are coming at once. Try again.", headers=retry)
         finally:
             self._held -= len(body)
+        if len(body) > MOST_PARTS and body.count(b"{") + body.count(b"[") > MOST_PARTS:
+            raise Problem(413, "too_large", f"The body has more than {MOST_PARTS} objects and lists.")
         return bytes(body)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"})
 
 
 def lingering(receive: Receive, send: Send) -> Send:
@@ -93,7 +101,10 @@ def lingering(receive: Receive, send: Send) -> Send:
         left = LINGER_BYTES
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while left > 0:
+                while True:
+                    if left <= 0:
+                        # Enough. It cannot send any more, but still has the time to see its answer.
+                        await asyncio.Event().wait()
                     coming = await receive()
                     left -= len(coming.get("body", b""))
                     if not coming.get("more_body", False):

@@ -10,6 +10,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, Response
 
 from regulars import serving
+from tests.waiting import eventually
 
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: regulars.test\r\n\r\n"
 
@@ -21,22 +22,32 @@ def _echo() -> FastAPI:
     async def echo(request: Request) -> Response:
         return Response(await request.body())
 
+    @app.get("/long")
+    async def long() -> Response:
+        return Response(b"x" * 20_000_000)
+
     return app
 
 
 @pytest_asyncio.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[serving.Server]:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(serving, "WHOLE_SECONDS", 0.4)
+    monkeypatch.setattr(serving, "DEAF_SECONDS", 0.4)
     monkeypatch.setattr(serving, "settle", lambda: None)
     listener = socket.create_server(("127.0.0.1", 0))
     started = asyncio.Event()
     server = serving.Server(serving.server_config(_echo()), started.set)
     serve = asyncio.create_task(server.serve([listener]))
     await started.wait()
-    yield listener.getsockname()[1]
+    yield server
     server.should_exit = True
     await serve
+
+
+@pytest.fixture
+def port(server: serving.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/stores HTTP/1.1\r\nHost: x\r\nAuthor"])
@@ -131,6 +142,40 @@ async def test_a_body_that_trickles_past_its_answer_is_hung_up_on(port: int) -> 
     async with asyncio.timeout(10):
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 404")
+    writer.close()
+
+
+async def test_requests_that_come_in_one_piece_are_answered_in_order(port: int) -> None:
+    bodies = [b"%d" % n * 2000 for n in range(100)]
+    sent = b"".join(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(b), b) for b in bodies)
+    assert len(sent) > 4 * serving.HEAD_BYTES
+    answer = await _answers(port, sent + REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
+    places = [answer.find(b"\r\n\r\n" + body) for body in bodies]
+    assert places == sorted(places)
+    assert places[0] > 0
+    assert answer.count(b"HTTP/1.1 200") == 101
+
+
+async def test_who_sends_without_end_before_he_listens_is_answered_some(port: int) -> None:
+    answer = await _answers(port, REQUEST * 4000)
+    assert 0 < answer.count(b"HTTP/1.1 200") <= serving.MOST_WAITING + 1
+    assert answer.count(b"HTTP/1.1") == answer.count(b"HTTP/1.1 200")
+
+
+async def test_who_never_listens_is_hung_up_on(server: serving.Server, port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+    connections = server.server_state.connections
+
+    async def taken() -> bool:
+        return bool(connections)
+
+    async def gone() -> bool:
+        return not connections
+
+    assert await eventually(taken)
+    assert await eventually(gone, timeout=10)
     writer.close()
 
 

@@ -1,4 +1,6 @@
 import asyncio
+import gc
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -41,6 +43,39 @@ async def test_bodies_that_are_no_things(client: httpx.AsyncClient, content: byt
     answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("part", [b"{},", b"[],"])
+async def test_a_body_of_a_million_parts_is_not_read(client: httpx.AsyncClient, part: bytes) -> None:
+    """Within its bytes, but not within the time and memory of everybody else."""
+    content = b'{"name": [' + part * 1_000_000 + b"0]}"
+    answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 1_000_000):
+        yield content[start : start + 1_000_000]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"name": "ab"}', b'{"name": "' + b"x" * 6_000_000 + b'"}'])
+async def test_a_refused_body_is_gone_with_its_answer(client: httpx.AsyncClient, content: bytes) -> None:
+    """Not when the garbage collector comes by: until then anybody could leave any number of them."""
+    headers = {"content-type": "application/json"}
+    await client.post("/v1/things", content=_in_pieces(content), headers=headers)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        answer = await client.post("/v1/things", content=_in_pieces(content), headers=headers)
+        gc.collect()
+        kept = [repr(each)[:200] for each in gc.garbage if isinstance(each, Exception)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert answer.status_code in {400, 413, 422}
+    assert kept == []
 
 
 @pytest.mark.parametrize("name", ["abc\\u0000", "abc\\ud800"])
@@ -213,7 +248,9 @@ class TestHealth:
         assert await alarms("running", -1) == ["nobody runs normaliser: no worker gives a sign"]
 
     async def test_openapi_speaks_of_problems_and_keys(self, anonymous: httpx.AsyncClient) -> None:
-        described = (await anonymous.get("/openapi.json")).json()
+        answers = [await anonymous.get("/openapi.json") for _ in range(2)]
+        assert answers[0].content == answers[1].content
+        described = answers[1].json()
         operation = described["paths"]["/v1/things"]["post"]
         assert operation["security"] == [{"HTTPBearer": []}]
         assert operation["responses"]["422"]["content"]["application/problem+json"]["schema"]

@@ -31,7 +31,7 @@ def test_woocommerce() -> None:
     assert headers.read("shopify", raw) == headers.Heading(b"", "", "", None, None)
 
 
-@pytest.mark.parametrize("length", [b"", b"-1", b"1e3", b"0x10", b"\xb2"])
+@pytest.mark.parametrize("length", [b"", b"-1", b"1e3", b"0x10", b"\xb2", b"9" * 5000])
 def test_a_length_that_is_no_number_is_none(length: bytes) -> None:
     assert headers.read("shopify", [(b"content-length", length)]).length is None
 

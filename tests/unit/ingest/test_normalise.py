@@ -6,7 +6,16 @@ import pytest
 
 from libs.common.contracts.journal import Delivery
 from services.ingest.normalise import Observations, Parked, Unreadable, normalise, root_key
-from services.ingest.printed import decimal, identifier, instant, text
+from services.ingest.printed import (
+    LONGEST_TITLE,
+    MOST_PARTS,
+    MOST_SURROGATES,
+    decimal,
+    identifier,
+    instant,
+    text,
+    title,
+)
 from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_order, woocommerce_order
 
 
@@ -37,6 +46,25 @@ from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_orde
 )
 def test_a_delivery_goes_with_its_root_object(platform: str, topic: str, payload: object, root: str) -> None:
     assert root_key(platform, topic, json.dumps(payload).encode()) == root
+
+
+@pytest.mark.parametrize(
+    ("platform", "topic", "body", "root"),
+    [
+        # What the normaliser does not read of a body must not take its object's place away.
+        ("shopify", "customers/update", b'{"id": 88, "order_id": ' + b"9" * 5000 + b"}", "customer:88"),
+        ("shopify", "products/delete", b'{"id": 501, "order_edit": {"\xff": 1}}', "product:501"),
+        ("woocommerce", "order.updated", b'{"order": {"id": 118, "x\xee": 1, "currency": "EUR"}}', "order:118"),
+        ("woocommerce", "order.created", b'{"id": 727, "customer": {"note": "\xff"}, "currency": "EUR"}', "order:727"),
+        # An envelope names the object of what is read from it, and of nothing else.
+        ("woocommerce", "customer.deleted", b'{"id": 25, "customer": {"id": 4}}', "customer:25"),
+    ],
+)
+def test_what_can_be_read_has_the_root_that_it_was_sent_by(platform: str, topic: str, body: bytes, root: str) -> None:
+    found = outcome(platform, topic, body)
+    assert isinstance(found, Observations)
+    assert [each.root for each in found.observations] == [root]
+    assert root_key(platform, topic, body) == root
 
 
 @pytest.mark.parametrize(
@@ -71,7 +99,7 @@ def test_bodies_that_are_no_object(platform: str, topic: str, body: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"), [(b'{"note": ' + b"[" * 100_000, "not JSON: nested too deep"), (b"\xff", "not JSON: ")]
+    ("body", "reason"), [(b'{"note": ' + b"[" * 90_000, "not JSON: nested too deep"), (b"\xff", "not JSON: ")]
 )
 def test_what_is_not_json_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
@@ -87,6 +115,37 @@ def test_half_a_surrogate_pair_is_replaced_and_whole_ones_are_kept() -> None:
     assert order.number == "#1 \U0001f375"
     assert order.person.last_name == "Love\ufffdlace\ufffd \\ud83d"
     assert root_key("shopify", "orders/create", broken) == found.observations[0].root
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        (rb"\\ud83d\udc00", "\\ud83d\ufffd"),  # what another backslash prints is no half of a pair
+        (rb"\\\ud83d", "\\\ufffd"),
+        (rb"\ud83d\ud83d\udc00", "\ufffd\U0001f400"),
+        (rb"\udc00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d" * 3, "\ufffd" * 3),
+    ],
+)
+def test_halves_of_surrogate_pairs_in_a_row(printed: bytes, name: str) -> None:
+    found = outcome("shopify", "customers/update", b'{"id": 1, "first_name": "' + printed + b'"}')
+    assert isinstance(found, Observations)
+    customer: Any = found.observations[0].observed
+    assert customer.person.first_name == name
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"id": 1, "line_items": [' + b"{}," * MOST_PARTS + b"{}]}", "more objects and lists than any shop prints"),
+        (b'{"id": 1, "note": ' + b"[]," * MOST_PARTS, "more objects and lists than any shop prints"),
+        (b'{"id": 1, "email": "' + rb"\ud83d" * (MOST_SURROGATES + 1) + b'"}', "not JSON: "),
+    ],
+)
+def test_what_would_take_long_to_read_is_not_read(body: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        outcome("shopify", "orders/create", body)
+    assert root_key("shopify", "orders/create", body).startswith("delivery:")
 
 
 def test_escaped_and_raw_text_are_the_same() -> None:
@@ -170,6 +229,20 @@ def test_amounts_are_plain_decimals(value: str) -> None:
 def test_dates_that_are_none(value: Any) -> None:
     with pytest.raises(Unreadable, match="updated_at: "):
         instant(value, "updated_at")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Tea &amp; honey", "Tea & honey"),
+        ("&#0;&#xD800;&#x110000;", "\ufffd\ufffd\ufffd"),
+        # Python reads no number of more than 4,300 digits.
+        ("&#" + "9" * (LONGEST_TITLE - 2), "\ufffd"),
+        ("Tea &#" + "9" * 5000 + ";", "Tea &#" + "9" * 5000 + ";"),
+    ],
+)
+def test_titles_are_read_as_a_browser_does(value: str, expected: str) -> None:
+    assert title(value) == expected
 
 
 def test_text_is_trimmed_and_empty_is_absent() -> None:

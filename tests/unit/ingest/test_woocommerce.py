@@ -220,6 +220,8 @@ def test_error_bodies_are_ignored_by_name() -> None:
     error = {"code": "woocommerce_rest_shop_order_invalid_id", "message": "Invalid ID.", "data": {"status": 404}}
     found = outcome("woocommerce", "order.created", error)
     assert found == Ignored("an error of the shop in place of the object: woocommerce_rest_shop_order_invalid_id")
+    plugin = error | {"code": "ada_lovelace_1815"}
+    assert outcome("woocommerce", "order.created", plugin) == Ignored("an error of the shop in place of the object")
     odd = error | {"code": "<a secret of somebody>"}
     with pytest.raises(Unreadable, match="id: missing"):
         outcome("woocommerce", "order.created", odd)
