@@ -98,6 +98,10 @@ class ShopifyApi:
         """Deletes for good, and tells nobody."""
         del self._there[kind][id_]
 
+    def leave(self, points: float, *, restored: float) -> None:
+        """So many are left, and so many come back in a second from now on."""
+        self.available, self.restored, self._drained_at = points, restored, monotonic()
+
     async def _asked(self, request: Request) -> Response:
         if not hmac.compare_digest(request.headers.get("x-shopify-access-token", ""), self._token):
             return JSONResponse({"errors": "[API] Invalid API key or access token"}, 401)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from libs.common.crypto import BadSeal, Keyring
 from services.ingest.fetches import Credentials, context
-from services.ingest.platforms.port import Platform, Refused
+from services.ingest.platforms.port import NotAsked, Platform, Refused
 
 
 class WooCommerceKey(Struct, frozen=True, kw_only=True):
@@ -49,6 +49,8 @@ def opener(keyring: Keyring, *, inside: bool) -> Callable[[Credentials], Platfor
             case "shopify":
                 from services.ingest.platforms.shopify import Shopify  # noqa: PLC0415
 
+                if not inside and not credentials.url.startswith("https://"):
+                    raise NotAsked("Shopify is asked over https alone: the token would travel in the clear")
                 token = msgspec.json.decode(opened, type=ShopifyToken)
                 return Shopify(credentials.url, token=token.access_token, inside=inside)
             case other:

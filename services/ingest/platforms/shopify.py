@@ -7,8 +7,9 @@ Who has asked for too much waits between two steps, and keeps nobody from asking
 is taken whole or not at all, short waits are waited for.
 """
 
+import asyncio
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -55,8 +56,8 @@ MOST_PAGES = 50_000
 MOST_PARTS = 100
 """Further requests for one object."""
 LONGEST_CURSOR = 2048
-SECONDS = 60.0
-"""For what is asked object by object; the others come with the next page."""
+SECONDS, LONGEST = 60.0, 150.0
+"""After so long no further object of a page is begun, and one that was begun is left to the next page."""
 ALL_ORDERS = "read_all_orders"
 """Without this right no order of more than 60 days is shown, as if it were gone."""
 _ODD = "the shop's answer is not what it was asked for"
@@ -118,7 +119,7 @@ class Shopify:
         All that had changed before the first page was asked for, and not since, is on one of the pages. A page ends
         early, behind what is whole, when the shop wants to be left alone or is slow.
         """
-        place = _resumed(following)
+        began, place = monotonic(), _resumed(following)
         if place.pages >= MOST_PAGES:
             raise Hopeless(f"the shop's list of {kind} has no end: {MOST_PAGES} pages were read")
         size, told = await self._affordable(kind, since, until, place)
@@ -126,11 +127,11 @@ class Shopify:
         edges = _read(_EDGES, found.edges, size)
         objects: list[Fetched] = []
         broken: list[str] = []
-        cursor, pause, began = place.cursor, told.pause, monotonic()
+        cursor, pause = place.cursor, told.pause
         for n, raw in enumerate(edges):
             edge = _decoded(_EDGE, raw)
             try:
-                one = await self._whole(kind, edge.node)
+                one = await _within(began + LONGEST - monotonic(), self._whole(kind, edge.node))
                 if one.changed_at is None or one.changed_at < until:
                     objects.append(one)
             except Unreadable as error:
@@ -251,7 +252,10 @@ class Shopify:
                 requests += 1
                 if requests > MOST_PARTS or size > LARGEST:
                     raise Unreadable(f"{name}: has no end")
-                asked = {"id": owner, "first": REST, "after": _cursor(connection.page_info.end_cursor)}
+                after = connection.page_info.end_cursor
+                if not _is_cursor(after):
+                    raise Unreadable(f"{name}: does not say where it goes on")
+                asked = {"id": owner, "first": REST, "after": after}
                 try:
                     told = await self._api.ask(queries.rest(name), asked, patient=True)
                 except TooDear as error:
@@ -300,10 +304,16 @@ def _gid(kind: Kind, id_: str) -> str:
     return f"gid://shopify/{_TYPES[kind]}/{id_}"
 
 
-def _cursor(cursor: str | None) -> str:
-    if not cursor or len(cursor) > LONGEST_CURSOR:
-        raise Unavailable("the shop does not say where its list goes on")
-    return cursor
+def _is_cursor(text: str | None) -> bool:
+    return bool(text) and len(text or "") <= LONGEST_CURSOR
+
+
+async def _within(seconds: float, fetched: Awaitable[Fetched]) -> Fetched:
+    try:
+        async with asyncio.timeout(seconds):
+            return await fetched
+    except TimeoutError as error:
+        raise Unavailable("the shop takes too long") from error
 
 
 def _resumed(following: str | None) -> _Place:
@@ -313,7 +323,8 @@ def _resumed(following: str | None) -> _Place:
 
 
 def _printed_place(place: _Place) -> str:
-    _cursor(place.cursor)
+    if not _is_cursor(place.cursor):
+        raise Unavailable("the shop does not say where its list goes on")
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
 
 

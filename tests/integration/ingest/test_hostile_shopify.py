@@ -165,6 +165,23 @@ async def test_a_list_within_an_order_that_has_no_end(monkeypatch: pytest.Monkey
     assert ([each.root for each in found.objects], found.broken) == (["order:2"], ["lineItems: has no end"])
 
 
+async def test_a_list_within_an_order_that_does_not_say_where_it_goes_on() -> None:
+    lost = an_order(1, lineItems={"nodes": [], "pageInfo": {"hasNextPage": True, "endCursor": None}})
+    async with answering(listing(lost, an_order(2))) as platform:
+        found = await first_page(platform)
+    assert [each.root for each in found.objects] == ["order:2"]
+    assert found.broken == ["lineItems: does not say where it goes on"]
+
+
+async def test_an_order_that_takes_too_long_is_left_to_the_next_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shopify, "LONGEST", 0.5)
+    forever = failing("THROTTLED", requestedQueryCost=100, throttleStatus={"currentlyAvailable": 0, "restoreRate": 25})
+    async with answering(listing(an_order(1), long(2)), forever) as platform:
+        found = await first_page(platform)
+    assert ([each.root for each in found.objects], found.broken) == (["order:1"], [])
+    assert found.following is not None
+
+
 @pytest.mark.parametrize(
     ("rest", "reason"),
     [

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from libs.common.crypto import Keyring
 from libs.common.ids import new_id
 from regulars.shop import shopify
 from regulars.shop.model import Consent, Customer, Deleted, Order, ProductState, Refund, RefundTold, State
 from regulars.shop.shopify_api import ShopifyApi
 from services.ingest import fetches
+from services.ingest.opening import opener
+from services.ingest.platforms.port import NotAsked
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground
 from tests.integration.ingest.shop_api import (
@@ -150,21 +153,21 @@ async def test_points_that_are_spent_are_waited_for_without_a_lease(
 ) -> None:
     shop.tell(EXISTING)
     # A page of orders is 300 points: three quarters of a minute until there are as many.
-    shop.available, shop.restored = 30.0, 6.0
+    shop.leave(30.0, restored=6.0)
     asked = (await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})).json()
     assert await stepped(ground) == 1
     waiting = await ground.get(f"/v1/backfills/{asked['id']}")
     assert (waiting["state"], waiting["reason"]) == ("waiting", "the shop wants fewer requests (THROTTLED)")
-    assert 35 < await _rests(ground) <= 45
+    assert 15 < await _rests(ground) <= 45
     assert (await ground.get(f"/v1/stores/{store}/credentials"))["state"] == "unchecked"
     # A page is paid; for the next one, too, it is waited, before it is asked for.
-    shop.available = 310.0
+    shop.leave(310.0, restored=6.0)
     await _again(ground)
     assert await stepped(ground) == 1
     one = await ground.get(f"/v1/backfills/{asked['id']}")
     assert (one["state"], one["fetched"], one["failures"], one["reason"]) == ("waiting", 50, 0, None)
-    assert 35 < await _rests(ground) <= 50
-    shop.available, shop.restored = 2000.0, 10_000.0
+    assert 15 < await _rests(ground) <= 50
+    shop.leave(2000.0, restored=10_000.0)
     await _again(ground)
     await stepped(ground)
     assert (await ground.get(f"/v1/backfills/{asked['id']}"))["state"] == "done"
@@ -194,6 +197,21 @@ async def test_long_lists_within_an_order_are_read_to_their_end(ground: Ground, 
     assert [len(each["lines"]) for each in fetched.values()] == [170] * 3
     await sent(ground, await ground.register(domain="other.myshopify.com"), orders)
     assert alike(await told(ground)) == alike(fetched)
+
+
+async def test_objects_that_change_while_they_are_fetched(ground: Ground, shop: ShopifyApi, store: str) -> None:
+    """They leave the window, and none of the others moves."""
+    many = [replace(ORDER, id=10**6 + n, updated_at=ORDER.updated_at + timedelta(seconds=n // 3)) for n in range(130)]
+    shop.tell(many)
+    asked = (await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})).json()
+    working = fetching(ground)
+    assert await working.run(ground.clock.now())
+    later = small_world().end + timedelta(hours=1)
+    shop.tell([replace(each, updated_at=later) for n, each in enumerate(many) if n % 4 == 0])
+    while await working.run(ground.clock.now()):
+        pass
+    assert (await ground.get(f"/v1/backfills/{asked['id']}"))["state"] == "done"
+    assert {f"order:{each.id}" for n, each in enumerate(many) if n % 4 or n < 50} == set(await told(ground))
 
 
 async def test_the_shop_in_its_moods(ground: Ground, shop: ShopifyApi, store: str) -> None:
@@ -314,6 +332,15 @@ async def test_that_all_is_gone_is_not_believed_of_a_shop_that_shows_nothing(
     await reconciled(ground)
     assert await _removed(ground) == set()
     assert "the shop shows no orders at all" in (await ground.get(f"/v1/stores/{store}/health"))["waiting"]
+
+
+async def test_a_token_does_not_travel_in_the_clear(ground: Ground, shop: ShopifyApi, store: str) -> None:
+    open_platform = opener(Keyring.from_settings(ground.settings), inside=False)
+    async with ground.database.reading() as tx:
+        held = await fetches.credentials(tx, "default", store)
+    assert held is not None
+    with pytest.raises(NotAsked, match="https"):
+        open_platform(held)
 
 
 async def test_bad_credentials_are_told_by_field(ground: Ground) -> None:
