@@ -9,12 +9,14 @@ import argparse
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Self
@@ -72,12 +74,22 @@ def _complete(folder: Path) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in opened]
-    for each in opened:
-        each.close()
+    """Ports of the loopback that nobody listens on, and that nobody else in this process was told of.
+
+    Below those that the system itself gives away, or a connection to elsewhere may have one by the time it is needed.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = secrets.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _given:
+                _given.add(port)
+                ports.append(port)
     return ports
+
+
+_PORTS = range(10_000, 32_000)
+_given: set[int] = set()
 
 
 class Node:
