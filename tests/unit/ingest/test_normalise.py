@@ -54,8 +54,18 @@ def test_a_delivery_goes_with_its_root_object(platform: str, topic: str, payload
         # What the normaliser does not read of a body must not take its object's place away.
         ("shopify", "customers/update", b'{"id": 88, "order_id": ' + b"9" * 5000 + b"}", "customer:88"),
         ("shopify", "products/delete", b'{"id": 501, "order_edit": {"\xff": 1}}', "product:501"),
-        ("woocommerce", "order.updated", b'{"order": {"id": 118, "x\xee": 1, "currency": "EUR"}}', "order:118"),
-        ("woocommerce", "order.created", b'{"id": 727, "customer": {"note": "\xff"}, "currency": "EUR"}', "order:727"),
+        (
+            "woocommerce",
+            "order.updated",
+            b'{"order": {"id": 118, "x\xee": 1, "currency": "EUR", "total": "1.00"}}',
+            "order:118",
+        ),
+        (
+            "woocommerce",
+            "order.created",
+            b'{"id": 727, "customer": {"note": "\xff"}, "currency": "EUR", "total": "1.00"}',
+            "order:727",
+        ),
         # An envelope names the object of what is read from it, and of nothing else.
         ("woocommerce", "customer.deleted", b'{"id": 25, "customer": {"id": 4}}', "customer:25"),
     ],
