@@ -38,7 +38,11 @@ def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
 def on_order(state: CheckoutState, order: OrderState) -> CheckoutState:
     """What became of the order that has the checkout's id, where the two are one (WooCommerce's drafts)."""
     known = state.snapshot is not None or state.removed is not None
-    return replace(state, ordered_at=order.bought_at) if known else state
+    bought_at = order.bought_at
+    if bought_at is None and order.counted_ever and order.snapshot is not None:
+        # A state of before that date was kept.
+        bought_at = order.snapshot.placed_at
+    return replace(state, ordered_at=bought_at) if known else state
 
 
 def view(state: CheckoutState) -> CheckoutChanged | None:

@@ -61,7 +61,7 @@ def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list
 
 
 def database_check(name: str, database: Database, trees: Sequence[tuple[str, Path]]) -> Check:
-    """Reachable, and each (schema, migration tree) at its newest revision."""
+    """Reachable, and each (schema, migration tree) at its newest revision or a newer one."""
 
     async def check() -> list[str]:
         try:

@@ -20,10 +20,17 @@ def outcome(
     *,
     headers: dict[str, str] | None = None,
     store: StoreFacts = STORE,
+    not_before: datetime | None = None,
 ) -> Outcome:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     delivery = Delivery(
-        store=store.key, platform=platform, topic=topic, delivery_id="d-1", headers=headers or {}, body=body
+        store=store.key,
+        platform=platform,
+        topic=topic,
+        delivery_id="d-1",
+        headers=headers or {},
+        body=body,
+        not_before=not_before,
     )
     return normalise(delivery, store=store, received_at=RECEIVED_AT, position=7, delivery_ref="j-1")
 

@@ -90,6 +90,15 @@ def test_a_draft_is_paid_by_its_link_until_the_shop_throws_it_away() -> None:
     assert (found.recovery_url, found.recovery_ends_at) == (url, MODIFIED + timedelta(days=1))
 
 
+def test_a_draft_that_is_shown_again_ends_when_its_shop_deletes_it() -> None:
+    """Not a day after the deletion that it turned out not to have had."""
+    url = "https://shop.example/checkout/order-pay/727/?pay_for_order=true&key=wc_order_1a2b"
+    draft = woocommerce_order(status="checkout-draft", date_paid_gmt=None, payment_url=url)
+    found = observed(CheckoutObserved, "woocommerce", "order.updated", draft, not_before=MODIFIED + timedelta(hours=20))
+    assert found.updated_at == MODIFIED + timedelta(hours=20)
+    assert found.recovery_ends_at == MODIFIED + timedelta(days=1)
+
+
 @pytest.mark.parametrize(("inside", "price", "total"), [(True, 1190, 2142), (False, 1000, 1800)])
 def test_a_drafts_lines_are_what_the_shop_showed(inside: bool, price: int, total: int) -> None:  # noqa: FBT001 - a table's column
     item = woocommerce_line(quantity=2, subtotal="20.00", subtotal_tax="3.80", total="18.00", total_tax="3.42")

@@ -15,8 +15,9 @@ from services.profiles import carts, checkouts, products
 from services.profiles.carts import CartState
 from services.profiles.checkouts import CheckoutState
 from services.profiles.facts import Told
+from services.profiles.ledger import OrderState
 from services.profiles.products import ProductState, StoreState
-from tests.integration.profiles.driving import at
+from tests.integration.profiles.driving import at, order
 
 TEA = [Line(title="Tea", quantity=3, price=5, total=15)]
 
@@ -58,6 +59,14 @@ def test_a_checkout_starts_changes_and_is_deleted() -> None:
 def test_a_checkout_deleted_before_it_was_seen_is_deleted() -> None:
     [fact] = told_of_checkout(Removed(**common(4)), checkout(1))
     assert (fact.type, fact.fact.deleted) == ("checkout.deleted", True)
+
+
+def test_a_draft_whose_order_counted_before_its_date_was_kept_is_no_deleted_checkout() -> None:
+    state = checkouts.on_removed(checkouts.on_observed(CheckoutState(), checkout(1), "a"), Removed(**common(4)))
+    before = OrderState(snapshot=order(1, 2), counted_ever=True)
+    shown = checkouts.view(checkouts.on_order(state, before))
+    assert shown is not None
+    assert (shown.deleted, shown.completed_at) == (False, order(1, 2).placed_at)
 
 
 def test_a_cart_is_told_as_it_changes() -> None:
