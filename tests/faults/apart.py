@@ -224,6 +224,21 @@ class Apart:
         if server is not None and server.runs():
             os.kill(server.pid, signal.SIGKILL)
 
+    def stop_postgres(self) -> list[psutil.Process]:
+        """Lets the server and all its processes stand still; whoever asked resumes these."""
+        server = Postmaster.read(self.folder / "data" / "postgres")
+        if server is None:
+            return []
+        # The server first: it starts no other meanwhile.
+        parent = psutil.Process(server.pid)
+        parent.suspend()
+        stopped = [parent]
+        for process in parent.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+                stopped.append(process)
+        return stopped
+
     def keep_postgres(self) -> None:
         """From now on it is started again whenever it ends, as `regulars run` does it."""
         self._keeping = asyncio.create_task(self._postgres.watch())

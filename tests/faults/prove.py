@@ -59,6 +59,11 @@ ROWS: dict[str, Row] = {
     "e": Row(
         "PostgreSQL killed: never a false 200, 503 meanwhile, back within 10 s", database.killed, ("rounds", "rate")
     ),
+    "e2": Row(
+        "PostgreSQL hangs, and is slow to write: never a false 200, 503 within 2 s, back within 10 s",
+        database.hanging,
+        ("rounds", "rate"),
+    ),
     "f": Row(
         "PostgreSQL's disk full: never a false 200, 503 meanwhile, back by itself within 10 s",
         database.disk_full,

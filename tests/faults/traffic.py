@@ -202,6 +202,8 @@ class Sender:
     """How long each of these answers took."""
     unavailable: int = 0
     """Answers 503."""
+    refused_after: float = 0.0
+    """Seconds until the latest of them."""
     broken: int = 0
     """Tries without an answer."""
     other: list[str] = field(default_factory=list)
@@ -240,6 +242,7 @@ class Sender:
                 return
             if status == 503 and "\r\nretry-after: " in answer:
                 self.unavailable += 1
+                self.refused_after = max(self.refused_after, monotonic() - began)
                 await pause(RETRY_SECONDS)
                 continue
             self.other.append(f"{status} {answer[-200:]}")

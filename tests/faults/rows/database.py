@@ -1,14 +1,16 @@
-"""PostgreSQL killed and away for a while, and PostgreSQL without room on its disk."""
+"""PostgreSQL killed and away for a while, hanging, slow to write, and without room on its disk."""
 
 import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic
+
+import asyncpg
 
 from libs.common.clock import DrivenClock
 from tests.faults.kill import START
@@ -29,6 +31,10 @@ DISK = 512 * MEGABYTE
 LEFT = 8 * MEGABYTE
 """Room that is left when the disk begins to be full: less than one file of PostgreSQL's own log."""
 FULL_SECONDS = 8.0
+REFUSED_SECONDS = 2.0
+"""Who cannot be served is told so by then; half a second more is for a machine that everybody shares."""
+FLUSH_MILLISECONDS = 100
+SLOW_SECONDS = 10.0
 
 
 async def killed(asked: Asked) -> Shown:
@@ -51,6 +57,66 @@ async def killed(asked: Asked) -> Shown:
             await load.during(once)
         report = await s.judged()
     return _shown(f"{asked.rounds} times away for {AWAY_SECONDS:.0f} s", s.sender, report, took)
+
+
+async def hanging(asked: Asked) -> Shown:
+    """All of PostgreSQL stands still for a few seconds; later each of its writes takes a tenth of a second longer."""
+    took: list[float] = []
+    async with scene(asked.folder, asked.nursery) as s:
+        load = Unbroken(s.sender, asked.rate)
+
+        async def hung() -> None:
+            stopped = s.line.stop_postgres()
+            try:
+                await pause(AWAY_SECONDS)
+            finally:
+                began = monotonic()
+                for process in stopped:
+                    process.resume()
+            await eventually(partial(_answered_since, s.sender, began), 60)
+            took.append(monotonic() - began)
+            await s.flowing()
+
+        for _ in range(asked.rounds):
+            await load.during(hung)
+        refused, quick = s.sender.unavailable, len(s.sender.seconds)
+        async with _slow_to_write(s.line.database_url):
+            await load.during(partial(pause, SLOW_SECONDS))
+        slow = sorted(s.sender.seconds[quick:])
+        slow_refused = s.sender.unavailable - refused
+        report = await s.judged()
+    shown = _shown(f"{asked.rounds} times still for {AWAY_SECONDS:.0f} s", s.sender, report, took)
+    shown.seen += [
+        f"the latest 503 came after {s.sender.refused_after:.1f} s",
+        (
+            f"each write {FLUSH_MILLISECONDS} ms slower: {len(slow)} answered 200 in {SLOW_SECONDS:.0f} s, half of them"
+            f" within {slow[len(slow) // 2] * 1000:.0f} ms, the last after {slow[-1] * 1000:.0f} ms; {slow_refused}"
+            " answered 503"
+        ),
+    ]
+    if s.sender.refused_after > REFUSED_SECONDS + 0.5:
+        shown.differences.append(f"who was refused waited {s.sender.refused_after:.1f} s")
+    if slow[len(slow) // 2] < FLUSH_MILLISECONDS / 1000:
+        shown.differences.append("its writes were not slow")
+    if slow_refused:
+        shown.differences.append(f"{slow_refused} were refused by a PostgreSQL that was only slow")
+    return shown
+
+
+@asynccontextmanager
+async def _slow_to_write(url: str) -> AsyncIterator[None]:
+    """As a disk whose fsync takes its time: whoever is to write the log waits first."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"ALTER SYSTEM SET commit_delay = {FLUSH_MILLISECONDS * 1000}")
+        await connection.execute("ALTER SYSTEM SET commit_siblings = 0")
+        await connection.execute("SELECT pg_reload_conf()")
+        yield
+        await connection.execute("ALTER SYSTEM RESET commit_delay")
+        await connection.execute("ALTER SYSTEM RESET commit_siblings")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
 
 
 async def disk_full(asked: Asked) -> Shown:
