@@ -1,17 +1,22 @@
-"""A closed-loop load generator: signed 4 kB Shopify orders, each with its own id, on keep-alive connections.
+"""A load generator: signed 4 kB Shopify orders, each with its own id, on keep-alive connections.
 
 A process of its own, one thread over epoll, so that it takes little from the machine that it shares with what is
 measured: `python -m tests.bench.load CONNECTIONS SECONDS SECRET URL...` prints one line of JSON.
+
+It sends as fast as it is answered (a closed loop), or with `--rate` so many a second whatever the answers take: a
+request that had to wait for a connection has been waited for, too.
 """
 
+import argparse
 import base64
 import hmac
 import json
 import os
 import select
 import socket
-import sys
+from collections import deque
 from dataclasses import dataclass, field
+from random import Random
 from urllib.parse import urlsplit
 
 from libs.common.clock import monotonic
@@ -60,16 +65,34 @@ class Outcome:
     seconds: float = 0.0
     accepted: int = 0
     """All 200s, warm-up included."""
+    again: int = 0
+    """Of them those that repeat an earlier request."""
 
 
 class Generator:
-    """Each connection sends its next order when the last one is answered."""
+    """Each connection sends its next order when the last one is answered, or when one is due."""
 
-    def __init__(self, urls: list[str], connections: int, secret: str) -> None:
+    def __init__(
+        self,
+        urls: list[str],
+        connections: int,
+        secret: str,
+        *,
+        rate: float = 0.0,
+        repeated: float = 0.0,
+        forged: float = 0.0,
+    ) -> None:
+        """`rate`: a second, 0 for as many as are answered; `repeated`, `forged`: parts of all that are sent."""
         self._before, self._after = order_template().split(ID)
         self._head = _head(urlsplit(urls[0]).path, len(self._before) + len(ID) + len(self._after))
         self._key = secret.encode()
         self._id = int.from_bytes(os.urandom(4), "big") * 10**6 + 10**15
+        self._rate = rate
+        self._forged = forged
+        self._repeated = forged + repeated
+        self._dice = Random(connections)
+        self._last = b""
+        self._again: set[int] = set()
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._sent_at: dict[int, float] = {}
@@ -92,35 +115,63 @@ class Generator:
         start = end = 0.0
         deadline = monotonic() + START_SECONDS + seconds
         for fd in self._sockets:
-            self._send(fd)
+            self._send(fd, monotonic())
         under_way = len(self._sockets)
-        while under_way:
+        idle: deque[int] = deque()
+        due = 0.0
+        while under_way or idle:
             if monotonic() > deadline:
                 raise TimeoutError(f"{len(self._starting)} servers gave no answer, {under_way} requests are open")
-            for fd, _ in self._poll.poll(1):
+            # Those that are due come first: answers may wait, they are timed when they are read.
+            while idle and due <= monotonic() < end:
+                self._send(idle.popleft(), due)
+                under_way += 1
+                due += 1 / self._rate
+            if idle and monotonic() >= end:
+                idle.clear()
+            for fd, _ in self._poll.poll(max(0.0, due - monotonic()) if idle else 1):
                 status = self._answer(fd)
                 now = monotonic()
+                under_way -= 1
                 self._starting.discard(self._target[fd])
                 if not end and not self._starting:
-                    start = now + WARM_UP_SECONDS
+                    start = due = now + WARM_UP_SECONDS
                     end = start + seconds
                 outcome.accepted += status == 200
+                outcome.again += status == 200 and fd in self._again
                 if end and start <= now <= end:
                     outcome.answered[status] = outcome.answered.get(status, 0) + 1
                     outcome.latencies.append(now - self._sent_at[fd])
-                if status and (now < end or not end):
-                    self._send(fd)
+                if not status or (end and now >= end):
+                    continue
+                if end and self._rate:
+                    idle.append(fd)
                 else:
-                    under_way -= 1
+                    self._send(fd, now)
+                    under_way += 1
         return outcome
 
-    def _send(self, fd: int) -> None:
+    def _send(self, fd: int, due: float) -> None:
+        self._sent_at[fd] = due
+        dice = self._dice.random() if self._repeated else 1.0
+        if self._forged <= dice < self._repeated and self._last:
+            self._again.add(fd)
+            request = self._last
+        else:
+            self._again.discard(fd)
+            request = self._request(forged=dice < self._forged)
+        self._sockets[fd].sendall(request)
+
+    def _request(self, *, forged: bool) -> bytes:
         self._id += 1
         body = b"%b%016d%b" % (self._before, self._id, self._after)
-        signature = base64.b64encode(hmac.digest(self._key, body, "sha256"))
-        self._sent_at[fd] = monotonic()
+        key = b"another's" if forged else self._key
+        signature = base64.b64encode(hmac.digest(key, body, "sha256"))
         request = (self._head, self._id, signature, body)
-        self._sockets[fd].sendall(b"%b%016d\r\nX-Shopify-Hmac-Sha256: %b\r\n\r\n%b" % request)
+        whole = b"%b%016d\r\nX-Shopify-Hmac-Sha256: %b\r\n\r\n%b" % request
+        if not forged:
+            self._last = whole
+        return whole
 
     def _answer(self, fd: int) -> int:
         """The status; 0 when the server hung up."""
@@ -148,8 +199,23 @@ def _head(path: str, length: int) -> bytes:
 
 def main() -> None:
     """The process."""
-    connections, seconds, secret, *urls = sys.argv[1:]
-    outcome = Generator(urls, int(connections), secret).run(float(seconds))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("connections", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("secret")
+    parser.add_argument("urls", nargs="+")
+    for part in ("rate", "repeated", "forged"):
+        parser.add_argument(f"--{part}", type=float, default=0.0)
+    asked = parser.parse_args()
+    generator = Generator(
+        asked.urls,
+        asked.connections,
+        asked.secret,
+        rate=asked.rate,
+        repeated=asked.repeated,
+        forged=asked.forged,
+    )
+    outcome = generator.run(asked.seconds)
     ordered = sorted(outcome.latencies)
     print(
         json.dumps(
@@ -157,6 +223,7 @@ def main() -> None:
                 "rate": outcome.answered.get(200, 0) / outcome.seconds,
                 "answered": outcome.answered,
                 "accepted": outcome.accepted,
+                "again": outcome.again,
                 "p50_ms": round(ordered[len(ordered) // 2] * 1000, 2),
                 "p99_ms": round(ordered[len(ordered) * 99 // 100] * 1000, 2),
             }

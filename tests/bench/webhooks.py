@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 import uvloop
@@ -27,6 +27,7 @@ from libs.common.clock import SystemClock
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.migrations import run_migrations
+from libs.common.telemetry import configure_logging
 from libs.common.web import build_app
 from regulars.serving import Server, server_config
 from services.ingest.main import MIGRATIONS, service
@@ -56,6 +57,7 @@ def serve(kind: str, descriptor: int) -> None:
         config = uvicorn.Config(bare, lifespan="off", log_config=None, access_log=False, server_header=False)
     else:
         settings = IngestSettings()
+        configure_logging(settings.log_level)
         clock = SystemClock()
         database = Database(settings.database_url, schema=SCHEMA)
         config = server_config(build_app([service(settings, database, clock)], settings=settings, clock=clock))
@@ -79,11 +81,11 @@ async def served(kind: str, processes: int, environment: dict[str, str]) -> Asyn
         yield addresses
 
 
-async def load(addresses: Sequence[str], path: str, connections: int) -> dict[str, Any]:
-    """What the generator says."""
+async def load(addresses: Sequence[str], path: str, connections: int, seconds: float, *more: str) -> dict[str, Any]:
+    """What the generator says. `more`: its options."""
     urls = [address + path for address in addresses]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.load", str(connections), str(SECONDS), SECRET, *urls,
+        sys.executable, "-m", "tests.bench.load", str(connections), str(seconds), SECRET, *urls, *more,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, _ = await process.communicate()
@@ -91,39 +93,54 @@ async def load(addresses: Sequence[str], path: str, connections: int) -> dict[st
     return result
 
 
-async def bench() -> None:
-    """Prints the table."""
+class Site(NamedTuple):
+    """What is measured stands on it."""
+
+    database: Database
+    environment: dict[str, str]
+    path: str
+    """Of the one store's webhooks."""
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[Site]:
+    """A fresh database with one store."""
     with tempfile.TemporaryDirectory() as folder:
         async with fresh_database() as url:
             await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
             await run_migrations(url, SCHEMA, MIGRATIONS)
-            environment = {"REGULARS_DATABASE_URL": url, "REGULARS_DATA_DIR": folder, "REGULARS_LOG_LEVEL": "warning"}
+            environment = {"REGULARS_DATABASE_URL": url, "REGULARS_DATA_DIR": folder, "REGULARS_LOG_LEVEL": "error"}
             database = Database(url, schema=SCHEMA)
             wanted = Registration(
                 platform="shopify", domain="bench.myshopify.com", secrets=[SECRET], currency="EUR", timezone="UTC"
             )
             keyring = Keyring.from_settings(IngestSettings(data_dir=Path(folder)))
             store, _ = await register(database, keyring, "default", wanted, now=SystemClock().now(), by="bench")
-            path = f"/webhooks/shopify/{store.key}"
-            print(f"{'':24}{'webhooks/s':>12}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}")
-            for connections in CONNECTIONS:
-                results: dict[tuple[str, int], list[dict[str, Any]]] = {case: [] for case in CASES}
-                for _ in range(ROUNDS):
-                    for kind, processes in CASES:
-                        before = await _journalled(database)
-                        async with served(kind, processes, environment) as addresses:
-                            result = await load(addresses, path, connections)
-                        results[kind, processes].append(result)
-                        stored = await _journalled(database) - before
-                        if set(result["answered"]) != {"200"} or stored != (kind == "route") * result["accepted"]:
-                            sys.exit(f"answered {result['answered']}, accepted {result['accepted']}, stored {stored}")
-                for (kind, processes), measured in results.items():
-                    _line(
-                        f"{kind}, {processes} process{'es' * (processes - 1)}, {connections}",
-                        measured,
-                        results[CASES[0]],
-                    )
-            await database.close()
+            try:
+                yield Site(database, environment, f"/webhooks/shopify/{store.key}")
+            finally:
+                await database.close()
+
+
+async def bench() -> None:
+    """Prints the table."""
+    async with site() as at:
+        print(f"{'':24}{'webhooks/s':>12}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}")
+        for connections in CONNECTIONS:
+            results: dict[tuple[str, int], list[dict[str, Any]]] = {case: [] for case in CASES}
+            for _ in range(ROUNDS):
+                for kind, processes in CASES:
+                    before = await journalled(at.database)
+                    async with served(kind, processes, at.environment) as addresses:
+                        result = await load(addresses, at.path, connections, SECONDS)
+                    results[kind, processes].append(result)
+                    stored = await journalled(at.database) - before
+                    if set(result["answered"]) != {"200"} or stored != (kind == "route") * result["accepted"]:
+                        sys.exit(f"answered {result['answered']}, accepted {result['accepted']}, stored {stored}")
+            for (kind, processes), measured in results.items():
+                _line(
+                    f"{kind}, {processes} process{'es' * (processes - 1)}, {connections}", measured, results[CASES[0]]
+                )
 
 
 def _line(name: str, results: Sequence[dict[str, Any]], bare_results: Sequence[dict[str, Any]]) -> None:
@@ -132,7 +149,8 @@ def _line(name: str, results: Sequence[dict[str, Any]], bare_results: Sequence[d
     print(f"{name:24}{rate:12,.0f}{ratio:9.2f}{p50:9.2f}{p99:9.2f}", flush=True)
 
 
-async def _journalled(database: Database) -> int:
+async def journalled(database: Database) -> int:
+    """Deliveries in the journal."""
     async with database.autocommit() as pg:
         return int(await pg.fetchval("SELECT sum(next_offset) FROM log_partitions WHERE topic = 'journal'"))
 

@@ -37,11 +37,19 @@ DESCRIPTION = "Turns a shop's webhooks into returning customers."
 _PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {"model": ProblemOut, "description": text, "content": {problems.MEDIA_TYPE: {}}}
     for status, text in {
+        400: "The body is not JSON.",
         401: "No good API key.",
         403: "Scope missing.",
+        404: "What the address or a parameter names is not there.",
+        409: "What is there forbids it, or its Idempotency-Key is another request's.",
+        413: "The body is larger than this endpoint takes.",
         422: "Bad fields, each with a pointer.",
+        429: "Too many requests with this key. Retry-After says when to come back.",
+        503: "The database is not there, or has too much to do. Try again.",
     }.items()
 }
+_OF_PARAMETERS = ("404",)
+_OF_CHANGES = ("400", "409", "413")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +106,14 @@ class _Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         described = super().openapi()
         for operations in described["paths"].values():
-            for operation in operations.values():
-                for status, response in operation["responses"].items():
+            for method, operation in operations.items():
+                answers = operation["responses"]
+                never = _OF_CHANGES if method == "get" else ()
+                if not operation.get("parameters"):
+                    never += _OF_PARAMETERS
+                for status in never:
+                    answers.pop(status, None)
+                for status, response in answers.items():
                     content = response.get("content", {})
                     if status.startswith(("4", "5")) and "application/json" in content:
                         content[problems.MEDIA_TYPE] = content.pop("application/json")
