@@ -31,7 +31,7 @@ SCOPES = frozenset(
     {
         "stores:read", "stores:write", "deliveries:read", "deliveries:write", "events:write",
         "profiles:read", "metrics:read", "messages:read", "flows:read", "flows:write",
-        "suppressions:read", "suppressions:write",
+        "suppressions:read", "suppressions:write", "privacy:read", "privacy:write",
         "dead-letters:read", "dead-letters:write", "pipeline:read",
     }
 )  # fmt: skip

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, literal_column, or_, select
 
 from libs.common.contracts import codec
-from libs.common.contracts.journal import Delivery
+from libs.common.contracts.journal import Delivery, is_removed
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from services.ingest.journal import SOURCE, origin_of
@@ -71,14 +71,18 @@ async def newest(tx: Tx, wanted: Wanted, outcome: OutcomeName | None, limit: int
     return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
 
 
-async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | None] | None:
-    """A delivery with what was sent; the latter is None once the journal's retention has passed."""
+Removal = Literal["retention", "redacted"]
+"""Why nobody can read any more what was sent: the journal's retention has passed, or a privacy request made it so."""
+
+
+async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | Removal] | None:
+    """A delivery with what was sent, or why that cannot be read."""
     wanted = Wanted(tenant=tenant)
     row = await _first(tx, _seen(wanted).where(deliveries.c.id == delivery))
     if row is not None:
         place = and_(log_journal.c.partition == row["journal_partition"], log_journal.c.offset == row["journal_offset"])
         raw = await _first(tx, select(log_journal.c.data).where(place, log_journal.c.tenant == tenant))
-        return _found(row), _sent(raw["data"]) if raw is not None else None
+        return _found(row), _sent(raw["data"]) if raw is not None else "retention"
     row = await _first(tx, _dead(wanted).where(dead_letters.c.event_id.collate("C") == delivery))
     if row is not None:
         return _journalled(row, "dead"), _sent(row["data"])
@@ -87,7 +91,7 @@ async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | Non
     return None if row is None else (_journalled(row, "pending"), _sent(row["data"]))
 
 
-async def sent(tx: Tx, tenant: str, ids: Sequence[str]) -> dict[str, Delivery]:
+async def sent(tx: Tx, tenant: str, ids: Sequence[str]) -> dict[str, Delivery | Removal]:
     """What was sent, by delivery; without those whose journal is past its retention."""
     wanted = Wanted(tenant=tenant)
     seen = (
@@ -222,19 +226,22 @@ def _found(row: RowMapping) -> Found:
 def _journalled(row: RowMapping, outcome: OutcomeName) -> Found:
     platform, store, topic = origin_of(row["source"])
     sent = _sent(row["data"])
+    known = sent if isinstance(sent, Delivery) else None
     return Found(
         id=row["id"],
         store=store,
         platform=platform,
         topic=topic,
-        delivery_id=sent.delivery_id,
+        delivery_id=known.delivery_id if known else "",
         received_at=row["time"],
-        origin=sent.origin,
+        origin=known.origin if known else "live",
         outcome=outcome,
         reason=row["reason"],
     )
 
 
-def _sent(data: bytes) -> Delivery:
+def _sent(data: bytes) -> Delivery | Removal:
+    if is_removed(data):
+        return "redacted"
     delivery: Delivery = codec.decode(JOURNAL.name, "delivery.received", data)
     return delivery

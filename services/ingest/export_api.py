@@ -20,13 +20,15 @@ PAGE = 20
 router = APIRouter(tags=["ingest"])
 
 
-class _Ndjson(StreamingResponse):
+class Ndjson(StreamingResponse):
+    """A JSON document a line."""
+
     media_type = "application/x-ndjson"
 
 
 @router.get(
     "/v1/deliveries/export",
-    response_class=_Ndjson,
+    response_class=Ndjson,
     responses={200: {"description": "One delivery a line, as `GET /v1/deliveries/{id}` shows it."}},
 )
 async def export(
@@ -34,14 +36,14 @@ async def export(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:read"))],
     filters: Annotated[Filters, Depends()],
-) -> _Ndjson:
+) -> Ndjson:
     """All that the filters let through, newest first, headers and bodies included; what comes meanwhile is left out.
 
     An answer that breaks off is not whole: ask again with `until` at the last line's `received_at`.
     """
     async with edge.database.reading() as tx:
         await is_there(tx, principal.tenant, filters.store)
-    return _Ndjson(_lines(request, edge, wanted(principal, filters), filters.outcome))
+    return Ndjson(_lines(request, edge, wanted(principal, filters), filters.outcome))
 
 
 async def _lines(request: Request, edge: Edge, each: Wanted, outcome: OutcomeName | None) -> AsyncIterator[str]:
@@ -51,7 +53,7 @@ async def _lines(request: Request, edge: Edge, each: Wanted, outcome: OutcomeNam
             found = await archive.newest(tx, each, outcome, PAGE)
             sent = await archive.sent(tx, each.tenant, [one.id for one in found])
         for one in found:
-            yield DeliveryDetail.whole(one, sent.get(one.id)).model_dump_json() + "\n"
+            yield DeliveryDetail.whole(one, sent.get(one.id, "retention")).model_dump_json() + "\n"
         if len(found) < PAGE:
             return
         each = replace(each, before=found[-1].id)

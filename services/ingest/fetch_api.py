@@ -154,7 +154,7 @@ async def post_backfill(
     async with edge.database.transaction() as tx:
         if await records.one_store(tx, principal.tenant, body.store) is None:
             raise invalid("/store", "There is no such store.")
-        if await fetches.credentials(tx, principal.tenant, body.store) is None:
+        if not await fetches.opened(tx, principal.tenant, body.store):
             raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
         await fetches.ask(tx, fetch)
     return BackfillOut.of(fetch)
@@ -235,7 +235,7 @@ async def _openable(tx: Tx, principal: Principal, id_: str, among: tuple[State, 
     found = await fetches.one(tx, principal.tenant, id_)
     if found is None or found.state not in among:
         return
-    if await fetches.credentials(tx, principal.tenant, found.store) is None:
+    if not await fetches.opened(tx, principal.tenant, found.store):
         raise Problem(409, "no_credentials", f"{NO_CREDENTIALS} PUT /v1/stores/{found.store}/credentials.")
 
 

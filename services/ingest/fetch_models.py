@@ -46,7 +46,10 @@ class CredentialsOut(BaseModel):
     store: str
     url: str
     set_at: datetime
-    state: Annotated[Literal["unchecked", "good", "refused"], Field(description="As of the last request.")]
+    state: Annotated[
+        Literal["unchecked", "good", "refused", "gone"],
+        Field(description="As of the last request; gone: the app was uninstalled, and nothing is fetched any more."),
+    ]
     reason: str | None
 
     @classmethod

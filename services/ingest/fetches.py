@@ -74,6 +74,7 @@ NO_CREDENTIALS = "This store has no credentials."
 _FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_at, asked_by, step, following, counts,
     reasons, failures, reason, done_at"""
 _OPEN = "state IN ('waiting', 'running')"
+_OPENS = "c.state <> 'gone'"
 
 
 def context(tenant: str, store: str) -> bytes:
@@ -131,10 +132,38 @@ async def credentials(tx: Tx, tenant: str, store: str) -> Credentials | None:
     return Credentials(**dict(row)) if row else None
 
 
+async def opened(tx: Tx, tenant: str, store: str) -> bool:
+    """Whether there are credentials that the shop did not take back."""
+    return bool(
+        await tx.pg.fetchval(
+            f"SELECT EXISTS (SELECT FROM credentials c WHERE tenant = $1 AND store = $2 AND {_OPENS})", tenant, store
+        )
+    )
+
+
+async def take_back_credentials(tx: Tx, tenant: str, store: str, *, at: datetime, reason: str) -> bool:
+    """Whether the shop took any back at that time, and not those that were set later. What is open fails."""
+    done = await tx.pg.execute(
+        f"""
+        UPDATE credentials c SET state = 'gone', reason = $4
+        WHERE tenant = $1 AND store = $2 AND set_at <= $3 AND {_OPENS}
+        """,
+        tenant,
+        store,
+        at,
+        reason,
+    )
+    await give_up_unopened(tx)
+    return str(done) == "UPDATE 1"
+
+
 async def note_credentials(tx: Tx, used: Credentials, state: str, reason: str | None) -> None:
-    """How the platform took them; nothing when others were set meanwhile."""
+    """How the platform took them; nothing when others were set meanwhile, or the shop took them back."""
     await tx.pg.execute(
-        "UPDATE credentials SET state = $4, reason = $5 WHERE tenant = $1 AND store = $2 AND set_at = $3",
+        f"""
+        UPDATE credentials c SET state = $4, reason = $5
+        WHERE tenant = $1 AND store = $2 AND set_at = $3 AND {_OPENS}
+        """,
         used.tenant,
         used.store,
         used.set_at,
@@ -181,7 +210,7 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, li
                    bool_or({_OPEN}) AS open
             FROM fetches WHERE tenant = c.tenant AND store = c.store AND purpose = $1
         ) f ON true
-        WHERE f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
+        WHERE {_OPENS} AND f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
         ORDER BY coalesce(f.asked_at, s.created_at), c.tenant, c.store LIMIT $3
         """,
         purpose,
@@ -197,7 +226,9 @@ async def give_up_unopened(tx: Tx) -> None:
     await tx.pg.execute(
         f"""
         UPDATE fetches f SET state = 'failed', lease = NULL, reason = $1
-        WHERE {_OPEN} AND NOT EXISTS (SELECT FROM credentials c WHERE c.tenant = f.tenant AND c.store = f.store)
+        WHERE {_OPEN} AND NOT EXISTS (
+            SELECT FROM credentials c WHERE c.tenant = f.tenant AND c.store = f.store AND {_OPENS}
+        )
         """,
         NO_CREDENTIALS,
     )
@@ -214,7 +245,7 @@ async def claim(
         f"""
         SELECT {", ".join(f"f.{name.strip()}" for name in _FETCH.split(","))}
         FROM fetches f JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
-        WHERE f.{_OPEN} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
+        WHERE f.{_OPEN} AND {_OPENS} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
             AND f.tenant <> ALL($1::text[])
         ORDER BY f.tenant = ANY($2::text[]), f.not_before, f.id LIMIT 1 FOR UPDATE SKIP LOCKED
         """,

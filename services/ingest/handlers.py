@@ -1,16 +1,19 @@
 """The normaliser: deliveries in, observations out."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
-from libs.common.contracts.journal import Delivery
+from libs.common.contracts.commerce import PrivacyRequested
+from libs.common.contracts.journal import Delivery, is_removed
 from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
-from services.ingest import events, store
-from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Unreadable, normalise
+from services.ingest import events, privacy, registering, store
+from services.ingest.journal import origin_of
+from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Uninstalled, Unreadable, normalise
 from services.ingest.outcome import Arrival, StoreFacts
 from services.ingest.store import DeliveryRow
 
@@ -21,13 +24,17 @@ async def on_deliveries_received(batch: Batch) -> None:
     A dead one leaves no row: its dead letter is the only place that says so, until its replay succeeds.
     """
     received: list[tuple[Record, Delivery]] = []
+    rows: list[DeliveryRow] = []
     for record in batch.records:
+        if is_removed(record.data):
+            rows.append(row_of(record, _removed(record), Ignored("its body was removed before it was read")))
+            continue
         try:
             received.append((record, batch.data(record)))
         except Reject as error:
             batch.reject(record, error.reason)
     stores = await store.store_facts(batch.tx, ((record.tenant, delivery.store) for record, delivery in received))
-    rows: list[DeliveryRow] = []
+    read: list[tuple[Record, Delivery, Outcome]] = []
     for record, delivery in received:
         facts = stores.get((record.tenant, delivery.store))
         if facts is None:
@@ -40,7 +47,30 @@ async def on_deliveries_received(batch: Batch) -> None:
             continue
         emit(batch, record, delivery, outcome)
         rows.append(row_of(record, delivery, outcome))
+        read.append((record, delivery, outcome))
     await store.save_deliveries(batch.tx, rows)
+    await act(batch, read)
+
+
+async def act(batch: Batch, read: Sequence[tuple[Record, Delivery, Outcome]]) -> None:
+    """Does what deliveries ask of ourselves: once, however often they come or are replayed."""
+    requests: list[privacy.Request] = []
+    for record, delivery, outcome in read:
+        match outcome:
+            case Observations(observations):
+                requests += [
+                    privacy.of_observed(each.observed, record.tenant, delivery.platform)
+                    for each in observations
+                    if isinstance(each.observed, PrivacyRequested)
+                ]
+            case Uninstalled():
+                told = await registering.uninstalled(
+                    batch.tx, record.tenant, delivery.store, at=record.time, traceparent=record.traceparent
+                )
+                batch.emitted += [] if told is None else [(COMMERCE, told)]
+            case _:
+                pass
+    await privacy.take(batch.tx, requests)
 
 
 def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:
@@ -91,6 +121,12 @@ def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
     )
 
 
+def _removed(record: Record) -> Delivery:
+    """What is known of a delivery without its data."""
+    platform, store_key, topic = origin_of(record.source)
+    return Delivery(store=store_key, platform=platform, topic=topic, delivery_id="", headers={}, body=b"")
+
+
 def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | None]:
     match outcome:
         case Observations([first, *_]):
@@ -99,6 +135,6 @@ def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | Non
             return "observed", None, None, None
         case Parked(reason):
             return "parked", reason, None, None
-        case Ignored(reason):
+        case Ignored(reason) | Uninstalled(reason):
             return "ignored", reason, None, None
     assert_never(outcome)

@@ -11,12 +11,21 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest import api, browser_api, events_api, export_api, fetch_api, public_keys_api
+from services.ingest import (
+    api,
+    browser_api,
+    events_api,
+    export_api,
+    fetch_api,
+    fetches,
+    privacy,
+    privacy_api,
+    public_keys_api,
+    replays,
+)
 from services.ingest.archive import CONSUMER
 from services.ingest.callers import Throttle, networks
 from services.ingest.edge import Crowd, Edge
-from services.ingest.fetches import open_backfills
-from services.ingest.replays import open_count
 from services.ingest.settings import SCHEMA, IngestSettings
 from services.ingest.webhooks import PATH, Limits
 
@@ -24,7 +33,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
 # Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
-for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api):
+for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api, privacy_api):
     router.include_router(part.router)
 
 
@@ -65,7 +74,11 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
 async def pending(database: Database, _now: datetime) -> list[str]:
     """Work that no position shows, in words."""
     async with database.reading() as tx:
-        counts = {"replays": await open_count(tx), "backfills": await open_backfills(tx)}
+        counts = {
+            "replays": await replays.open_count(tx),
+            "backfills": await fetches.open_backfills(tx),
+            "privacy requests": await privacy.open_count(tx),
+        }
     return [f"{count} {name}" for name, count in counts.items() if count]
 
 

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from libs.common.contracts.journal import Delivery
 from libs.common.money import known_currency
 from libs.common.web.instants import Instant
-from services.ingest.archive import Found, OutcomeName
+from services.ingest.archive import Found, OutcomeName, Removal
 from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
@@ -195,7 +195,7 @@ class StoreChangeOut(BaseModel):
 
     version: int
     at: datetime
-    by: Annotated[str, Field(description="Id of the API key.")]
+    by: Annotated[str, Field(description="Id of the API key, or `shopify`: the shop itself told it.")]
     changes: Annotated[
         dict[str, Any], Field(description="What is different since. Of secrets: added, ended, ending when.")
     ]
@@ -255,18 +255,24 @@ class DeliveryOut(BaseModel):
 
 
 class DeliveryDetail(DeliveryOut):
-    """A delivery as it was sent; headers and body are null once the journal's retention has passed."""
+    """A delivery as it was sent; headers and body are null once nobody can read them any more."""
 
     headers: dict[str, str] | None
     body: str | None
+    removed: Annotated[
+        Removal | None,
+        Field(description="Why there is no body: past the journal's retention, or redacted by a privacy request."),
+    ]
     body_encoding: Annotated[Literal["text", "base64"] | None, Field(description="base64 when the body is not UTF-8.")]
 
     @classmethod
-    def whole(cls, found: Found, sent: Delivery | None) -> Self:
+    def whole(cls, found: Found, sent: Delivery | Removal) -> Self:
         """As found, with what was sent."""
-        body, encoding = shown_body(sent.body) if sent is not None else (None, None)
-        headers = sent.headers if sent is not None else None
-        return cls(**DeliveryOut.of(found).model_dump(), headers=headers, body=body, body_encoding=encoding)
+        told = DeliveryOut.of(found).model_dump()
+        if not isinstance(sent, Delivery):
+            return cls(**told, headers=None, body=None, body_encoding=None, removed=sent)
+        body, encoding = shown_body(sent.body)
+        return cls(**told, headers=sent.headers, body=body, body_encoding=encoding, removed=None)
 
 
 class CountsOut(BaseModel):
@@ -321,7 +327,7 @@ class ReplayOut(BaseModel):
     parked: int = 0
     ignored: int = 0
     unreadable: Annotated[int, Field(description="Dead still, or left as they were.")] = 0
-    gone: Annotated[int, Field(description="Past the journal's retention.")] = 0
+    gone: Annotated[int, Field(description="Past the journal's retention, or redacted.")] = 0
     left_out: Annotated[
         int,
         Field(

@@ -21,6 +21,7 @@ from services.ingest.outcome import (
     Outcome,
     Parked,
     StoreFacts,
+    Uninstalled,
     Unreadable,
 )
 from services.ingest.printed import identifier
@@ -32,6 +33,7 @@ __all__ = [
     "Outcome",
     "Parked",
     "StoreFacts",
+    "Uninstalled",
     "Unreadable",
     "normalise",
     "root_key",

@@ -12,6 +12,11 @@ from libs.common.contracts.types import Origin, Platform
 AHEAD = timedelta(minutes=5)
 """How far a sender's clock may be ahead."""
 
+PRIVACY_TERM = timedelta(days=30)
+"""What the platforms, as the law, leave to act on a privacy request."""
+PRIVACY_ROOT = "store:privacy"
+"""Root of all privacy requests of a store: what is asked for first is heard first."""
+
 
 class Unreadable(Exception):
     """The delivery claims to be something that we understand and is not: a dead letter with this reason."""
@@ -58,7 +63,13 @@ class Ignored(Struct, frozen=True):
     reason: str
 
 
-Outcome = Observations | Parked | Ignored
+class Uninstalled(Struct, frozen=True):
+    """The shop has thrown the app out whose credentials open its API."""
+
+    reason: str = "there is nothing in it to observe: the app was uninstalled"
+
+
+Outcome = Observations | Parked | Ignored | Uninstalled
 
 
 class Arrival(Struct, frozen=True):

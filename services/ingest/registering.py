@@ -23,6 +23,7 @@ from services.ingest.opening import Key, sealed
 from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
 from services.ingest.store import PublicKey, Sealed, Store
 
+UNINSTALLED = "the app was uninstalled"
 _FIELDS = ("currency", "timezone", "name", "consent", "email", "postal_address")
 
 
@@ -131,6 +132,20 @@ async def change(
         return await _changed(tx, keyring, known, wanted, now=now, by=by, traceparent=traceparent)
 
 
+async def uninstalled(tx: Tx, tenant: str, key: str, *, at: datetime, traceparent: str | None) -> Event | None:
+    """The shop threw the app out at that time: its credentials are worth nothing. What is to be told, if anything.
+
+    Webhooks are taken as before: those that other apps or the shop itself make go on.
+    """
+    known = await store.lock_key(tx, tenant, key)
+    if known is None or not await fetches.take_back_credentials(tx, tenant, key, at=at, reason=UNINSTALLED):
+        return None
+    [held] = await store.sealed_stores(tx, [key])
+    saved = _next(known, {}, at)
+    await store.save_store(tx, saved, held.secrets, by=known.platform, changes={"credentials": "gone"})
+    return _observed(saved, traceparent)
+
+
 def new_public_key(origins: Sequence[str], *, now: datetime, by: str) -> PublicKey:
     """For pages of these origins."""
     # As long as a secret, though it is none: what it comes before in ids must be nobody else's.
@@ -144,8 +159,7 @@ async def _changed(
     secrets, told = _rotated(keyring, known, held.secrets, wanted, now)
     given = {name: getattr(wanted, name) for name in _FIELDS}
     different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
-    # Two changes at a time are dated before they wait for each other: the later version must not look older.
-    saved = replace(known, **different, version=known.version + 1, updated_at=max(now, known.updated_at))
+    saved = _next(known, different, now)
     if wanted.access is not None:
         told |= {"credentials": await _opened(tx, keyring, known, wanted.access, now=now, by=by)}
     if wanted.publishes is not None:
@@ -157,6 +171,11 @@ async def _changed(
     await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})
     await append(tx, COMMERCE, [_observed(saved, traceparent)])
     return saved
+
+
+def _next(known: Store, different: dict[str, Any], now: datetime) -> Store:
+    # Two changes at a time are dated before they wait for each other: the later version must not look older.
+    return replace(known, **different, version=known.version + 1, updated_at=max(now, known.updated_at))
 
 
 async def _opened(tx: Tx, keyring: Keyring, known: Store, access: Access, *, now: datetime, by: str) -> str:

@@ -18,7 +18,7 @@ from libs.common.log.base import Record
 from libs.common.log.postgres import append
 from libs.common.telemetry import get_logger
 from services.ingest import replays, store
-from services.ingest.handlers import emit, outcome_of, row_of
+from services.ingest.handlers import act, emit, outcome_of, row_of
 from services.ingest.outcome import Outcome, StoreFacts, Unreadable
 from services.ingest.replays import MOST_REASONS, OTHERS, Kept, Replay
 
@@ -71,6 +71,7 @@ class Replays:
         counts, reasons = Counter(replay.counts), Counter(replay.reasons)
         rows: list[store.DeliveryRow] = []
         revived: list[store.DeliveryRow] = []
+        read: list[tuple[Record, Delivery, Outcome]] = []
         for one in kept:
             counts["looked_at"] += 1
             if one.record is None:
@@ -88,6 +89,7 @@ class Replays:
             changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
             counts["changed"] += changed
             emit(batch, one.record, delivery, outcome, replay=replay.id)
+            read.append((one.record, delivery, outcome))
             if one.outcome == "dead":
                 revived.append(row)
             elif changed:
@@ -96,6 +98,7 @@ class Replays:
             await replays.rewrite(tx, rows)
             await store.save_deliveries(tx, revived)
             await replays.revive(tx, replay.tenant, [row.id for row in revived])
+            await act(batch, read)
             await append(tx, COMMERCE, [event for _, event in batch.emitted])
         return replace(replay, reached=kept[-1].id, counts=dict(counts), reasons=dict(reasons))
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
+from libs.common.contracts.journal import is_removed
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import Record
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     reason: str | None
     object: str | None
     record: Record | None
-    """None: the journal's retention has passed."""
+    """None: the journal's retention has passed, or its body was removed."""
 
 
 _COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
@@ -259,10 +260,7 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         replay.reached,
         limit,
     )
-    return [
-        Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row) if row["id"] else None)
-        for row in rows
-    ]
+    return [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row)) for row in rows]
 
 
 async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
@@ -285,5 +283,7 @@ def _filters(replay: Replay) -> list[Any]:
     return [replay.tenant, replay.store, replay.topic, replay.since, replay.until]
 
 
-def _record(row: Mapping[str, Any]) -> Record:
+def _record(row: Mapping[str, Any]) -> Record | None:
+    if row["id"] is None or is_removed(row["data"]):
+        return None
     return Record(topic=JOURNAL.name, **{name: row[name] for name in _RECORD})

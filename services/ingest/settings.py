@@ -36,7 +36,8 @@ class IngestSettings(CommonSettings):
         Field(
             ge=1,
             le=5000,
-            description="Deliveries that each worker reads again, at most, while there are replays.",
+            description="Deliveries that each worker reads again, at most, while there are replays, and as many while"
+            " there are privacy requests.",
             json_schema_extra={"unit": "1/s"},
         ),
     ] = 200

@@ -3,6 +3,7 @@
 - orders/*, refunds/*: `shopify_orders`, `shopify_refunds`
 - carts/*, checkouts/*: `shopify_carts`
 - customers/*, their consents, products/*: `shopify_records`
+- customers/redact, customers/data_request, shop/redact, app/uninstalled: `shopify_privacy`
 """
 
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from libs.common.contracts.commerce import Removed
-from services.ingest import shopify_carts, shopify_orders, shopify_records, shopify_refunds
-from services.ingest.outcome import Arrival, Ignored, Observation, Observations, Outcome, Parked
+from services.ingest import shopify_carts, shopify_orders, shopify_privacy, shopify_records, shopify_refunds
+from services.ingest.outcome import PRIVACY_ROOT, Arrival, Ignored, Observation, Observations, Outcome, Parked
 from services.ingest.printed import Scalar, decoded, identifier, required
 from services.ingest.shopify_parts import is_test, sent_at
 
@@ -91,6 +92,10 @@ TOPICS: dict[str, Callable[[Arrival], Outcome]] = {
     "products/create": shopify_records.product,
     "products/update": shopify_records.product,
     "products/delete": _removed("product"),
+    "customers/data_request": shopify_privacy.data_request,
+    "customers/redact": shopify_privacy.redact,
+    "shop/redact": shopify_privacy.redact_store,
+    "app/uninstalled": shopify_privacy.uninstalled,
 }
 
 
@@ -98,6 +103,11 @@ def _by(kind: str, shape: type[T], pick: Callable[[T], Scalar]) -> Callable[[byt
     """Decodes only what names the object, in the types of its normaliser: what that can read has the same root here."""
     decoder = msgspec.json.Decoder(shape)
     return lambda body: (kind, pick(decoded(decoder, body)))
+
+
+def _of_store(body: bytes) -> tuple[str, Scalar]:  # noqa: ARG001 - one signature for all topics
+    kind, _, id_ = PRIVACY_ROOT.partition(":")
+    return kind, id_
 
 
 _by_order = _by("order", _OfOrder, lambda body: body.order_id)
@@ -116,6 +126,10 @@ _ROOTS: dict[str, Callable[[bytes], tuple[str, Scalar]]] = {
     "customers_email_marketing_consent": _by_customer,
     "customers_marketing_consent": _by_customer,
     "products": _by("product", _Named, lambda body: body.id),
+    "customers/data_request": _of_store,
+    "customers/redact": _of_store,
+    "shop/redact": _of_store,
+    "app/uninstalled": _of_store,
 }
 """By topic, else by its first word."""
 

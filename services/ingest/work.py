@@ -1,4 +1,4 @@
-"""Ingest's worker role: the normaliser, replays, and the upkeep of the log."""
+"""Ingest's worker role: the normaliser, replays, privacy requests, and the upkeep of the log."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from services.ingest.archive import CONSUMER
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
 from services.ingest.opening import opener
+from services.ingest.redacting import PRIVACY_SECONDS, PrivacyRequests
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.settings import SCHEMA, IngestSettings
 
@@ -26,6 +27,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
+        Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
         *_fetching(settings, database),
         log_upkeep(database, JOURNAL, COMMERCE),
         database_watch(database),

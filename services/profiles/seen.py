@@ -11,8 +11,9 @@ from libs.common.log.base import Record
 from services.profiles.identity.accounts import Claim, claim, claim_of_known, claim_of_removed
 from services.profiles.identity.identifiers import Junk
 
-OF_NO_CONCERN = frozenset({"message.skipped", "message.failed", "message.unknown"})
-"""What messaging did not do says nothing of anybody. A type that no contract knows is rejected."""
+OF_NO_CONCERN = frozenset({"message.skipped", "message.failed", "message.unknown", "privacy.requested"})
+"""What messaging did not do says nothing of anybody, and requests are not acted on here yet. A type that no contract
+knows is rejected."""
 
 
 class Seen(NamedTuple):

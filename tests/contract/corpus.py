@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from libs.common.contracts.journal import Delivery
-from services.ingest.normalise import Ignored, Observations, Parked, StoreFacts, Unreadable, normalise
+from services.ingest.normalise import Ignored, Observations, Parked, StoreFacts, Uninstalled, Unreadable, normalise
 
 FOLDER = Path(os.environ.get("REGULARS_CORPUS") or Path(__file__).parents[2] / ".." / "shared" / "corpus")
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -65,5 +65,5 @@ def read(file: str, delivery: Delivery) -> tuple[Result, Observations | None]:
             return Result(file, delivery.topic, "observed", types), found
         case Parked(reason):
             return Result(file, delivery.topic, "parked", reason), None
-        case Ignored(reason):
+        case Ignored(reason) | Uninstalled(reason):
             return Result(file, delivery.topic, "ignored", reason), None

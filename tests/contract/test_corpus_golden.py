@@ -14,5 +14,5 @@ from tests.contract.corpus_golden import PATH, golden
 )
 def test_money_and_times_are_as_checked() -> None:
     checked = json.loads(PATH.read_text(encoding="utf-8"))
-    assert len(checked) == 71
+    assert len(checked) == 74
     assert golden() == checked

@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from libs.common.contracts.types import Channel, ConsentState, Origin, Platform
+from libs.common.contracts.types import Channel, ConsentState, Origin, Platform, PrivacyKind
 
 
 class Observed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -220,6 +220,21 @@ class StoreObserved(Observed, frozen=True, kw_only=True):
     postal_address: str | None = None
 
 
+class PrivacyRequested(Observed, frozen=True, kw_only=True):
+    """`privacy.requested`: of all that was received until `updated_at`; `source_id` is the request's id.
+
+    All requests of a store have one key, and one of them may be told again.
+    """
+
+    kind: PrivacyKind
+    due_at: datetime
+    """The latest moment to have acted."""
+    identifiers: Identifiers = Identifiers()
+    """Whom it is about; of `redact_store`: nobody in particular."""
+    orders: list[str] = []
+    """The platform's ids of orders that are the person's, whoever is named in them."""
+
+
 TYPES: dict[str, type[Observed]] = {
     "order.observed": OrderObserved,
     "order.removed": Removed,
@@ -235,4 +250,5 @@ TYPES: dict[str, type[Observed]] = {
     "consent.observed": ConsentObserved,
     "activity.observed": ActivityObserved,
     "store.observed": StoreObserved,
+    "privacy.requested": PrivacyRequested,
 }

@@ -25,4 +25,22 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     to be gone. None: as the body says."""
 
 
+def removed(column: str) -> str:
+    """SQL: what takes the place of a record's data when nobody is to read the delivery any more: its digest.
+
+    No delivery is kept so: compressed data that begins with a zero would be nothing at all.
+    """
+    return f"'\\x00'::bytea || sha256({column})"
+
+
+def readable(column: str) -> str:
+    """SQL: whether a record's data are a delivery still."""
+    return f"substr({column}, 1, 1) <> '\\x00'::bytea"
+
+
+def is_removed(data: bytes) -> bool:
+    """Whether the digest of a delivery is all that is left of it."""
+    return data[:1] == b"\x00"
+
+
 TYPES: dict[str, type[Delivery]] = {"delivery.received": Delivery}

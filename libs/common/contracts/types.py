@@ -14,4 +14,6 @@ Platform = Literal["shopify", "woocommerce", "events"]
 Origin = Literal["live", "backfill", "replayed", "reconciled"]
 """How an observation reached us. Only `live` ones may start messages."""
 Channel = Literal["email", "sms", "push"]
+PrivacyKind = Literal["data_request", "redact", "redact_store"]
+"""A person's data are asked for, or a person's or a whole store's are to be gone."""
 ConsentState = Literal["subscribed", "unsubscribed", "pending"]

@@ -77,6 +77,9 @@ def pipeline_router(lines: Mapping[str, Line], clock: Clock) -> APIRouter:
             raise not_found("service")
         pending = list(await line.pending(clock.now())) if line.pending else []
         standing = await pipeline.standing(line.database, line.logs, line.consumers)
+        if standing.caught_up and line.pending and not pending:
+            # What is pending ends in the log, and what is read from the log may leave something pending.
+            pending = list(await line.pending(clock.now()))
         if standing.replays:
             pending.append(f"{standing.replays} dead letters to replay")
         return PipelineOut.model_validate(

@@ -176,11 +176,33 @@ async def test_23_refunds_partial_repeated_deleted_and_without_money(ground: Gro
     assert back[-1][1] == "0.00"
 
 
-async def test_24_redaction_is_kept_and_parked_so_far(ground: Ground) -> None:
+async def test_24_redaction_with_only_an_e_mail_and_events_after_it(ground: Ground) -> None:
     store = await ground.store("shopify")
-    request = {"shop_id": 1, "shop_domain": "case.myshopify.com", "customer": {"email": "ada@example.com"}}
+    await store.send("orders/create", shopify_order(id=1, customer=None))
+    await store.send("refunds/create", refunded(1, 10.0, order_id=1))
+    await store.send("orders/create", shopify_order(id=2, email="bob@example.com", customer=None))
+    await ground.line.drained()
+    request = {"shop_id": 1, "shop_domain": "case.myshopify.com", "customer": {"email": "ADA@example.com"}}
     assert await store.send("customers/redact", request | {"orders_to_redact": []}) == 200
-    assert await store.outcomes() == [("customers/redact", "parked", "no normaliser for customers/redact")]
+    [asked] = (await ground.get(f"/v1/privacy-requests?store={store.key}"))["data"]
+    assert (asked["kind"], asked["state"], asked["receipts"][0]["found"]) == ("redact", "done", 3)
+    assert asked["due_at"] == f"{START + timedelta(days=30):%Y-%m-%dT%H:%M:%SZ}"
+    # What is received after it is new.
+    await ground.line.advance(START + timedelta(hours=1))
+    await store.send("orders/create", shopify_order(id=3, customer=None))
+    rows = (await ground.get(f"/v1/deliveries?store={store.key}"))["data"]
+    whole = [(await ground.get(f"/v1/deliveries/{row['id']}")) for row in rows]
+    assert [(one["topic"], one["removed"], one["body"] is None) for one in whole] == [
+        ("orders/create", None, False),
+        ("customers/redact", "redacted", True),
+        ("orders/create", None, False),
+        ("refunds/create", "redacted", True),
+        ("orders/create", "redacted", True),
+    ]
+    # Nobody behind us stumbles over what was asked for.
+    for service in ("ingest", "profiles"):
+        assert (await ground.get(f"/v1/dead-letters/{service}"))["data"] == []
+    assert sorted(order["source_id"] for order in await store.orders()) == ["1", "2", "3"]
 
 
 async def test_25_what_nobody_has_heard_of(ground: Ground) -> None:

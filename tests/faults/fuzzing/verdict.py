@@ -23,6 +23,7 @@ from services.ingest.normalise import (
     Outcome,
     Parked,
     StoreFacts,
+    Uninstalled,
     Unreadable,
     normalise,
     root_key,
@@ -121,7 +122,7 @@ def _once(payload: Payload) -> Verdict:
                 verdict.faults += _observed(each.type, each.observed)
         case Parked(reason):
             verdict.outcome, verdict.reason = "parked", reason
-        case Ignored(reason):
+        case Ignored(reason) | Uninstalled(reason):
             verdict.outcome, verdict.reason = "ignored", reason
     return verdict
 

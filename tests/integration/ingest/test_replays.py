@@ -190,6 +190,11 @@ async def test_what_the_journal_no_longer_has_is_told(ground: Ground) -> None:
     told = await replayed(ground, store)
     # A dead letter keeps its data itself.
     assert (told["gone"], told["unreadable"], told["looked_at"]) == (4, 1, 5)
+    shown = [await ground.get(f"/v1/deliveries/{row['id']}") for row in (await ground.get("/v1/deliveries"))["data"]]
+    assert sorted(((one["outcome"] == "dead", one["removed"]) for one in shown), key=str) == [
+        *[(False, "retention")] * 4,
+        (True, None),
+    ]
 
 
 async def test_another_tenant_sees_and_moves_none_of_it(ground: Ground) -> None:

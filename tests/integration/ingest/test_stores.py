@@ -224,6 +224,10 @@ async def test_another_tenant_sees_and_changes_nothing_of_ours(ground: Ground) -
         ("POST", "/v1/stores/st_1/public-keys", "stores:write"),
         ("DELETE", "/v1/stores/st_1/public-keys/pk_1", "stores:write"),
         ("POST", "/v1/stores/st_1/proofs", "events:write"),
+        ("POST", "/v1/privacy-requests", "privacy:write"),
+        ("GET", "/v1/privacy-requests", "privacy:read"),
+        ("GET", "/v1/privacy-requests/0190f1a0-0000-7000-8000-000000000000", "privacy:read"),
+        ("GET", "/v1/privacy-requests/0190f1a0-0000-7000-8000-000000000000/export", "privacy:read"),
     ],
 )
 async def test_keys_and_scopes(ground: Ground, method: str, path: str, scope: str) -> None:

@@ -36,6 +36,8 @@ from tests.unit.ingest.payloads import RECEIVED_AT, STORE, outcome, shopify_orde
         ("shopify", "customers_email_marketing_consent/update", {"customer_id": 88}, "customer:88"),
         ("shopify", "customers_marketing_consent/update", {"id": 88}, "customer:88"),
         ("shopify", "products/delete", {"id": 501}, "product:501"),
+        ("shopify", "customers/redact", {"customer": {"id": 88}}, "store:privacy"),
+        ("shopify", "shop/redact", {"shop_id": 1}, "store:privacy"),
         ("woocommerce", "order.updated", woocommerce_order(), "order:727"),
         ("woocommerce", "order.updated", woocommerce_order(status="checkout-draft"), "order:727"),
         ("woocommerce", "order.updated", {"order": {"id": 118}}, "order:118"),

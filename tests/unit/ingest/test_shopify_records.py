@@ -141,10 +141,6 @@ def test_tombstones(kind: str) -> None:
 @pytest.mark.parametrize(
     "topic",
     [
-        "customers/redact",
-        "customers/data_request",
-        "shop/redact",
-        "app/uninstalled",
         "inventory_levels/update",
         "collections/create",
         "draft_orders/create",

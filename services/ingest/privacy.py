@@ -1,0 +1,322 @@
+"""All SQL of privacy requests: what was asked for, how far it has come, and the deliveries that it is about."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from libs.common.contracts import codec
+from libs.common.contracts.commerce import Identifiers, PrivacyRequested
+from libs.common.contracts.journal import Delivery, readable, removed
+from libs.common.contracts.topics import JOURNAL
+from libs.common.contracts.types import PrivacyKind
+from libs.common.db import Tx
+from services.ingest.archive import CONSUMER
+from services.ingest.subjects import Subject
+
+State = Literal["waiting", "running", "done"]
+STEP_BYTES = 8 * 1024 * 1024
+"""Of bodies, compressed, that are looked at in one step: some may have some MB."""
+SERVICE = "ingest"
+
+
+class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has come of a request in one service. Counts are of deliveries, in the step that is under way."""
+
+    state: State = "waiting"
+    looked_at: int = 0
+    found: int = 0
+    """Of them: the person's. Of a redaction they are unreadable by now."""
+    at: datetime | None = None
+    """When it was done."""
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A privacy request. It is about what was received until `received_at`."""
+
+    tenant: str
+    id: str
+    store: str
+    kind: PrivacyKind
+    who: Identifiers
+    orders: list[str]
+    received_at: datetime
+    due_at: datetime
+    asked_by: str
+    """Id of the API key; of a webhook its platform."""
+    taken_at: datetime | None = None
+    """By the database's clock."""
+    state: State = "waiting"
+    step: Literal["look", "act"] = "look"
+    """First whose objects are whose, then what was asked for."""
+    reached: str | None = None
+    """Id of the last delivery of the step that was looked at."""
+    roots: list[str] = []
+    """Objects that are the person's."""
+    receipts: dict[str, Receipt] = {}
+    """By service."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """Ingest's own."""
+        return self.receipts.get(SERVICE, Receipt())
+
+
+class Held(NamedTuple):
+    """A delivery of the store, at its place in the journal."""
+
+    id: str
+    partition: int
+    offset: int
+    root: str | None
+    data: bytes | None
+    """None: it is past its retention, or was made unreadable."""
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """What was sent."""
+        return None if self.data is None else codec.decode(JOURNAL.name, "delivery.received", self.data)
+
+
+_COLUMNS = """tenant, id::text, store, kind, subject, received_at, due_at, asked_by, taken_at, state, step,
+    reached::text, roots, receipts"""
+_OPEN = "r.state <> 'done'"
+
+
+async def take(tx: Tx, requests: Sequence[Request]) -> None:
+    """Leaves them for a worker; those that came before are as they were."""
+    ordered = sorted({(each.tenant, each.id): each for each in requests}.items())
+    for _, each in ordered:
+        await tx.pg.execute(
+            """
+            INSERT INTO privacy_requests (tenant, id, store, kind, subject, received_at, due_at, asked_by, step, roots)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (tenant, id) DO NOTHING
+            """,
+            each.tenant,
+            each.id,
+            each.store,
+            each.kind,
+            json.dumps(msgspec.to_builtins(each.who) | {"orders": each.orders}),
+            each.received_at,
+            each.due_at,
+            each.asked_by,
+            # All of a store needs no looking for.
+            "act" if each.kind == "redact_store" else "look",
+            [f"order:{order}" for order in each.orders],
+        )
+
+
+def of_observed(observed: PrivacyRequested, tenant: str, asked_by: str) -> Request:
+    """The request that an event tells of."""
+    return Request(
+        tenant=tenant,
+        id=observed.source_id,
+        store=observed.store,
+        kind=observed.kind,
+        who=observed.identifiers,
+        orders=observed.orders,
+        received_at=observed.updated_at,
+        due_at=observed.due_at,
+        asked_by=asked_by,
+    )
+
+
+async def one(tx: Tx, tenant: str, id_: str) -> Request | None:
+    """A request of the tenant."""
+    row = await tx.pg.fetchrow(f"SELECT {_COLUMNS} FROM privacy_requests WHERE tenant = $1 AND id = $2", tenant, id_)
+    return _request(row) if row else None
+
+
+async def newest(
+    tx: Tx,
+    tenant: str,
+    *,
+    limit: int,
+    store: str | None = None,
+    kind: PrivacyKind | None = None,
+    state: State | None = None,
+    before: tuple[datetime, str] | None = None,
+) -> list[Request]:
+    """Newest first, from behind `(received_at, id)`."""
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM privacy_requests r
+        WHERE tenant = $1 AND ($2::text IS NULL OR store = $2) AND ($3::text IS NULL OR kind = $3)
+            AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (received_at, id) < ($5, $6::uuid))
+        ORDER BY received_at DESC, r.id DESC LIMIT $7
+        """,
+        tenant,
+        store,
+        kind,
+        state,
+        *(before or (None, None)),
+        limit,
+    )
+    return [_request(row) for row in rows]
+
+
+async def open_count(tx: Tx) -> int:
+    """How many of all tenants are not at their end."""
+    return int(await tx.pg.fetchval(f"SELECT count(*) FROM privacy_requests r WHERE {_OPEN}"))
+
+
+async def claim(tx: Tx) -> Request | None:
+    """The one that has waited longest for its next step, locked until the end of the transaction.
+
+    Those of one store one after the other, as they came: what somebody asked for is not to be gone when it is looked
+    for.
+    """
+    row = await tx.pg.fetchrow(
+        f"""
+        SELECT {_COLUMNS} FROM privacy_requests r WHERE {_OPEN} AND NOT EXISTS (
+            SELECT FROM privacy_requests o WHERE o.tenant = r.tenant AND o.store = r.store AND o.state <> 'done'
+                AND (o.received_at, o.id) < (r.received_at, r.id)
+        )
+        ORDER BY worked_at, r.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """
+    )
+    return _request(row) if row else None
+
+
+async def save(tx: Tx, request: Request) -> None:
+    """How far it has come."""
+    await tx.pg.execute(
+        """
+        UPDATE privacy_requests
+        SET state = $3, worked_at = clock_timestamp(), step = $4, reached = $5, roots = $6, receipts = $7
+        WHERE tenant = $1 AND id = $2
+        """,
+        request.tenant,
+        request.id,
+        request.state,
+        request.step,
+        request.reached,
+        request.roots,
+        msgspec.json.encode(request.receipts).decode(),
+    )
+
+
+async def put_back(tx: Tx, request: Request) -> None:
+    """Behind all others that are open."""
+    await tx.pg.execute(
+        "UPDATE privacy_requests SET worked_at = clock_timestamp() WHERE tenant = $1 AND id = $2",
+        request.tenant,
+        request.id,
+    )
+
+
+async def forget(tx: Tx, request: Request) -> None:
+    """Takes e-mail and phone of whom it is about out of it, and out of requests about the same person before it."""
+    await tx.pg.execute(
+        """
+        UPDATE privacy_requests SET subject = subject - 'email' - 'phone'
+        WHERE tenant = $1 AND store = $2 AND (id = $3 OR (received_at <= $4 AND (
+            $5 = 'redact_store' OR subject->>'customer_id' = $6 OR lower(subject->>'email') = lower($7)
+            OR subject->>'phone' = $8)))
+        """,
+        request.tenant,
+        request.store,
+        request.id,
+        request.received_at,
+        request.kind,
+        request.who.customer_id,
+        request.who.email,
+        request.who.phone,
+    )
+
+
+# Deliveries ----------------------------------------------------------------------------------------------------------
+
+
+async def following(tx: Tx, request: Request, limit: int) -> tuple[list[Held], bool]:
+    """The next deliveries of its store by id, at most `limit`, and whether these are the last."""
+    rows = await tx.pg.fetch(_FOLLOWING, *_place(request), request.reached, limit, STEP_BYTES)
+    held = [
+        Held(row["id"], row["partition"], row["offset"], _root(row["key"], request.store), row["data"]) for row in rows
+    ]
+    return held, not rows or (rows[0]["chosen"] < limit and len(rows) == rows[0]["chosen"])
+
+
+def persons(request: Request, held: Sequence[Held]) -> list[Held]:
+    """Those that it is about and that can still be read."""
+    left = [each for each in held if each.data is not None]
+    if request.kind == "redact_store":
+        return left
+    subject = Subject(request.who, request.roots)
+    return [each for each in left if (sent := each.delivery) is not None and subject.is_in(each.root or "", sent.body)]
+
+
+async def remove(tx: Tx, tenant: str, held: Sequence[Held]) -> None:
+    """Leaves the digests of these deliveries, wherever they lie."""
+    places = [each.partition for each in held], [each.offset for each in held]
+    await tx.pg.execute(
+        f"""
+        UPDATE log_journal j SET data = {removed("j.data")}
+        FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")
+        WHERE j.partition = u.partition AND j."offset" = u."offset" AND j.tenant = $1 AND {readable("j.data")}
+        """,
+        tenant,
+        *places,
+    )
+    await tx.pg.execute(
+        f"""
+        UPDATE dead_letters l SET data = {removed("l.data")}, traceback = NULL,
+            -- What a fault of ours says may quote what it met.
+            reason = CASE WHEN l.traceback IS NULL THEN l.reason ELSE split_part(l.reason, ':', 1) END
+        FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")
+        WHERE l.consumer = '{CONSUMER}' AND l.topic = '{JOURNAL.name}' AND l.partition = u.partition
+            AND l.record_offset = u."offset" AND l.tenant = $1 AND {readable("l.data")}
+        """,
+        tenant,
+        *places,
+    )
+
+
+# $1 tenant, $2 store, $3 until, $4 reached, $5 limit, $6 bytes. A delivery that was dead once may lie in two places.
+_FOLLOWING = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT id, partition, "offset" FROM (
+            (
+                SELECT d.id, d.journal_partition AS partition, d.journal_offset AS "offset" FROM deliveries d
+                WHERE d.tenant = $1 AND d.store = $2 AND d.received_at <= $3 AND ($4::uuid IS NULL OR d.id > $4)
+                ORDER BY d.id LIMIT $5
+            ) UNION (
+                SELECT l.event_id::uuid, l.partition, l.record_offset FROM dead_letters l
+                WHERE l.tenant = $1 AND l.consumer = '{CONSUMER}' AND split_part(l.event_source, '/', 4) = $2
+                    AND l.event_time <= $3 AND ($4::uuid IS NULL OR l.event_id COLLATE "C" > $4::uuid::text)
+                ORDER BY l.event_id COLLATE "C" LIMIT $5
+            )
+        ) u ORDER BY id LIMIT $5
+    ), held AS (
+        SELECT c.id, c.partition, c."offset", coalesce(j.key, l.event_key) AS key, count(*) OVER () AS chosen,
+            CASE WHEN {readable("j.data")} THEN j.data WHEN {readable("l.data")} THEN l.data END AS data
+        FROM chosen c
+        LEFT JOIN log_journal j ON j.partition = c.partition AND j."offset" = c."offset" AND j.tenant = $1
+        LEFT JOIN dead_letters l ON l.consumer = '{CONSUMER}' AND l.topic = '{JOURNAL.name}' AND l.tenant = $1
+            AND l.partition = c.partition AND l.record_offset = c."offset"
+    )
+    SELECT id::text, partition, "offset", key, chosen, data FROM (
+        SELECT *, coalesce(sum(octet_length(data))
+            OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+        FROM held
+    ) h WHERE before < $6 ORDER BY h.id
+    """
+
+
+def _place(request: Request) -> tuple[str, str, datetime]:
+    return request.tenant, request.store, request.received_at
+
+
+def _root(key: str | None, store: str) -> str | None:
+    return None if key is None else key.removeprefix(f"{store}:")
+
+
+def _request(row: Mapping[str, Any]) -> Request:
+    told = dict(row)
+    subject = told.pop("subject")
+    orders = subject.pop("orders", [])
+    receipts = msgspec.convert(told.pop("receipts"), dict[str, Receipt])
+    return Request(who=msgspec.convert(subject, Identifiers), orders=orders, receipts=receipts, **told)

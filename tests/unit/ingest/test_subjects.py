@@ -1,0 +1,109 @@
+"""Which deliveries are about a person."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.contracts import codec
+from libs.common.contracts.commerce import Identifiers
+from libs.common.contracts.journal import Delivery, is_removed
+from libs.common.contracts.topics import JOURNAL
+from services.ingest.subjects import Subject, own_root
+from tests.unit.ingest.payloads import shopify_order, woocommerce_order
+
+BY_ID = Identifiers(customer_id="88")
+BY_EMAIL = Identifiers(email="Ada@example.com")
+BY_PHONE = Identifiers(phone="+49 30 123456")
+GRACE = Identifiers(email="grace@example.com")
+
+
+def is_about(who: Identifiers, payload: Any, *, root: str = "", roots: tuple[str, ...] = ()) -> bool:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return Subject(who, roots).is_in(root, body)
+
+
+@pytest.mark.parametrize(
+    ("who", "payload"),
+    [
+        (BY_ID, shopify_order()),
+        (BY_ID, {"customer_id": "88"}),
+        (BY_ID, {"customerId": "gid://shopify/Customer/88", "tags": []}),
+        (BY_ID, {"order": {"customer": {"id": 88}}}),
+        (BY_EMAIL, shopify_order(customer=None)),
+        (BY_EMAIL, {"email_address": "ADA@EXAMPLE.COM"}),
+        (BY_EMAIL, {"id": "e-1", "type": "custom.quiz", "profile": {"email": "ada@example.com"}}),
+        (BY_EMAIL, {"meta_data": [{"key": "_gift_to", "value": "ada@example.com"}]}),
+        (BY_EMAIL, ["ada@example.com"]),
+        # What nobody can read may name him all the same.
+        (BY_EMAIL, b'{"email": "ada@example.com", "id": '),
+        (BY_EMAIL, b"email=ada%40example.com&total=1"),
+        (BY_EMAIL, b'{"email": "ada@example.com", "note": "\\ud83d"}'),
+        (BY_EMAIL, b'{"a": ' + b"[" * 5000 + b'"ada@example.com"' + b"]" * 5000 + b"}"),
+        (GRACE, woocommerce_order()),
+        # As it is printed for who lives there, and for all the world.
+        (BY_PHONE, shopify_order(customer=None, email=None)),
+        (BY_PHONE, {"billing": {"phone": "(030) 123-456", "country": "DE"}}),
+        (BY_PHONE, {"phone": "0049 30 123456"}),
+        (BY_PHONE, {"default_address": {"phone": "4930123456"}}),
+        (Identifiers(phone="030 123456"), {"billing_phone": "030/123456"}),
+    ],
+)
+def test_wherever_it_stands(who: Identifiers, payload: Any) -> None:
+    assert is_about(who, payload)
+
+
+@pytest.mark.parametrize(
+    ("who", "payload"),
+    [
+        (BY_ID, woocommerce_order(customer_id=0)),
+        (BY_ID, woocommerce_order(customer_id=188)),
+        # An id of something else.
+        (BY_ID, {"id": 88, "order_id": 88, "product_id": 88, "user_id": 88}),
+        (BY_ID, {"customer": {"id": 99}, "line_items": [{"id": 88}]}),
+        (BY_EMAIL, woocommerce_order()),
+        (BY_EMAIL, {"email": "ada@example.com.example", "contact_email": "da@example.com"}),
+        (BY_PHONE, {"phone": "+43 30 123456"}),
+        (BY_PHONE, {"billing": {"phone": "030 123456", "country": "AT"}}),
+        (BY_PHONE, {"phone": "123456"}),
+        # It is no phone.
+        (BY_PHONE, {"id": 4930123456, "sku": "+4930123456"}),
+        (BY_PHONE, {"phone": None, "phones": [], "telephone": True}),
+        (Identifiers(), {"email": "", "phone": "", "customer_id": None, "order_id": None}),
+    ],
+)
+def test_nobody_else_is_meant(who: Identifiers, payload: Any) -> None:
+    assert not is_about(who, payload)
+
+
+def test_what_is_known_to_be_his_names_nobody() -> None:
+    refund = {"id": 1, "order_id": 1001}
+    assert is_about(BY_EMAIL, refund, root="order:1001", roots=("order:1001",))
+    assert is_about(BY_EMAIL, refund | {"id": 5}, root="fulfillment:5", roots=("order:1001",))
+    assert not is_about(BY_EMAIL, refund, root="order:1001", roots=("order:1002", "checkout:1001"))
+    assert is_about(BY_ID, {"id": 88}, root="customer:88")
+    assert not is_about(BY_ID, {"id": 88}, root="product:88")
+
+
+def test_only_what_is_one_person_s_is_his_as_a_whole() -> None:
+    roots = ["order:1", "checkout:c", "cart:c", "customer:1", "product:1", "store:privacy", "delivery:0a", "person:1"]
+    assert [own_root(root) for root in roots] == [*roots[:4], None, None, None, None]
+
+
+@given(
+    st.builds(
+        Delivery,
+        store=st.text(max_size=3),
+        platform=st.text(max_size=3),
+        topic=st.text(max_size=3),
+        delivery_id=st.text(max_size=3),
+        headers=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        body=st.binary(max_size=300),
+    )
+)
+def test_no_delivery_is_taken_for_one_that_was_removed(delivery: Delivery) -> None:
+    kept = codec.encode(JOURNAL.name, delivery)
+    assert not is_removed(kept)
+    assert is_removed(b"\x00" + kept)
