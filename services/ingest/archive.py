@@ -14,7 +14,7 @@ from libs.common.contracts import codec
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
-from services.ingest.journal import SOURCE, origin_of
+from services.ingest.journal import SOURCE, origin_of, removed
 from services.ingest.tables import dead_letters, deliveries, log_journal, log_partitions, positions
 
 CONSUMER = "normalise"
@@ -72,13 +72,13 @@ async def newest(tx: Tx, wanted: Wanted, outcome: OutcomeName | None, limit: int
 
 
 async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | None] | None:
-    """A delivery with what was sent; the latter is None once the journal's retention has passed."""
+    """A delivery with what was sent; the latter is None once the retention has passed."""
     wanted = Wanted(tenant=tenant)
     row = await _first(tx, _seen(wanted).where(deliveries.c.id == delivery))
     if row is not None:
         place = and_(log_journal.c.partition == row["journal_partition"], log_journal.c.offset == row["journal_offset"])
         raw = await _first(tx, select(log_journal.c.data).where(place, log_journal.c.tenant == tenant))
-        return _found(row), _sent(raw["data"]) if raw is not None else None
+        return _found(row), None if raw is None or removed(raw["data"]) else _sent(raw["data"])
     row = await _first(tx, _dead(wanted).where(dead_letters.c.event_id.collate("C") == delivery))
     if row is not None:
         return _journalled(row, "dead"), _sent(row["data"])
@@ -106,7 +106,10 @@ async def sent(tx: Tx, tenant: str, ids: Sequence[str]) -> dict[str, Delivery]:
     if (pending := await _pending(tx, wanted)) is not None:
         queries.append(pending.where(log_journal.c.id.in_(ids)))
     return {
-        row["id"]: _sent(row["data"]) for query in queries for row in (await tx.sql.execute(query)).mappings().all()
+        row["id"]: _sent(row["data"])
+        for query in queries
+        for row in (await tx.sql.execute(query)).mappings().all()
+        if not removed(row["data"])
     }
 
 

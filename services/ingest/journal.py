@@ -22,6 +22,7 @@ from libs.common.db import Database, is_transient
 from libs.common.log.base import Event
 from libs.common.log.bell import ring
 from libs.common.log.postgres import append_unique
+from libs.common.log.stripping import REMOVED_BYTES
 from libs.common.telemetry import get_logger
 
 APPENDED = Counter("regulars_ingest_deliveries_total", "Deliveries committed to the journal.")
@@ -224,6 +225,12 @@ class Journal:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
+
+
+def removed(data: bytes) -> bool:
+    """Whether the journal holds no body any more, only that there was one: a zero byte and its SHA-256."""
+    # What snappy makes of a delivery begins with its length, which is not zero.
+    return len(data) == REMOVED_BYTES and data[0] == 0
 
 
 def event_of(delivery: Delivery, *, id: str, tenant: str, root: str, time: Any, traceparent: str | None) -> Event:  # noqa: A002

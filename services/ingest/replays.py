@@ -12,6 +12,7 @@ from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import Record
 from services.ingest.archive import CONSUMER
+from services.ingest.journal import removed
 from services.ingest.store import DeliveryRow, add_outcome_counts
 
 Replayable = Literal["observed", "parked", "ignored", "dead"]
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     reason: str | None
     object: str | None
     record: Record | None
-    """None: the journal's retention has passed."""
+    """None: its retention has passed."""
 
 
 _COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
@@ -260,7 +261,13 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         limit,
     )
     return [
-        Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row) if row["id"] else None)
+        Kept(
+            row["delivery"],
+            row["outcome"],
+            row["reason"],
+            row["object"],
+            _record(row) if row["id"] and not removed(row["data"]) else None,
+        )
         for row in rows
     ]
 
