@@ -58,18 +58,18 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
             passed = retention.passed(now - child.end)
             if not passed or stop.is_set():
                 break
-            if await _wanted(pg, child):
-                # What is younger is wanted, too, by the normaliser; and a log is cut from its beginning on.
-                log.warning("retention waits for a reader", table=child.name)
-                break
-            if child.end <= now - timedelta(days=retention.longest):
-                await forget(pg, child.name)
-                if await drop_child(pg, JOURNAL, child):
-                    log.info("retention dropped", table=child.name)
-                continue
             try:
-                if await strip(database, pg, JOURNAL, child, passed, stop):
+                if await _wanted(pg, child):
+                    # So is what is younger, by the normaliser; and a log is cut from its beginning on.
+                    log.warning("retention waits for a reader", table=child.name)
+                    break
+                if child.end <= now - timedelta(days=retention.longest):
+                    await _drop(pg, child)
+                elif await strip(database, pg, JOURNAL, child, passed, stop):
                     log.info("retention took bodies out", table=child.name, tenants=str(passed))
+            except asyncpg.UndefinedTableError:
+                # Another worker was faster.
+                continue
             except Exception as error:
                 # Tried again in an hour and not at once: it reads and writes the whole table.
                 if not is_transient(error):
@@ -77,6 +77,11 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
                 log.warning("retention waits", table=child.name, error=type(error).__name__)
         await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
         await _forget_letters(pg, retention, now)
+
+
+async def _drop(pg: "asyncpg.Connection[Any]", child: Child) -> None:
+    if await forget(pg, child.name) and await drop_child(pg, JOURNAL, child):
+        log.info("retention dropped", table=child.name)
 
 
 async def _wanted(pg: "asyncpg.Connection[Any]", child: Child) -> bool:

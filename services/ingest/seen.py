@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
+from libs.common.log.schema import mine
 
 
 class Topic(NamedTuple):
@@ -119,24 +121,29 @@ FORGOTTEN_BLOCKS = 128
 """Of the journal's table whose deliveries go in one statement (1 MiB)."""
 
 
-async def forget(pg: "asyncpg.Connection[Any]", table: str) -> None:
+async def forget(pg: "asyncpg.Connection[Any]", table: str) -> bool:
     """Deletes the deliveries whose records lie in this table of the journal, but the last of each object.
 
     `last` and `known` go on to tell what they told. How many there were of each outcome is kept elsewhere, and stays.
+    False when another worker is at it.
     """
     blocks = await pg.fetchval(
         "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::int", table
     )
     for first in range(0, blocks, FORGOTTEN_BLOCKS):
-        await pg.execute(
-            f"""
-            DELETE FROM deliveries d USING {table} l
-            WHERE l.ctid >= '({first},0)' AND l.ctid < '({first + FORGOTTEN_BLOCKS},0)'
-              AND d.tenant = l.tenant AND d.id = l.id::uuid
-              AND (d.object IS NULL OR NOT ({_WHOLE.format("d")}) OR EXISTS (
-                  SELECT FROM deliveries e
-                  WHERE e.tenant = d.tenant AND e.store = d.store AND e.object = d.object AND {_WHOLE.format("e")}
-                    AND (coalesce(e.dated, e.received_at), e.journal_offset)
-                        > (coalesce(d.dated, d.received_at), d.journal_offset)))
-            """
-        )
+        async with pg.transaction():
+            if not await mine(pg, JOURNAL):
+                return False
+            await pg.execute(
+                f"""
+                DELETE FROM deliveries d USING {table} l
+                WHERE l.ctid >= '({first},0)' AND l.ctid < '({first + FORGOTTEN_BLOCKS},0)'
+                  AND d.tenant = l.tenant AND d.id = l.id::uuid
+                  AND (d.object IS NULL OR NOT ({_WHOLE.format("d")}) OR EXISTS (
+                      SELECT FROM deliveries e
+                      WHERE e.tenant = d.tenant AND e.store = d.store AND e.object = d.object AND {_WHOLE.format("e")}
+                        AND (coalesce(e.dated, e.received_at), e.journal_offset)
+                            > (coalesce(d.dated, d.received_at), d.journal_offset)))
+                """
+            )
+    return True

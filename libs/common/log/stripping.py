@@ -65,6 +65,8 @@ async def strip(
     `pg`: of `upkeeping`. `stop`: when set, it ends soon with nothing done, or all. The table must have been full for
     days. Who writes to it all the same waits for a moment, and it is left for the next time: nothing gets lost.
     """
+    if await _told(pg, child) == str(passed):
+        return False
     guard = await database.session()
     try:
         await guard.execute(
@@ -72,6 +74,7 @@ async def strip(
             " SET lock_timeout = '2s'"
         )
         async with guard.transaction():
+            # Another worker may have done it by now.
             if not await mine(guard, topic) or await _told(guard, child) == str(passed):
                 return False
             await guard.execute(f"LOCK TABLE {child.name} IN SHARE ROW EXCLUSIVE MODE")

@@ -77,9 +77,7 @@ async def rows(database: Database) -> list[Row]:
 async def tables(database: Database) -> list[str]:
     """Of the journal, attached or not."""
     async with database.autocommit() as pg:
-        found = await pg.fetch(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'ingest' AND tablename ~ '^log_journal_[0-9]' ORDER BY 1"
-        )
+        found = await pg.fetch("SELECT tablename FROM pg_tables WHERE tablename ~ '^log_journal_[0-9]' ORDER BY 1")
     return [row["tablename"] for row in found]
 
 

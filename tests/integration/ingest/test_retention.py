@@ -48,7 +48,7 @@ async def shown(ground: Ground, headers: dict[str, str]) -> list[dict[str, Any]]
 
 
 async def test_each_tenant_has_its_own_days(ground: Ground) -> None:
-    ours, theirs, acme = await two_tenants(ground, 60)
+    *_, acme = await two_tenants(ground, 60)
     before = await rows(ground.database)
     counts = await ground.http.get("/v1/deliveries/counts", headers=acme)
     await keep(ground.database, acme=30)
@@ -130,6 +130,7 @@ async def test_a_dead_delivery_keeps_its_body_until_it_was_read(ground: Ground) 
 
 async def test_tables_become_shorter_and_longer_with_the_shortest_days(ground: Ground) -> None:
     """What there is keeps its length; nothing comes into the rest, and nothing overlaps."""
+    made = []
     weeks = [400] * 3 + [30] * 12 + [400] * 9 + [7] * 2
     for n, shortest in enumerate(weeks):
         async with upkeeping(ground.database) as pg:

@@ -222,7 +222,11 @@ async def test_two_workers_at_once_do_it_once(ingest_db: Database, database_url:
     before = await rows(ingest_db)
     other = Database(database_url, schema=SCHEMA)
     await asyncio.gather(keep(ingest_db, acme=30), keep(other, acme=30))
-    await other.close()
     await keep(ingest_db, acme=30)
     assert await rows(ingest_db) == expected(before)
     assert not await _copying(ingest_db)
+    await asyncio.gather(*(keep(each, days=30) for each in (ingest_db, other)))
+    await other.close()
+    await keep(ingest_db, days=30)
+    assert await rows(ingest_db) == []
+    assert await gapless(ingest_db)
