@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, literal_column, or_, select
 
 from libs.common.contracts import codec
-from libs.common.contracts.journal import Delivery, is_removed
+from libs.common.contracts.journal import Delivery, Removal, removal_of
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from services.ingest.journal import SOURCE, origin_of
@@ -69,10 +69,6 @@ async def newest(tx: Tx, wanted: Wanted, outcome: OutcomeName | None, limit: int
             seen = seen.where(deliveries.c.outcome == outcome)
         found += [_found(row) for row in await _rows(tx, seen, deliveries.c.id, limit)]
     return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
-
-
-Removal = Literal["retention", "redacted"]
-"""Why nobody can read any more what was sent: the journal's retention has passed, or a privacy request made it so."""
 
 
 async def one(tx: Tx, tenant: str, delivery: str) -> tuple[Found, Delivery | Removal] | None:
@@ -241,7 +237,5 @@ def _journalled(row: RowMapping, outcome: OutcomeName) -> Found:
 
 
 def _sent(data: bytes) -> Delivery | Removal:
-    if is_removed(data):
-        return "redacted"
-    delivery: Delivery = codec.decode(JOURNAL.name, "delivery.received", data)
+    delivery: Delivery | Removal = removal_of(data) or codec.decode(JOURNAL.name, "delivery.received", data)
     return delivery

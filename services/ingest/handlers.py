@@ -6,7 +6,7 @@ from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
 from libs.common.contracts.commerce import PrivacyRequested
-from libs.common.contracts.journal import Delivery, is_removed
+from libs.common.contracts.journal import Delivery, removal_of
 from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
@@ -26,7 +26,7 @@ async def on_deliveries_received(batch: Batch) -> None:
     received: list[tuple[Record, Delivery]] = []
     rows: list[DeliveryRow] = []
     for record in batch.records:
-        if is_removed(record.data):
+        if removal_of(record.data):
             rows.append(row_of(record, _removed(record), Ignored("its body was removed before it was read")))
             continue
         try:

@@ -18,10 +18,10 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from libs.common.contracts.journal import Delivery
+from libs.common.contracts.journal import Delivery, Removal
 from libs.common.money import known_currency
 from libs.common.web.instants import Instant
-from services.ingest.archive import Found, OutcomeName, Removal
+from services.ingest.archive import Found, OutcomeName
 from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET

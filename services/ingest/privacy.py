@@ -254,7 +254,7 @@ async def remove(tx: Tx, tenant: str, held: Sequence[Held]) -> None:
     places = [each.partition for each in held], [each.offset for each in held]
     await tx.pg.execute(
         f"""
-        UPDATE log_journal j SET data = {removed("j.data")}
+        UPDATE log_journal j SET data = {removed("j.data", "redacted")}
         FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")
         WHERE j.partition = u.partition AND j."offset" = u."offset" AND j.tenant = $1 AND {readable("j.data")}
         """,
@@ -263,7 +263,7 @@ async def remove(tx: Tx, tenant: str, held: Sequence[Held]) -> None:
     )
     await tx.pg.execute(
         f"""
-        UPDATE dead_letters l SET data = {removed("l.data")}, traceback = NULL,
+        UPDATE dead_letters l SET data = {removed("l.data", "redacted")}, traceback = NULL,
             -- What a fault of ours says may quote what it met.
             reason = CASE WHEN l.traceback IS NULL THEN l.reason ELSE split_part(l.reason, ':', 1) END
         FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from libs.common.contracts.journal import is_removed
+from libs.common.contracts.journal import removal_of
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import Record
@@ -284,6 +284,6 @@ def _filters(replay: Replay) -> list[Any]:
 
 
 def _record(row: Mapping[str, Any]) -> Record | None:
-    if row["id"] is None or is_removed(row["data"]):
+    if row["id"] is None or removal_of(row["data"]):
         return None
     return Record(topic=JOURNAL.name, **{name: row[name] for name in _RECORD})

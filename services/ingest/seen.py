@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import asyncpg
+
+from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
+from libs.common.log.schema import mine
 
 
 class Topic(NamedTuple):
@@ -37,7 +41,7 @@ _LAST = """
 """
 # Who heard of a part of an object alone, as of a refund, may have missed the order that it made.
 _WHOLE = """
-    outcome = 'observed' AND topic NOT IN ('refunds/create', 'customers_email_marketing_consent/update',
+    {0}.outcome = 'observed' AND {0}.topic NOT IN ('refunds/create', 'customers_email_marketing_consent/update',
         'customers_marketing_consent/update')
 """
 _LATEST_FIRST = "coalesce(dated, received_at) DESC, journal_offset DESC"
@@ -49,7 +53,7 @@ async def last(tx: Tx, tenant: str, store: str, roots: Sequence[str]) -> dict[st
         f"""
         SELECT d.* FROM unnest($3::text[]) AS u(root) CROSS JOIN LATERAL (
             SELECT {_LAST} FROM deliveries
-            WHERE tenant = $1 AND store = $2 AND object = u.root AND {_WHOLE}
+            WHERE tenant = $1 AND store = $2 AND object = u.root AND {_WHOLE.format("deliveries")}
             ORDER BY {_LATEST_FIRST} LIMIT 1
         ) d
         """,
@@ -65,7 +69,7 @@ async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: in
     rows = await tx.pg.fetch(
         f"""
         SELECT DISTINCT ON (object) {_LAST} FROM deliveries
-        WHERE tenant = $1 AND store = $2 AND {_WHOLE} AND object > $3
+        WHERE tenant = $1 AND store = $2 AND {_WHOLE.format("deliveries")} AND object > $3
             AND split_part(object, ':', 1) IN ('order', 'customer', 'product')
         ORDER BY object, {_LATEST_FIRST} LIMIT $4
         """,
@@ -111,3 +115,35 @@ async def oldest_unread(tx: Tx) -> datetime | None:
         """
     )
     return at
+
+
+FORGOTTEN_BLOCKS = 128
+"""Of the journal's table whose deliveries go in one statement (1 MiB)."""
+
+
+async def forget(pg: "asyncpg.Connection[Any]", table: str) -> bool:
+    """Deletes the deliveries whose records lie in this table of the journal, but the last of each object.
+
+    `last` and `known` go on to tell what they told. How many there were of each outcome is kept elsewhere, and stays.
+    False when another worker is at it.
+    """
+    blocks = await pg.fetchval(
+        "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::int", table
+    )
+    for first in range(0, blocks, FORGOTTEN_BLOCKS):
+        async with pg.transaction():
+            if not await mine(pg, JOURNAL):
+                return False
+            await pg.execute(
+                f"""
+                DELETE FROM deliveries d USING {table} l
+                WHERE l.ctid >= '({first},0)' AND l.ctid < '({first + FORGOTTEN_BLOCKS},0)'
+                  AND d.tenant = l.tenant AND d.id = l.id::uuid
+                  AND (d.object IS NULL OR NOT ({_WHOLE.format("d")}) OR EXISTS (
+                      SELECT FROM deliveries e
+                      WHERE e.tenant = d.tenant AND e.store = d.store AND e.object = d.object AND {_WHOLE.format("e")}
+                        AND (coalesce(e.dated, e.received_at), e.journal_offset)
+                            > (coalesce(d.dated, d.received_at), d.journal_offset)))
+                """
+            )
+    return True

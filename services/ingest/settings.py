@@ -4,10 +4,16 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from libs.common.contracts.topics import JOURNAL
+from libs.common.log.retention import Retention
 from libs.common.settings import CommonSettings
 from services.ingest.callers import networks
 
 SCHEMA = "ingest"
+LEAST_DAYS = 7
+"""A worker that was away for a week loses nothing, and a table that is written anew has been full for as long."""
+MOST_DAYS = 1100
+"""Three years: by weeks some 160 tables, and a read looks into each."""
 
 
 class IngestSettings(CommonSettings):
@@ -60,6 +66,15 @@ class IngestSettings(CommonSettings):
             json_schema_extra={"unit": "bytes"},
         ),
     ] = 64 * 1024 * 1024
+    journal_days: Annotated[
+        str,
+        Field(
+            description=f"How long bodies of deliveries are kept in the journal, at least, {LEAST_DAYS} to {MOST_DAYS}"
+            " days: the installation's, and by commas that of tenants that differ, as `90,acme:30`. A body goes with"
+            " the table that it lies in: up to 7 days later when the shortest is 60 days or less, else up to 28.",
+            json_schema_extra={"unit": "days"},
+        ),
+    ] = str(JOURNAL.retention_days)
     reconcile_minutes: Annotated[
         float,
         Field(
@@ -120,6 +135,17 @@ class IngestSettings(CommonSettings):
             json_schema_extra={"unit": "events/min"},
         ),
     ] = 30_000
+
+    @field_validator("journal_days")
+    @classmethod
+    def _are_days(cls, text: str) -> str:
+        Retention.parse(text, least=LEAST_DAYS, most=MOST_DAYS)
+        return text
+
+    @property
+    def journal_retention(self) -> Retention:
+        """`journal_days`, taken apart."""
+        return Retention.parse(self.journal_days, least=LEAST_DAYS, most=MOST_DAYS)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -1,4 +1,4 @@
-"""Ingest's worker role: the normaliser, replays, privacy requests, and the upkeep of the log."""
+"""Ingest's worker role: the normaliser, replays, fetches, privacy requests, and the upkeep of the log."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from services.ingest.handlers import on_deliveries_received
 from services.ingest.opening import opener
 from services.ingest.redacting import PRIVACY_SECONDS, PrivacyRequests
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
+from services.ingest.retention import journal_upkeep
 from services.ingest.settings import SCHEMA, IngestSettings
 
 
@@ -29,7 +30,8 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
         *_fetching(settings, database),
-        log_upkeep(database, JOURNAL, COMMERCE),
+        log_upkeep(database, COMMERCE),
+        journal_upkeep(database, settings.journal_retention),
         database_watch(database),
     ]
     return Worker(database, log, clock, consumers=[normalise], periodics=periodics)

@@ -1,6 +1,7 @@
 """Topic `journal`: raw deliveries, as they came. Ingest's own; stays in PostgreSQL. Key: store and root object."""
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
@@ -25,22 +26,26 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     to be gone. None: as the body says."""
 
 
-def removed(column: str) -> str:
-    """SQL: what takes the place of a record's data when nobody is to read the delivery any more: its digest.
+Removal = Literal["redacted", "retention"]
+"""Why nobody is to read a delivery any more: a privacy request made it so, or its tenant's retention has passed."""
+# Compressed data that began so would be nothing, or a single byte: no delivery is kept so.
+_MARKS: dict[bytes, Removal] = {b"\x00": "redacted", b"\x01": "retention"}
+_IN_SQL = {why: rf"'\x{mark.hex()}'::bytea" for mark, why in _MARKS.items()}
 
-    No delivery is kept so: compressed data that begins with a zero would be nothing at all.
-    """
-    return f"'\\x00'::bytea || sha256({column})"
+
+def removed(column: str, why: Removal) -> str:
+    """SQL: what takes the place of a record's data when nobody is to read the delivery any more: its digest."""
+    return f"{_IN_SQL[why]} || sha256({column})"
 
 
 def readable(column: str) -> str:
     """SQL: whether a record's data are a delivery still."""
-    return f"substr({column}, 1, 1) <> '\\x00'::bytea"
+    return f"substr({column}, 1, 1) NOT IN ({', '.join(_IN_SQL.values())})"
 
 
-def is_removed(data: bytes) -> bool:
-    """Whether the digest of a delivery is all that is left of it."""
-    return data[:1] == b"\x00"
+def removal_of(data: bytes) -> Removal | None:
+    """Why the digest of a delivery is all that is left of it; None when the delivery is there."""
+    return _MARKS.get(data[:1])
 
 
 TYPES: dict[str, type[Delivery]] = {"delivery.received": Delivery}

@@ -3,8 +3,10 @@
 A topic's table is partitioned by `appended_at`, so that retention drops whole tables and never deletes rows.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -13,6 +15,7 @@ from libs.common.db import Database
 
 SEEN_DAYS = 30
 """How long a delivery's digest is remembered. A later repeat is harmless: its snapshot is not newer."""
+CHILD_OPTIONS = "toast_tuple_target = 8160"
 
 
 def create_log(*topics: Topic) -> list[str]:
@@ -34,7 +37,7 @@ def create_log(*topics: Topic) -> list[str]:
             f"ALTER TABLE log_{topic.name} ALTER COLUMN data SET STORAGE EXTERNAL",
             f'CREATE UNIQUE INDEX ON log_{topic.name} (partition, "offset", appended_at)',
             f"""CREATE TABLE log_{topic.name}_rest PARTITION OF log_{topic.name} DEFAULT
-                WITH (toast_tuple_target = 8160)""",
+                WITH ({CHILD_OPTIONS})""",
             f"""INSERT INTO log_partitions (topic, partition)
                 SELECT '{topic.name}', p FROM generate_series(0, {topic.partitions - 1}) p""",
         ]
@@ -95,9 +98,18 @@ def create_consumer_tables() -> list[str]:
     ]
 
 
-def _span(topic: Topic) -> timedelta:
+class Child(NamedTuple):
+    """One table of a topic's log: what was appended from `start` until before `end`."""
+
+    name: str
+    start: datetime
+    end: datetime
+
+
+def span_of(days: int) -> timedelta:
+    """How much goes into one table when the shortest retention is so long: bodies stay that much longer at most."""
     # Few tables a topic: a read looks into each of them.
-    return timedelta(days=7 if topic.retention_days <= 60 else 28)  # noqa: PLR2004
+    return timedelta(days=7 if days <= 60 else 28)  # noqa: PLR2004
 
 
 def _start(moment: datetime, span: timedelta) -> datetime:
@@ -110,71 +122,109 @@ async def keep_log(database: Database, topic: Topic, now: datetime) -> list[str]
 
     `now` is wall time: the log is dated by when the database took a record.
     """
-    span, name = _span(topic), f"log_{topic.name}"
-    dropped = []
+    async with upkeeping(database) as pg:
+        await make_children(pg, topic, now, span_of(topic.retention_days))
+        past = [each for each in await children(pg, topic) if each.end <= now - timedelta(days=topic.retention_days)]
+        return [child.name for child in past if await drop_child(pg, topic, child)]
+
+
+@asynccontextmanager
+async def upkeeping(database: Database) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    """A connection that may take its time, and makes nobody wait for it for long."""
     async with database.autocommit() as pg:
-        # It may take its time, and must not make others wait.
         await pg.execute("SET transaction_timeout = 0; SET lock_timeout = '2s'")
         try:
-            existing = {row["relname"] for row in await pg.fetch(_CHILDREN, name)}
-            for n in (0, 1):
-                start = _start(now, span) + n * span
-                child = f"{name}_{start:%Y%m%d}"
-                if child not in existing:
-                    await _attach(pg, name, child, start, start + span)
-            oldest = f"{name}_{_start(now - timedelta(days=topic.retention_days), span):%Y%m%d}"
-            for child in sorted(existing):
-                if child != f"{name}_rest" and child < oldest:
-                    await _drop(pg, topic.name, child)
-                    dropped.append(child)
-            if topic.name == "journal":
-                await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
+            yield pg
         finally:
             await pg.execute("RESET lock_timeout; RESET transaction_timeout")
-    return dropped
 
 
-_CHILDREN = """
-    SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
-    JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relname = $1 AND n.nspname = current_schema()
+async def children(pg: "asyncpg.Connection[Any]", topic: Topic) -> list[Child]:
+    """The topic's tables by age, without the rest."""
+    return [Child(*row) for row in await pg.fetch(_CHILDREN, f"log_{topic.name}")]
+
+
+async def make_children(pg: "asyncpg.Connection[Any]", topic: Topic, now: datetime, span: timedelta) -> None:
+    """Makes the tables that this span and the next need, between those that there are, which may have other spans."""
+    existing = await children(pg, topic)
+    start, until = _start(now, span), _start(now, span) + 2 * span
+    while start < until:
+        end = next((child.end for child in existing if child.start <= start < child.end), None)
+        if end is None:
+            following = [child.start for child in existing if child.start > start]
+            end = min([_start(start, span) + span, *following])
+            await _attach(pg, topic, Child(f"log_{topic.name}_{start:%Y%m%d}", start, end))
+        start = end
+
+
+async def mine(pg: "asyncpg.Connection[Any]", topic: Topic) -> bool:
+    """Whether no other worker is at the topic's tables, and none will be until this transaction ends."""
+    got: bool = await pg.fetchval(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", f"upkeep of log_{topic.name}"
+    )
+    return got
+
+
+_CHILDREN = r"""
+    WITH children AS (
+        SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bound
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+        JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relname = $1 AND n.nspname = current_schema()
+    )
+    SELECT name, substring(bound FROM 'FROM \(''([^'']+)''\)')::timestamptz AS "start",
+           substring(bound FROM 'TO \(''([^'']+)''\)')::timestamptz AS "end"
+    FROM children WHERE bound <> 'DEFAULT' ORDER BY "start"
     """
 
 
-async def _drop(pg: "asyncpg.Connection[Any]", topic: str, child: str) -> None:
+async def drop_child(pg: "asyncpg.Connection[Any]", topic: Topic, child: Child) -> bool:
+    """Drops the table, and notes where the log begins from then on; False when another worker is at it."""
     async with pg.transaction():
+        if not await mine(pg, topic):
+            return False
         # First the log, then its counters, as those do who append.
-        await pg.execute(f"LOCK TABLE log_{topic} IN ACCESS EXCLUSIVE MODE")
-        if await pg.fetchval("SELECT to_regclass($1)", child) is None:
-            # Another worker was faster.
-            return
+        await pg.execute(f"LOCK TABLE log_{topic.name} IN ACCESS EXCLUSIVE MODE")
+        if await pg.fetchval("SELECT to_regclass($1)", child.name) is None:
+            return False
         # Who comes later has to know that what is missing was dropped, and not lost.
         await pg.execute(
             f"""
             UPDATE log_partitions p SET first_offset = greatest(first_offset, dropped.last + 1)
             FROM (
-                SELECT partition, (SELECT max("offset") FROM {child} c WHERE c.partition = l.partition) AS last
+                SELECT partition, (SELECT max("offset") FROM {child.name} c WHERE c.partition = l.partition) AS last
                 FROM log_partitions l WHERE topic = $1
             ) dropped
             WHERE p.topic = $1 AND p.partition = dropped.partition AND dropped.last IS NOT NULL
             """,
-            topic,
+            topic.name,
         )
-        await pg.execute(f"DROP TABLE {child}")
+        await pg.execute(f"DROP TABLE {child.name}")
+    return True
 
 
-async def _attach(pg: "asyncpg.Connection[Any]", parent: str, child: str, start: datetime, end: datetime) -> None:
+async def _attach(pg: "asyncpg.Connection[Any]", topic: Topic, child: Child) -> None:
+    parent, bounds = f"log_{topic.name}", bounds_of(child)
     async with pg.transaction():
+        if not await mine(pg, topic):
+            return
         # Rows that came before their table was made wait in the rest; they move along, or the range could not attach.
         await pg.execute(f"LOCK TABLE {parent} IN ACCESS EXCLUSIVE MODE")
-        if await pg.fetchval("SELECT to_regclass($1)", child) is not None:
+        if any(other.start < child.end and child.start < other.end for other in await children(pg, topic)):
             # Another worker was faster.
             return
-        await pg.execute(f"CREATE TABLE {child} (LIKE {parent} INCLUDING STORAGE) WITH (toast_tuple_target = 8160)")
+        await pg.execute(f"CREATE TABLE {child.name} (LIKE {parent} INCLUDING STORAGE) WITH ({CHILD_OPTIONS})")
         await pg.execute(
-            f"WITH moved AS (DELETE FROM {parent}_rest WHERE appended_at >= '{start:%Y-%m-%d}+00'"
-            f" AND appended_at < '{end:%Y-%m-%d}+00' RETURNING *) INSERT INTO {child} SELECT * FROM moved"
+            f"WITH moved AS (DELETE FROM {parent}_rest WHERE {within(child)} RETURNING *)"
+            f" INSERT INTO {child.name} SELECT * FROM moved"
         )
-        await pg.execute(
-            f"ALTER TABLE {parent} ATTACH PARTITION {child}"
-            f" FOR VALUES FROM ('{start:%Y-%m-%d}+00') TO ('{end:%Y-%m-%d}+00')"
-        )
+        await pg.execute(f"ALTER TABLE {parent} ATTACH PARTITION {child.name} {bounds}")
+
+
+def bounds_of(child: Child) -> str:
+    """What of the log it holds, as ATTACH PARTITION takes it."""
+    return f"FOR VALUES FROM ('{child.start.isoformat()}') TO ('{child.end.isoformat()}')"
+
+
+def within(child: Child) -> str:
+    """The same as a condition."""
+    return f"(appended_at >= '{child.start.isoformat()}' AND appended_at < '{child.end.isoformat()}')"

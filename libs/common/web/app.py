@@ -108,11 +108,12 @@ class _Api(FastAPI):
         for operations in described["paths"].values():
             for method, operation in operations.items():
                 answers = operation["responses"]
-                never = _OF_CHANGES if method == "get" else ()
-                if not operation.get("parameters"):
-                    never += _OF_PARAMETERS
-                for status in never:
-                    answers.pop(status, None)
+                for status, needed in (
+                    *((status, operation.get("parameters")) for status in _OF_PARAMETERS),
+                    *((status, method != "get") for status in _OF_CHANGES),
+                ):
+                    if not needed:
+                        answers.pop(status, None)
                 for status, response in answers.items():
                     content = response.get("content", {})
                     if status.startswith(("4", "5")) and "application/json" in content:

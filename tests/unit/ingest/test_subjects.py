@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from libs.common.contracts import codec
 from libs.common.contracts.commerce import Identifiers
-from libs.common.contracts.journal import Delivery, is_removed
+from libs.common.contracts.journal import Delivery, removal_of
 from libs.common.contracts.topics import JOURNAL
 from services.ingest.subjects import Subject, own_root
 from tests.unit.ingest.payloads import shopify_order, woocommerce_order
@@ -105,5 +105,6 @@ def test_only_what_is_one_person_s_is_his_as_a_whole() -> None:
 )
 def test_no_delivery_is_taken_for_one_that_was_removed(delivery: Delivery) -> None:
     kept = codec.encode(JOURNAL.name, delivery)
-    assert not is_removed(kept)
-    assert is_removed(b"\x00" + kept)
+    assert removal_of(kept) is None
+    assert removal_of(b"\x00" + kept) == "redacted"
+    assert removal_of(b"\x01" + kept) == "retention"
