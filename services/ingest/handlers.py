@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
+from libs.common.contracts.commerce import CheckoutObserved
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
 from services.ingest import events, store
-from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Unreadable, normalise
+from services.ingest.normalise import Ignored, Observation, Observations, Outcome, Parked, Unreadable, normalise
 from services.ingest.outcome import Arrival, StoreFacts
 from services.ingest.store import DeliveryRow
 
@@ -88,7 +89,17 @@ def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
         journal_partition=record.partition,
         journal_offset=record.offset,
         dated=dated,
+        cart=_cart(outcome),
     )
+
+
+def _cart(outcome: Outcome) -> str | None:
+    match outcome:
+        case Observations([Observation(observed=CheckoutObserved(cart_token=str(token))), *_]):
+            # Some print it with its key.
+            return token.partition("?")[0]
+        case _:
+            return None
 
 
 def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | None]:
