@@ -10,7 +10,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from starlette.applications import Starlette
@@ -20,17 +20,25 @@ from starlette.routing import Route
 
 from libs.common.clock import monotonic
 from regulars.shop import shopify_nodes as nodes
-from regulars.shop.model import Customer, Deleted, Order, ProductState, State
+from regulars.shop.model import Checkout, Customer, Deleted, Order, ProductState, State
+from regulars.shop.shopify_bulk import BulkOperations
 from regulars.shop.shopify_parts import Json, gid
 
 TOKEN = "shpat_0f4c1d9b7a3e4c628d1f5b7c"  # noqa: S105 - a simulated store's
 SCOPES = ("read_orders", "read_all_orders", "read_customers", "read_products")
 MOST_COST = 1000
-_KINDS: dict[str, tuple[str, type[Order | Customer | ProductState]]] = {
+There = Order | Customer | ProductState | Checkout
+_KINDS: dict[str, tuple[str, type[There]]] = {
     "orders": ("Order", Order),
     "customers": ("Customer", Customer),
     "products": ("Product", ProductState),
+    "checkouts": ("AbandonedCheckout", Checkout),
 }
+_SCHEMA = {"checkouts": "abandonedCheckouts"}
+"""What the schema names otherwise."""
+_RIGHTS = {"checkouts": "read_orders"}
+ABANDONED_AFTER = timedelta(minutes=10)
+"""So long after it began, a checkout with an address is listed, bought later or not."""
 _LISTS = {"lineItems": "some", "refundLineItems": "some", "variants": "some"}
 _LISTS |= dict.fromkeys(["shippingLines", "refundShippingLines", "orderAdjustments", "transactions"], "few")
 
@@ -43,6 +51,11 @@ def names(text: str) -> set[str]:
 SERVED = names(
     """
     query Int String ID on Order Customer Product Refund part first after sortKey UPDATED_AT ids id
+    AbandonedCheckout abandonedCheckouts checkouts ID completedAt abandonedCheckoutUrl totalPriceSet
+    originalTotalPriceSet discountedTotalPriceWithCodeDiscount
+    count limit ordersCount customersCount productsCount abandonedCheckoutsCount
+    mutation run bulkOperationRunQuery groupObjects true bulkOperation userErrors code currentBulkOperation type
+    QUERY BulkOperation operation errorCode rootObjectCount fileSize url __typename
     orders customers products nodes node edges cursor pageInfo hasNextPage endCursor
     currentAppInstallation accessScopes handle
     shopMoney amount currencyCode rate priceSet taxLines allocatedAmountSet discountAllocations
@@ -70,18 +83,21 @@ class ShopifyApi:
 
     def __init__(self, *, token: str = TOKEN, scopes: Iterable[str] = SCOPES) -> None:
         self._token = token
-        self._there: dict[str, dict[int, Order | Customer | ProductState]] = {kind: {} for kind in _KINDS}
+        self._there: dict[str, dict[int, There]] = {kind: {} for kind in _KINDS}
         self._drained_at = monotonic()
         self.scopes = set(scopes)
         self.moods: deque[Mood] = deque()
         """Of the requests to come; then it is in a good one."""
+        self.bulk = BulkOperations(self._prepared)
+        self.shows_checkouts = True
+        """Whether the app has the right of its own that it takes to see those."""
         self.requests: list[tuple[str, Json]] = []
         """Operation and variables of each."""
         self.hidden: set[int] = set()
         """Ids that it does not show, as those of old orders."""
         self.most_cost = MOST_COST
         """Of one request."""
-        self.maximum, self.available, self.restored = 2000.0, 2000.0, 100.0
+        self.maximum, self.available, self.restored = 4000.0, 4000.0, 200.0
         """Points: at most, at this time, and how many come back in a second."""
         self.app = Starlette(routes=[Route("/admin/api/2026-01/graphql.json", self._asked, methods=["POST"])])
 
@@ -131,7 +147,9 @@ class ShopifyApi:
     def _data(self, operation: str, variables: Json) -> Json | None:
         """None: that may not be seen."""
         for kind, (type_, _) in _KINDS.items():
-            if f"read_{kind}" in self.scopes:
+            if _RIGHTS.get(kind, f"read_{kind}") in self.scopes and (kind != "checkouts" or self.shows_checkouts):
+                if operation == f"Count{type_}s":
+                    return {"count": {"count": min(len(self._found(kind, variables["query"])), variables["limit"])}}
                 if operation == f"Page{type_}s":
                     return {kind: self._page(kind, variables)}
                 if operation == f"Those{type_}s":
@@ -140,18 +158,22 @@ class ShopifyApi:
             there = [{"id": id_} if self._state(id_) else None for id_ in variables["ids"]]
             scopes = [{"handle": each} for each in sorted(self.scopes)]
             return {"nodes": there, "currentAppInstallation": {"accessScopes": scopes}}
+        match operation:
+            case "LastBulk":
+                return {"operation": self.bulk.last()}
+            case "RunBulk":
+                unknown = names(re.sub(r'"[^"]*"', "", variables["query"])) - SERVED
+                return {"run": self.bulk.run(variables["query"] if len(unknown) == 1 else "")}
+            case "Bulk":
+                return {"operation": self.bulk.look(variables["id"])}
         if operation.startswith("Rest"):
             name = operation.removeprefix("Rest")
-            whole = self._owner(variables["id"])[name[0].lower() + name[1:]]
+            whole = self._owner(variables["id"])[_lists(name[0].lower() + name[1:])]
             return {"node": {"part": nodes.paged(whole, variables["first"], int(variables["after"].partition("-")[2]))}}
         return None
 
     def _page(self, kind: str, variables: Json) -> Json:
-        found = sorted(
-            (each.updated_at.replace(microsecond=0).isoformat(), id_)
-            for id_, each in self._there[kind].items()
-            if id_ not in self.hidden and _wanted(each.updated_at, variables["query"])
-        )
+        found = self._found(kind, variables["query"])
         if variables["after"] is not None:
             last = tuple(json.loads(base64.b64decode(variables["after"])))
             found = [place for place in found if place > last]
@@ -163,6 +185,18 @@ class ShopifyApi:
         page_info = {"hasNextPage": len(found) > first, "endCursor": edges[-1]["cursor"] if edges else None}
         return {"edges": [{**each, "node": _sized(each["node"], variables)} for each in edges], "pageInfo": page_info}
 
+    def _found(self, kind: str, query: str) -> list[tuple[str, int]]:
+        """Places in the order of their last changes; of checkouts, which have none, of their ids."""
+        return sorted(
+            ("" if kind == "checkouts" else each.updated_at.replace(microsecond=0).isoformat(), id_)
+            for id_, each in self._there[kind].items()
+            if id_ not in self.hidden and _wanted(each.updated_at, query) and _is_listed(each)
+        )
+
+    def _prepared(self, name: str, query: str) -> list[Json]:
+        kind = next(each for each in _KINDS if _SCHEMA.get(each, each) == name)
+        return [self._printed(kind, id_) for _, id_ in self._found(kind, query)]
+
     def _printed(self, kind: str, id_: int) -> Json:
         state = self._there[kind][id_]
         match state:
@@ -170,6 +204,8 @@ class ShopifyApi:
                 return nodes.order(state)
             case Customer():
                 return nodes.customer(state)
+            case Checkout():
+                return nodes.checkout(state)
             case _:
                 return nodes.product(state)
 
@@ -232,7 +268,18 @@ def _sized(node: Json, variables: Json) -> Json:
     return sized
 
 
-def _id(state: Order | Customer | ProductState) -> int:
+def _is_listed(state: There) -> bool:
+    if not isinstance(state, Checkout):
+        return True
+    at = state.completed_at
+    return bool(state.contact.email or state.contact.phone) and (at is None or at - state.created_at > ABANDONED_AFTER)
+
+
+def _lists(name: str) -> str:
+    return "lineItems" if name == "checkoutLines" else name
+
+
+def _id(state: There) -> int:
     return state.product.id if isinstance(state, ProductState) else state.id
 
 

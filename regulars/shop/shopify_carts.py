@@ -1,7 +1,7 @@
 """Shopify's carts and checkouts."""
 
 from regulars.shop.model import Cart, Checkout, Item
-from regulars.shop.shopify_parts import Json, address, local, money, money_set, named_customer, zulu
+from regulars.shop.shopify_parts import Json, address, local, money, money_set, named_customer, recovery_url, zulu
 
 
 def checkout_payload(checkout: Checkout) -> Json:
@@ -9,7 +9,6 @@ def checkout_payload(checkout: Checkout) -> Json:
     contact = checkout.contact
     value = sum(item.price * item.quantity for item in checkout.items)
     tax = sum(item.tax for item in checkout.items)
-    host = "https://nordlicht-keramik.example"
     return {
         "id": checkout.id,
         "token": checkout.token,
@@ -41,7 +40,7 @@ def checkout_payload(checkout: Checkout) -> Json:
         "customer_locale": "de-DE",
         "line_items": [_checkout_line(item, place) for place, item in enumerate(checkout.items)],
         "name": f"#{checkout.id}",
-        "abandoned_checkout_url": f"{host}/77120/checkouts/ac/{checkout.token}/recover?key={checkout.id:x}&locale=de",
+        "abandoned_checkout_url": recovery_url(checkout),
         "discount_codes": [],
         "tax_lines": [{"price": money(tax), "rate": 0.19, "title": "MwSt", "channel_liable": False}],
         "subtotal_price": money(value),

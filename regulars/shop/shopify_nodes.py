@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from regulars.shop.model import Contact, Customer, Item, Order, ProductState, Refund
-from regulars.shop.shopify_parts import Json, gid
+from regulars.shop.model import Checkout, Contact, Customer, Item, Order, ProductState, Refund
+from regulars.shop.shopify_parts import Json, gid, recovery_url
 
 
 def amount(cents: int) -> str:
@@ -91,6 +91,7 @@ def customer(one: Customer) -> Json:
     named = _named(one.contact) or {}
     return {
         **named,
+        "id": gid("Customer", one.id),
         "createdAt": zulu(one.created_at),
         "updatedAt": zulu(one.updated_at),
         "verifiedEmail": True,
@@ -111,6 +112,7 @@ def product(one: ProductState) -> Json:
         "featuredMedia": None,
         "variants": [
             {
+                "id": gid("ProductVariant", one.product.variant_id),
                 "legacyResourceId": str(one.product.variant_id),
                 "title": "Default Title",
                 "sku": one.product.sku,
@@ -119,6 +121,22 @@ def product(one: ProductState) -> Json:
                 "inventoryItem": {"tracked": True},
             }
         ],
+    }
+
+
+def checkout(one: Checkout) -> Json:
+    """One that was left. Its own token is not told, and its cart's only in the address where the buyer goes on."""
+    return {
+        "id": gid("AbandonedCheckout", one.id),
+        "createdAt": zulu(one.created_at),
+        "updatedAt": zulu(one.updated_at),
+        "completedAt": zulu(one.completed_at),
+        "abandonedCheckoutUrl": recovery_url(one),
+        "totalPriceSet": bag(sum(item.price * item.quantity for item in one.items)),
+        "lineItems": [_checkout_line(item) for item in one.items],
+        "customer": _named(one.contact),
+        "billingAddress": _address(one.contact),
+        "shippingAddress": _address(one.contact),
     }
 
 
@@ -142,9 +160,31 @@ def _line(item: Item) -> Json:
     }
 
 
+def _checkout_line(item: Item) -> Json:
+    whole = bag(item.price * item.quantity)
+    return {
+        "__typename": "AbandonedCheckoutLineItem",
+        "id": gid("AbandonedCheckoutLineItem", item.id),
+        "title": item.product.title,
+        "quantity": item.quantity,
+        "sku": item.product.sku,
+        "originalUnitPriceSet": bag(item.price),
+        "originalTotalPriceSet": whole,
+        "discountedTotalPriceWithCodeDiscount": whole,
+        "variant": {"legacyResourceId": str(item.product.variant_id)},
+        "product": {"legacyResourceId": str(item.product.id)},
+    }
+
+
 def _shipping(one: Order) -> Json:
     taxes = [{"rate": 0.19, "priceSet": bag(one.shipping_tax)}]
-    return {"originalPriceSet": bag(one.shipping), "discountedPriceSet": bag(one.shipping), "taxLines": taxes}
+    id_ = gid("ShippingLine", one.id)
+    return {
+        "id": id_,
+        "originalPriceSet": bag(one.shipping),
+        "discountedPriceSet": bag(one.shipping),
+        "taxLines": taxes,
+    }
 
 
 def _named(contact: Contact) -> Json | None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from regulars.shop.model import Contact, Item
+from regulars.shop.model import Checkout, Contact, Item
 
 _ZONE = ZoneInfo("Europe/Berlin")
 _COUNTRIES = {"DE": "Germany", "AT": "Austria", "NL": "Netherlands"}
@@ -37,6 +37,12 @@ def zulu(at: datetime) -> str:
 def gid(kind: str, number: int) -> str:
     """The id that GraphQL uses."""
     return f"gid://shopify/{kind}/{number}"
+
+
+def recovery_url(checkout: Checkout) -> str:
+    """Where the buyer goes on; it names the cart."""
+    host = "https://nordlicht-keramik.example"
+    return f"{host}/77120/checkouts/ac/{checkout.cart}/recover?key={checkout.id:x}&locale=de"
 
 
 def address(contact: Contact) -> Json | None:

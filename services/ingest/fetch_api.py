@@ -1,6 +1,6 @@
 """The API about stores' own APIs: credentials, backfills, a store's health."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from services.ingest.fetch_models import (
 )
 from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
 from services.ingest.opening import Key, ShopifyToken, WooCommerceKey
+from services.ingest.platforms.port import ALL, Kind
 from services.ingest.registering import Access, Change, change
 from services.ingest.registration import api_url
 from services.ingest.store import Store
@@ -137,27 +138,39 @@ async def post_backfill(
 ) -> BackfillOut:
     """Fetches what a store had before us. It builds profiles and figures, and starts no message."""
     now = edge.clock.arrival()
-    fetch = Fetch(
+    if body.since is not None and body.since >= now:
+        raise invalid("/since", "This is yet to come.")
+    async with edge.database.transaction() as tx:
+        found = await records.one_store(tx, principal.tenant, body.store)
+        if found is None:
+            raise invalid("/store", "There is no such store.")
+        if not await fetches.opened(tx, principal.tenant, body.store):
+            raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
+        fetch = _wanted(body, _kinds(body, found.platform), principal, now)
+        await fetches.ask(tx, fetch)
+    return BackfillOut.of(fetch)
+
+
+def _kinds(body: BackfillIn, platform: str) -> list[Kind]:
+    for n, kind in enumerate(body.kinds or ()):
+        if kind not in ALL[platform]:
+            raise invalid(f"/kinds/{n}", f"Stores of {platform} have no {kind} to be fetched.")
+    return body.kinds or ALL[platform]
+
+
+def _wanted(body: BackfillIn, kinds: list[Kind], principal: Principal, now: datetime) -> Fetch:
+    return Fetch(
         tenant=principal.tenant,
         id=new_id(),
         store=body.store,
         purpose="backfill",
-        kinds=body.kinds,
+        kinds=kinds,
         since=body.since,
         until=now,
         state="waiting",
         asked_at=now,
         asked_by=principal.key_id,
     )
-    if fetch.since is not None and fetch.since >= now:
-        raise invalid("/since", "This is yet to come.")
-    async with edge.database.transaction() as tx:
-        if await records.one_store(tx, principal.tenant, body.store) is None:
-            raise invalid("/store", "There is no such store.")
-        if not await fetches.opened(tx, principal.tenant, body.store):
-            raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
-        await fetches.ask(tx, fetch)
-    return BackfillOut.of(fetch)
 
 
 @router.get("/v1/backfills")

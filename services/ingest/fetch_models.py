@@ -4,12 +4,13 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
+from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from libs.common.web.instants import Instant
 from services.ingest.fetches import Credentials, Fetch, State
 from services.ingest.models import ReasonOut, Text
-from services.ingest.platforms.port import Kind
+from services.ingest.platforms.port import BulkState, Kind
 
 _TOKEN = re.compile(r"shp(at|ca|pa|ua)_[0-9A-Za-z]+")
 """What apps get, of all kinds; `shpss_` is an app's secret, and opens nothing."""
@@ -64,7 +65,12 @@ class BackfillIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     store: Annotated[Text, Field(description="A store's key.")]
-    kinds: Annotated[list[Kind], Field(min_length=1, max_length=3)] = ["customers", "products", "orders"]
+    kinds: Annotated[
+        list[Kind] | None,
+        Field(
+            min_length=1, max_length=4, description="Default: all that the platform has; WooCommerce no `checkouts`."
+        ),
+    ] = None
     since: Annotated[Instant | None, Field(description="Changed at this time or later. Default: all.")] = None
 
     @field_validator("since")
@@ -74,8 +80,22 @@ class BackfillIn(BaseModel):
 
     @field_validator("kinds")
     @classmethod
-    def _once(cls, kinds: list[Kind]) -> list[Kind]:
-        return list(dict.fromkeys(kinds))
+    def _once(cls, kinds: list[Kind] | None) -> list[Kind] | None:
+        return list(dict.fromkeys(kinds)) if kinds is not None else None
+
+
+class BulkOut(BaseModel):
+    """Objects of a kind that the platform prepares by a bulk operation, to be read from one file."""
+
+    kind: Kind
+    state: Annotated[
+        BulkState,
+        Field(description="`waiting` for another one, `running`, `reading` its file, `done`, `given_up` for pages."),
+    ]
+    objects: Annotated[int, Field(description="That the platform has prepared.")]
+    bytes: Annotated[int | None, Field(description="Of the file.")]
+    bytes_read: int
+    reason: Annotated[str | None, Field(description="Why it waits, or was given up.")]
 
 
 class BackfillOut(BaseModel):
@@ -94,6 +114,7 @@ class BackfillOut(BaseModel):
     published: Annotated[int, Field(description="That were not published in this state before.")] = 0
     broken: Annotated[int, Field(description="That could not be taken.")] = 0
     reasons: Annotated[list[ReasonOut], Field(description="Of the broken ones, most frequent first.")]
+    bulk: Annotated[list[BulkOut], Field(description="Kinds with more objects than `REGULARS_FETCH_BULK_ABOVE`.")]
     failures: Annotated[int, Field(description="Requests that failed since it last got on.")]
     reason: Annotated[str | None, Field(description="Why it does not get on.")]
 
@@ -104,8 +125,9 @@ class BackfillOut(BaseModel):
         named = {name: getattr(fetch, name) for name in cls.model_fields if hasattr(fetch, name)}
         counts = {name: fetch.counts.get(name, 0) for name in ("fetched", "published", "broken")}
         kind = fetch.kinds[fetch.step] if fetch.step < len(fetch.kinds) else None
+        bulk = [BulkOut(kind=name, **to_builtins(fetch.bulk[name])) for name in fetch.kinds if name in fetch.bulk]
         reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
-        return cls(**{**named, **counts, "kind": kind, "reasons": reasons})
+        return cls(**{**named, **counts, "kind": kind, "reasons": reasons, "bulk": bulk})
 
 
 class TopicHealth(BaseModel):

@@ -1,14 +1,15 @@
 """All SQL of what is asked of the platforms: credentials, and what is to be fetched."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from libs.common.db import Tx
-from services.ingest.platforms.port import Kind
+from services.ingest.platforms.port import Bulk, Kind
 
 Purpose = Literal["backfill", "reconcile", "sweep"]
 State = Literal["waiting", "running", "paused", "done", "cancelled", "failed"]
@@ -56,6 +57,8 @@ class Fetch(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it does not get on."""
     done_at: datetime | None = None
+    bulk: dict[str, Bulk] = {}
+    """By kind, where the platform prepares all of it."""
 
 
 class Due(NamedTuple):
@@ -72,7 +75,7 @@ class Due(NamedTuple):
 
 NO_CREDENTIALS = "This store has no credentials."
 _FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_at, asked_by, step, following, counts,
-    reasons, failures, reason, done_at"""
+    reasons, failures, reason, done_at, bulk"""
 _OPEN = "state IN ('waiting', 'running')"
 _OPENS = "c.state <> 'gone'"
 
@@ -254,7 +257,7 @@ async def claim(
     )
     if row is None:
         return None
-    fetch = Fetch(**dict(row))
+    fetch = _fetch(row)
     used = await credentials(tx, fetch.tenant, fetch.store)
     if used is None:
         return None
@@ -301,7 +304,7 @@ async def save(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> bool:
     done = await tx.pg.execute(
         """
         UPDATE fetches SET state = $4, step = $5, following = $6, counts = $7, reasons = $8,
-            failures = $9, reason = $10, not_before = clock_timestamp() + $11, lease = NULL, done_at = $12
+            failures = $9, reason = $10, not_before = clock_timestamp() + $11, lease = NULL, done_at = $12, bulk = $13
         WHERE tenant = $1 AND id = $2 AND lease = $3 AND state = 'running'
         """,
         fetch.tenant,
@@ -316,6 +319,7 @@ async def save(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta) -> bool:
         fetch.reason,
         pause,
         fetch.done_at,
+        json.dumps(msgspec.to_builtins(fetch.bulk)),
     )
     return str(done) == "UPDATE 1"
 
@@ -340,7 +344,11 @@ async def one(tx: Tx, tenant: str, id_: str) -> Fetch | None:
     row = await tx.pg.fetchrow(
         f"SELECT {_FETCH} FROM fetches WHERE tenant = $1 AND id = $2 AND purpose = 'backfill'", tenant, id_
     )
-    return Fetch(**dict(row)) if row else None
+    return _fetch(row) if row else None
+
+
+def _fetch(row: Mapping[str, Any]) -> Fetch:
+    return Fetch(**(dict(row) | {"bulk": msgspec.convert(row["bulk"], dict[str, Bulk])}))
 
 
 async def newest(
@@ -368,7 +376,7 @@ async def newest(
         limit,
         state,
     )
-    return [Fetch(**dict(row)) for row in rows]
+    return [_fetch(row) for row in rows]
 
 
 async def open_backfills(tx: Tx) -> int:

@@ -24,10 +24,11 @@ from libs.common.ids import new_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append_unique
 from libs.common.telemetry import get_logger
-from services.ingest import fetches, seen
+from services.ingest import fetches, seen, sweeping
 from services.ingest.fetches import Credentials, Fetch, Purpose
 from services.ingest.journal import digest_of, event_of
 from services.ingest.platforms.port import (
+    ALL,
     BY_DATE,
     Fetched,
     FetchedPage,
@@ -37,23 +38,17 @@ from services.ingest.platforms.port import (
     Platform,
     Refused,
     Unavailable,
+    named,
 )
 from services.ingest.seen import Known
 
 FETCHES_SECONDS = 2.0
 STEP_SECONDS = fetches.LEASE.total_seconds() - 10
 """A shop that is slow in each of its answers must not outlast the lease."""
-KINDS: tuple[Kind, ...] = ("orders", "customers", "products")
-ROOTS: dict[str, Kind] = {"order": "orders", "customer": "customers", "product": "products"}
 SWEEP_EVERY = timedelta(hours=24)
 """Deletions, and what can only be read all of it, are looked for less often."""
 BEHIND = timedelta(seconds=5)
 """The normaliser may be this late before nobody can say what was never delivered."""
-GONE_AT_ONCE = 20
-"""When all of so many objects are gone, and nothing else is there either, it is more likely that we may not see any.
-
-Alone it is not: of a shop whose drafts are thrown away every day a hundred ids in a row may be gone.
-"""
 MISSED_FOR = timedelta(days=30)
 """For so long it is looked whether what was found to be gone is there again: a plugin or a fault may have hidden it."""
 MOST_REASONS = 20
@@ -188,7 +183,7 @@ class Fetching:
                 since = due.reached - self._rhythm.overlap if due.ever else due.reached
                 await fetches.ask(tx, _planned(due, "reconcile", [*BY_DATE[due.platform]], since, until, now))
             for due in await fetches.due(tx, "sweep", before=now - SWEEP_EVERY, until=until, limit=100):
-                rest = [kind for kind in KINDS if kind not in BY_DATE[due.platform]]
+                rest = [kind for kind in ALL[due.platform] if kind not in BY_DATE[due.platform]]
                 await fetches.ask(tx, _planned(due, "sweep", rest, None, until, now))
             await fetches.prune(tx, now)
             # Whose credentials went while it was asked for.
@@ -205,14 +200,15 @@ class Fetching:
     async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> float:
         if fetch.step < len(fetch.kinds):
             kind = fetch.kinds[fetch.step]
-            page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following)
+            bulk = fetch.purpose == "backfill"
+            page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following, bulk=bulk)
             await self._take(fetch, used, kind, page, lease, now)
             return page.pause
         # Behind the last kind of a sweep: what we believe to be there, and is not; and the reverse.
         async with self._database.reading() as tx:
             known = await seen.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
-        gone = await _gone(platform, [each for each in known if not each.gone], now)
-        back = await _back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
+        gone = await sweeping.gone(platform, [each for each in known if not each.gone], now)
+        back = await sweeping.back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
         told = [_News(platform.deleted(each.root), each.delivery) for each in gone]
         told += _news(fetch, back, {each.root: each for each in known})
         await self._settle(fetch, used, known, told, lease, now)
@@ -222,8 +218,9 @@ class Fetching:
         self, fetch: Fetch, used: Credentials, kind: Kind, page: FetchedPage, lease: str, now: datetime
     ) -> None:
         async with self._database.transaction() as tx:
-            last = await seen.last(tx, fetch.tenant, fetch.store, [each.root for each in page.objects])
-            published = await self._publish(tx, fetch, used, [*_news(fetch, page.objects, last)], now)
+            objects = await _as_told(tx, fetch, page.objects)
+            last = await seen.last(tx, fetch.tenant, fetch.store, [each.root for each in objects])
+            published = await self._publish(tx, fetch, used, [*_news(fetch, objects, last)], now)
             counts, reasons = Counter(fetch.counts), Counter(fetch.reasons)
             counts.update({"fetched": len(page.objects), "published": published, "broken": len(page.broken)})
             for reason in page.broken:
@@ -234,10 +231,13 @@ class Fetching:
                 following=page.following,
                 counts=dict(counts),
                 reasons=dict(reasons),
+                bulk=fetch.bulk if page.bulk is None else {**fetch.bulk, kind: page.bulk},
                 failures=0,
-                reason=None,
+                reason=page.bulk.reason if page.bulk is not None and page.following is not None else None,
             )
-            await self._save(tx, used, _ended(further, now), lease)
+            await self._save(tx, used, _ended(further, now), lease, wait=page.wait)
+        if page.bulk is not None and page.bulk.state == "given_up":
+            log.warning("bulk operation given up", tenant=fetch.tenant, store=fetch.store, reason=page.bulk.reason)
         FETCHED.labels(fetch.purpose).inc(len(page.objects))
         if fetch.purpose != "backfill":
             GAPS.labels(kind).inc(published)
@@ -259,7 +259,7 @@ class Fetching:
             done = replace(further, state="done", reason=None, done_at=now)
             await self._save(tx, used, further if known else done, lease)
         for each in news:
-            GAPS.labels(ROOTS[each.fetched.root.partition(":")[0]]).inc()
+            GAPS.labels(sweeping.ROOTS[each.fetched.root.partition(":")[0]]).inc()
 
     async def _publish(self, tx: Tx, fetch: Fetch, used: Credentials, news: Sequence[_News], now: datetime) -> int:
         """How many were news. One and the same state of an object is, once for each purpose."""
@@ -272,10 +272,11 @@ class Fetching:
         tx.appended.add(JOURNAL.name)
         return sum(appended)
 
-    async def _save(self, tx: Tx, used: Credentials, further: Fetch, lease: str) -> None:
+    async def _save(self, tx: Tx, used: Credentials, further: Fetch, lease: str, *, wait: float = 0.0) -> None:
         # Before the fetch, as whoever sets other ones does, or the two deadlock.
         await fetches.note_credentials(tx, used, "good", None)
-        if not await fetches.save(tx, further, lease, pause=self._rhythm.pause):
+        pause = max(self._rhythm.pause, timedelta(seconds=wait))
+        if not await fetches.save(tx, further, lease, pause=pause):
             raise _Lost
         if further.state == "done":
             log.info("fetched", tenant=further.tenant, store=further.store, purpose=further.purpose, **further.counts)
@@ -308,29 +309,11 @@ class Fetching:
             await fetches.save(tx, replace(fetch, state="waiting", reason=reason), lease, pause=LONGEST_BACKOFF)
 
 
-async def _gone(platform: Platform, known: Sequence[Known], now: datetime) -> list[Known]:
-    gone: list[Known] = []
-    for name, kind in ROOTS.items():
-        mine = {each.root.partition(":")[2]: each for each in known if each.root.startswith(f"{name}:")}
-        ids = await platform.gone(kind, [*mine]) if mine else set()
-        if len(ids) == len(mine) >= GONE_AT_ONCE and not await _shows_any(platform, kind, now):
-            raise Refused(f"the shop shows no {kind} at all: may these credentials see them?")
-        gone += [mine[each] for each in sorted(ids)]
-    return gone
-
-
-async def _back(platform: Platform, known: Sequence[Known]) -> list[Fetched]:
-    back: list[Fetched] = []
-    for name, kind in ROOTS.items():
-        missed = [each.root.partition(":")[2] for each in known if each.root.startswith(f"{name}:")]
-        back += await platform.those(kind, missed) if missed else []
-    asked = {each.root for each in known}
-    return [each for each in back if each.root in asked]
-
-
-async def _shows_any(platform: Platform, kind: Kind, now: datetime) -> bool:
-    page = await platform.page(kind, since=None, until=now, following=None)
-    return bool(page.objects or page.following)
+async def _as_told(tx: Tx, fetch: Fetch, objects: Sequence[Fetched]) -> list[Fetched]:
+    """Checkouts that are told by their carts under the tokens that webhooks had for them, where any told of them."""
+    carts = [each.cart for each in objects if each.cart is not None]
+    tokens = await seen.tokens(tx, fetch.tenant, fetch.store, carts) if carts else {}
+    return [named(each, tokens[each.cart]) if each.cart in tokens else each for each in objects]
 
 
 def _planned(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
-from libs.common.contracts.commerce import PrivacyRequested
+from libs.common.contracts.commerce import CheckoutObserved, PrivacyRequested
 from libs.common.contracts.journal import Delivery, removal_of
 from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
@@ -13,7 +13,16 @@ from libs.common.ids import derived_id
 from libs.common.log.base import Record
 from services.ingest import events, privacy, registering, store
 from services.ingest.journal import origin_of
-from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Uninstalled, Unreadable, normalise
+from services.ingest.normalise import (
+    Ignored,
+    Observation,
+    Observations,
+    Outcome,
+    Parked,
+    Uninstalled,
+    Unreadable,
+    normalise,
+)
 from services.ingest.outcome import Arrival, StoreFacts
 from services.ingest.store import DeliveryRow
 
@@ -118,6 +127,7 @@ def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
         journal_partition=record.partition,
         journal_offset=record.offset,
         dated=dated,
+        cart=_cart(outcome),
     )
 
 
@@ -125,6 +135,15 @@ def _removed(record: Record) -> Delivery:
     """What is known of a delivery without its data."""
     platform, store_key, topic = origin_of(record.source)
     return Delivery(store=store_key, platform=platform, topic=topic, delivery_id="", headers={}, body=b"")
+
+
+def _cart(outcome: Outcome) -> str | None:
+    match outcome:
+        case Observations([Observation(observed=CheckoutObserved(cart_token=str(token))), *_]):
+            # Some print it with its key.
+            return token.partition("?")[0]
+        case _:
+            return None
 
 
 def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | None]:

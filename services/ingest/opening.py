@@ -31,8 +31,8 @@ def sealed(keyring: Keyring, tenant: str, store: str, key: Key) -> bytes:
     return keyring.seal(msgspec.json.encode(key), context(tenant, store))
 
 
-def opener(keyring: Keyring, *, inside: bool) -> Callable[[Credentials], Platform]:
-    """`inside`: whether stores may have addresses of our own network."""
+def opener(keyring: Keyring, *, bulk_above: int, inside: bool) -> Callable[[Credentials], Platform]:
+    """`inside`: whether stores may have addresses of our own network. `bulk_above`: see `Shopify`."""
 
     def open_platform(credentials: Credentials) -> Platform:
         try:
@@ -52,7 +52,7 @@ def opener(keyring: Keyring, *, inside: bool) -> Callable[[Credentials], Platfor
                 if not inside and not credentials.url.startswith("https://"):
                     raise NotAsked("Shopify is asked over https alone: the token would travel in the clear")
                 token = msgspec.json.decode(opened, type=ShopifyToken)
-                return Shopify(credentials.url, token=token.access_token, inside=inside)
+                return Shopify(credentials.url, token=token.access_token, bulk_above=bulk_above, inside=inside)
             case other:
                 raise Refused(f"there is no client for {other}")
 

@@ -81,6 +81,22 @@ async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: in
     return [Known(**dict(row)) for row in rows]
 
 
+async def tokens(tx: Tx, tenant: str, store: str, carts: Sequence[str]) -> dict[str, str]:
+    """By token of a cart, that of the checkout which was told of last to be made of it."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT DISTINCT ON (cart) cart, object FROM deliveries
+        WHERE tenant = $1 AND store = $2 AND cart = ANY($3) AND object LIKE 'checkout:%'
+            AND object <> 'checkout:' || cart
+        ORDER BY cart, received_at DESC, journal_offset DESC
+        """,
+        tenant,
+        store,
+        list(dict.fromkeys(carts)),
+    )
+    return {row["cart"]: row["object"].partition(":")[2] for row in rows}
+
+
 async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timedelta) -> list[Topic]:
     """What has come of each topic in so long a time."""
     rows = await tx.pg.fetch(

@@ -111,6 +111,14 @@ class IngestSettings(CommonSettings):
             description="Stores whose APIs one worker asks at one time, half of them of one tenant at most; 0: none.",
         ),
     ] = 4
+    fetch_bulk_above: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="A backfill of more objects of a kind than that has Shopify prepare them by a bulk operation,"
+            " instead of asking for them page by page.",
+        ),
+    ] = 10_000
     trusted_proxies: Annotated[
         str | None,
         Field(

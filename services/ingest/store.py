@@ -100,6 +100,8 @@ class DeliveryRow(NamedTuple):
     journal_offset: int
     dated: datetime | None
     """When the source says that the object changed."""
+    cart: str | None
+    """Token of the cart that a checkout was made of."""
 
 
 _STORE = (
@@ -299,10 +301,10 @@ async def save_deliveries(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
     written = await tx.pg.fetch(
         """
         INSERT INTO deliveries AS d (tenant, id, store, platform, topic, delivery_id, received_at, origin, outcome,
-                                     reason, object, journal_partition, journal_offset, dated)
+                                     reason, object, journal_partition, journal_offset, dated, cart)
         SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[],
-            $14::timestamptz[])
+            $14::timestamptz[], $15::text[])
         ON CONFLICT (tenant, id) DO NOTHING RETURNING store, tenant, outcome, journal_partition
         """,
         *(list(column) for column in zip(*rows, strict=True)),

@@ -40,6 +40,7 @@ deliveries = Table(
     Column("object", Text),
     Column("journal_partition", Integer, nullable=False),
     Column("journal_offset", BigInteger, nullable=False),
+    Column("cart", Text),
 )
 
 log_journal = Table(

@@ -46,7 +46,11 @@ def _fetching(settings: IngestSettings, database: Database) -> list[Periodic]:
         grace=timedelta(minutes=settings.reconcile_grace_minutes),
         pause=timedelta(seconds=1 / settings.fetch_rate),
     )
-    open_platform = opener(Keyring.from_settings(settings), inside=settings.fetch_private_addresses)
+    open_platform = opener(
+        Keyring.from_settings(settings),
+        bulk_above=settings.fetch_bulk_above,
+        inside=settings.fetch_private_addresses,
+    )
     fetching = Fetching(database, rhythm, open_platform, at_one_time=settings.fetch_concurrency)
     # Shops are slow: one that hangs keeps one of them busy, and no other shop waiting.
     each = [Periodic(f"fetches {n}", FETCHES_SECONDS, fetching.run) for n in range(settings.fetch_concurrency)]

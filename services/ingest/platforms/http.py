@@ -72,11 +72,11 @@ class ShopHttp:
         """As `get`; None when the shop says that there is no object of this id."""
         return await self._asked(partial(self._client.build_request, "GET", path, params=params))
 
-    async def post(self, path: str, content: bytes) -> Answer:
-        """What it says to this JSON, which only asks: it may be sent again."""
+    async def post(self, path: str, content: bytes, *, once: bool = False) -> Answer:
+        """What it says to this JSON, which only asks and may be sent again; unless `once`, then it is not."""
         headers = {"content-type": "application/json"}
         build = partial(self._client.build_request, "POST", path, content=content, headers=headers)
-        return _there(await self._asked(build))
+        return _there(await (self._once(build()) if once else self._asked(build)))
 
     async def aclose(self) -> None:
         """Ends its connections."""
@@ -145,11 +145,12 @@ def _check(response: httpx.Response) -> None:
     if response.is_redirect:
         raise Refused(f"the shop answers with a redirect ({status}): is it its right address?")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or response.is_server_error:
-        raise Unavailable(f"the shop answers {status}", retry_after=_retry_after(response.headers))
+        raise Unavailable(f"the shop answers {status}", retry_after=retry_after(response.headers))
     raise Refused(f"the shop answers {status}")
 
 
-def _retry_after(headers: Headers) -> float | None:
+def retry_after(headers: Headers) -> float | None:
+    """Seconds that a host wants to be left alone; None when it does not say."""
     text = headers.get("retry-after", "")
     if (seconds := whole_number(text)) is not None:
         return min(float(seconds), MOST_TOLD)

@@ -9,10 +9,16 @@ import msgspec
 MOST_DIGITS = 19
 """Of a number of 64 bits."""
 
-Kind = Literal["orders", "customers", "products"]
+Kind = Literal["orders", "customers", "products", "checkouts"]
+
+ALL: Mapping[str, list[Kind]] = {
+    "shopify": ["customers", "products", "orders", "checkouts"],
+    "woocommerce": ["customers", "products", "orders"],
+}
+"""What a platform has, in the order in which it is best told. WooCommerce's checkouts are orders."""
 
 BY_DATE: Mapping[str, list[Kind]] = {
-    "shopify": ["orders", "products", "customers"],
+    "shopify": ["orders", "products", "customers", "checkouts"],
     "woocommerce": ["orders", "products"],
 }
 """What a platform tells by when it changed; of the others all must be read to find what did."""
@@ -33,6 +39,24 @@ class Fetched(NamedTuple):
     """It is shown, and gone all the same."""
     headers: Mapping[str, str] = {}
     """Of a webhook's, what its normaliser reads."""
+    cart: str | None = None
+    """Of a checkout that is not told by its own token: its cart's, for which webhooks may have told another name."""
+
+
+BulkState = Literal["waiting", "running", "reading", "done", "given_up"]
+
+
+class Bulk(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it is where a platform prepares all of a kind by itself, for us to read in one go."""
+
+    state: BulkState
+    objects: int = 0
+    """That the platform has prepared."""
+    bytes: int | None = None
+    """Of the file that it made."""
+    bytes_read: int = 0
+    reason: str | None = None
+    """Why it waits, or why it was given up for pages."""
 
 
 class FetchedPage(NamedTuple):
@@ -45,6 +69,10 @@ class FetchedPage(NamedTuple):
     """From where any other process may go on; None at the end."""
     pause: float = 0.0
     """Seconds that the platform wants to be left alone."""
+    wait: float = 0.0
+    """Seconds until there is more of it; whatever else there is may be asked for meanwhile."""
+    bulk: Bulk | None = None
+    """Where it comes in bulk."""
 
 
 class Refused(Exception):
@@ -53,6 +81,10 @@ class Refused(Exception):
 
 class NotAsked(Refused):
     """It is we who refuse: the credentials did not get as far as the platform."""
+
+
+class Denied(Refused):
+    """The credentials are good, and may not see this."""
 
 
 class TooLarge(Refused):
@@ -74,8 +106,13 @@ class Unavailable(Exception):
 class Platform(Protocol):
     """One store's own API. All of it raises Refused and Unavailable."""
 
-    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
-        """Objects that last changed from `since` on and before `until`. Raises Hopeless when the list has no end."""
+    async def page(
+        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: bool = False
+    ) -> FetchedPage:
+        """Objects that last changed from `since` on and before `until`. Raises Hopeless when the list has no end.
+
+        `bulk`: whether the platform may prepare them first, where it can and there are many.
+        """
         ...
 
     async def those(self, kind: Kind, ids: Sequence[str]) -> list[Fetched]:
@@ -98,6 +135,12 @@ class Platform(Protocol):
 def deletion(topic: str, root: str) -> Fetched:
     """The body that both platforms send, under each its own topic."""
     return Fetched(topic, root, None, msgspec.json.encode({"id": as_printed(root.partition(":")[2])}))
+
+
+def named(one: Fetched, token: str) -> Fetched:
+    """A checkout under the token that webhooks have told it by."""
+    body = msgspec.json.decode(one.body) | {"token": token}
+    return one._replace(root=f"checkout:{token}", body=msgspec.json.encode(body))
 
 
 def as_printed(source_id: str) -> int | str:

@@ -9,8 +9,7 @@ is taken whole or not at all, short waits are waited for.
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,19 +19,17 @@ from msgspec import Struct
 
 from libs.common.clock import monotonic
 from services.ingest.outcome import Unreadable
-from services.ingest.platforms import shopify_bodies as bodies
 from services.ingest.platforms import shopify_queries as queries
 from services.ingest.platforms.lists import at_most
-from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, Unavailable, deletion
+from services.ingest.platforms.port import Bulk, Denied, Fetched, FetchedPage, Hopeless, Kind, Unavailable, deletion
+from services.ingest.platforms.shopify_bulk import BulkOperations, GivenUp, Place, place_of
 from services.ingest.platforms.shopify_graphql import Data, Edges, GraphQl, Told, TooDear
 from services.ingest.platforms.shopify_objects import (
     Adjustment,
+    CheckoutLine,
     Connection,
-    Customer,
     LineItem,
-    Order,
     Part,
-    Product,
     RefundLineItem,
     RefundShippingLine,
     ShippingLine,
@@ -40,7 +37,8 @@ from services.ingest.platforms.shopify_objects import (
     Variant,
     parts,
 )
-from services.ingest.printed import Scalar, decoded, instant
+from services.ingest.platforms.shopify_whole import read, told
+from services.ingest.printed import Scalar, decoded
 
 PAGE = 50
 SOME, FEW = 50, 5
@@ -90,9 +88,6 @@ _SCOPES = at_most(500)
 _EDGE = msgspec.json.Decoder(_Edge)
 _ID = msgspec.json.Decoder(_Id | None)
 _SCOPE = msgspec.json.Decoder(_Scope)
-_ORDER = msgspec.json.Decoder(Order)
-_CUSTOMER = msgspec.json.Decoder(Customer)
-_PRODUCT = msgspec.json.Decoder(Product)
 _PARTS: Mapping[str, msgspec.json.Decoder[Any]] = {
     "lineItems": msgspec.json.Decoder(Connection[LineItem]),
     "shippingLines": msgspec.json.Decoder(Connection[ShippingLine]),
@@ -101,6 +96,7 @@ _PARTS: Mapping[str, msgspec.json.Decoder[Any]] = {
     "orderAdjustments": msgspec.json.Decoder(Connection[Adjustment]),
     "transactions": msgspec.json.Decoder(Connection[Transaction]),
     "variants": msgspec.json.Decoder(Connection[Variant]),
+    "checkoutLines": msgspec.json.Decoder(Connection[CheckoutLine]),
 }
 _TYPES: Mapping[Kind, str] = {kind: asked.type for kind, asked in queries.KINDS.items()}
 
@@ -108,26 +104,55 @@ _TYPES: Mapping[Kind, str] = {kind: asked.type for kind, asked in queries.KINDS.
 class Shopify:
     """One shop."""
 
-    def __init__(self, base: str, *, token: str, inside: bool = False) -> None:
-        """`token`: of an app that the shop has installed, with the rights to read orders, customers and products."""
-        self._api = GraphQl(base, token=token, inside=inside)
-        self._headers = {"x-shopify-shop-domain": httpx.URL(base).netloc.decode("ascii")}
+    def __init__(self, base: str, *, token: str, bulk_above: int, inside: bool = False) -> None:
+        """`token`: of an app that the shop has installed, with the rights to read orders, customers and products.
 
-    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
+        `bulk_above`: of more objects than that, a bulk operation is made, where one may be.
+        """
+        self._api = GraphQl(base, token=token, inside=inside)
+        self._bulk_above = bulk_above
+        self._headers = {"x-shopify-shop-domain": httpx.URL(base).netloc.decode("ascii")}
+        self._bulk = BulkOperations(self._api, self._asked, self._headers, inside=inside)
+
+    async def page(
+        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: bool = False
+    ) -> FetchedPage:
         """Objects that last changed from `since` on and before `until`.
 
         All that had changed before the first page was asked for, and not since, is on one of the pages. A page ends
-        early, behind what is whole, when the shop wants to be left alone or is slow.
+        early, behind what is whole, when the shop wants to be left alone or is slow. Checkouts are those that were
+        left with an address, whether they were bought later or not; an app may be kept from seeing them alone.
         """
-        began, place = monotonic(), _resumed(following)
+        window, place = _window(since, until), place_of(following)
+        try:
+            if (
+                bulk
+                and following is None
+                and await self._bulk.count(kind, window, self._bulk_above + 1) > (self._bulk_above)
+            ):
+                place = Place()
+            if place is not None:
+                return await self._bulk.page(kind, window, until, place)
+            return await self._page(kind, window, until, _resumed(following))
+        except GivenUp as error:
+            progress = Bulk(state="given_up", reason=str(error))
+            return FetchedPage([], [], _printed_place(_Place()), bulk=progress)
+        except Denied as error:
+            if kind != "checkouts":
+                raise
+            # A right of its own, without which all the rest can be seen.
+            return FetchedPage([], [f"no checkouts: {error}"], None)
+
+    async def _page(self, kind: Kind, window: str, until: datetime, place: _Place) -> FetchedPage:
+        began = monotonic()
         if place.pages >= MOST_PAGES:
             raise Hopeless(f"the shop's list of {kind} has no end: {MOST_PAGES} pages were read")
-        size, told = await self._affordable(kind, since, until, place)
-        found = _edges(told.data, kind)
+        size, answer = await self._affordable(kind, window, place)
+        found = _edges(answer.data, kind)
         edges = _read(_EDGES, found.edges, size)
         objects: list[Fetched] = []
         broken: list[str] = []
-        cursor, pause = place.cursor, told.pause
+        cursor, pause = place.cursor, answer.pause
         for n, raw in enumerate(edges):
             edge = _decoded(_EDGE, raw)
             try:
@@ -148,25 +173,36 @@ class Shopify:
             if not found.page_info.has_next_page:
                 return FetchedPage(objects, broken, None, pause)
             cursor = found.page_info.end_cursor or cursor
+        if not _is_cursor(cursor):
+            raise Unavailable("the shop does not say where its list goes on")
         return FetchedPage(objects, broken, _printed_place(_Place(cursor, size, place.pages + 1)), pause)
 
     async def those(self, kind: Kind, ids: Sequence[str]) -> list[Fetched]:
         """Which of these, at most 100, it shows; without those that cannot be taken."""
         there, _ = await self._there(kind, ids)
-        found = []
+        found, _ = await self._asked(kind, there)
+        return found
+
+    async def _asked(self, kind: Kind, ids: Collection[str]) -> tuple[list[Fetched], list[str]]:
+        """Objects as GraphQL names them, those that are shown; and why others could not be taken."""
+        rest = [*ids]
+        found: list[Fetched] = []
+        broken: list[str] = []
         size = PAGE
-        while there:
+        while rest:
             try:
-                asked = {"ids": there[:size], **queries.sizes(kind, some=SOME, few=FEW)}
-                told = await self._api.ask(queries.those(kind), asked, patient=True)
+                asked = {"ids": rest[:size], **queries.sizes(kind, some=SOME, few=FEW)}
+                answer = await self._api.ask(queries.those(kind), asked, patient=True)
             except TooDear as error:
                 size = _smaller(size, kind, error)
                 continue
-            for raw in _read(_NODES, told.data.nodes, size):
-                with suppress(Unreadable):
+            for raw in _read(_NODES, answer.data.nodes, size):
+                try:
                     found += [await self._whole(kind, raw)] if bytes(raw) != b"null" else []
-            there = there[size:]
-        return found
+                except Unreadable as error:
+                    broken.append(error.reason)
+            rest = rest[size:]
+        return found, broken
 
     async def gone(self, kind: Kind, ids: Sequence[str]) -> set[str]:
         """Which of these, at most 100, are not there any more.
@@ -188,13 +224,10 @@ class Shopify:
         """Ends its connections."""
         await self._api.aclose()
 
-    async def _affordable(self, kind: Kind, since: datetime | None, until: datetime, place: _Place) -> tuple[int, Told]:
+    async def _affordable(self, kind: Kind, window: str, place: _Place) -> tuple[int, Told]:
         """The page at this place, as large as the shop allows, and how large that is."""
         size = place.size
-        window = [f"updated_at:<'{_printed(until)}'"]
-        if since is not None:
-            window.insert(0, f"updated_at:>='{_printed(since)}'")
-        asked = {"after": place.cursor, "query": " AND ".join(window), **queries.sizes(kind, some=SOME, few=FEW)}
+        asked = {"after": place.cursor, "query": window, **queries.sizes(kind, some=SOME, few=FEW)}
         while True:
             try:
                 return size, await self._api.ask(queries.page(kind), {"first": size, **asked})
@@ -226,23 +259,9 @@ class Shopify:
         content = bytes(raw)
         if len(content) > LARGEST:
             raise Unreadable(f"larger than {LARGEST} bytes")
-        match kind:
-            case "orders":
-                order = decoded(_ORDER, content)
-                await self._complete(parts(order), len(content))
-                return self._fetched("order", "orders/updated", bodies.order(order))
-            case "customers":
-                customer = decoded(_CUSTOMER, content)
-                return self._fetched("customer", "customers/update", bodies.customer(customer))
-            case "products":
-                product = decoded(_PRODUCT, content)
-                await self._complete(parts(product), len(content))
-                return self._fetched("product", "products/update", bodies.product(product))
-
-    def _fetched(self, name: str, topic: str, body: bodies.Json) -> Fetched:
-        changed_at = instant(body["updated_at"], "updatedAt")
-        content = msgspec.json.encode(body)
-        return Fetched(topic, f"{name}:{body['id']}", changed_at, content, headers=self._headers)
+        one = read(kind, content)
+        await self._complete(parts(one), len(content))
+        return told(one, self._headers)
 
     async def _complete(self, lists: Iterator[Part], size: int) -> None:
         """Reads what goes on behind what came with the object."""
@@ -323,9 +342,12 @@ def _resumed(following: str | None) -> _Place:
 
 
 def _printed_place(place: _Place) -> str:
-    if not _is_cursor(place.cursor):
-        raise Unavailable("the shop does not say where its list goes on")
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _window(since: datetime | None, until: datetime) -> str:
+    since_ = [f"updated_at:>='{_printed(since)}'"] if since is not None else []
+    return " AND ".join([*since_, f"updated_at:<'{_printed(until)}'"])
 
 
 def _printed(at: datetime) -> str:

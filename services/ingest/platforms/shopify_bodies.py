@@ -4,14 +4,18 @@ Money is the shop's, ids are the webhooks' (`legacyResourceId`), states are in t
 not have, an order's `cart_token` and `checkout_token` first of all, is left out, and so is not said.
 """
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
+from services.ingest.outcome import Unreadable
 from services.ingest.platforms.port import as_printed
 from services.ingest.platforms.shopify_objects import (
     Address,
     Bag,
+    Checkout,
+    CheckoutLine,
     Customer,
     Email,
     LineItem,
@@ -30,6 +34,8 @@ Json = dict[str, Any]
 
 _FULFILLED = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked"}
 """Of GraphQL's states those that webhooks have; under all others they print null."""
+_RECOVERY = re.compile(r"https?://[^/?#]+(?:/[^?#]*)?/checkouts/(?:(a?c|cn)/)?([A-Za-z0-9_-]{6,255})(?:[/?#].*)?")
+"""Where a buyer goes on: `…/checkouts/TOKEN/recover`, and in newer shops `…/checkouts/ac/TOKEN OF THE CART/recover`."""
 
 
 def order(one: Order) -> Json:
@@ -94,6 +100,40 @@ def product(one: Product) -> Json:
     }
 
 
+class Tokens(NamedTuple):
+    """Of a checkout: its own and its cart's. GraphQL names neither but in the address where the buyer goes on."""
+
+    own: str | None
+    cart: str | None
+
+
+def tokens(one: Checkout) -> Tokens:
+    """One of the two. Raises Unreadable."""
+    found = _RECOVERY.fullmatch(str(one.abandoned_checkout_url))
+    if found is None:
+        raise Unreadable("abandonedCheckoutUrl: names no checkout")
+    return Tokens(None, found[2]) if found[1] else Tokens(found[2], None)
+
+
+def checkout(one: Checkout) -> Json:
+    """As under `checkouts/update`. Where its own token is not told, its cart's stands in for it."""
+    told = tokens(one)
+    return {
+        "token": told.own or told.cart,
+        "cart_token": told.cart,
+        "created_at": one.created_at,
+        "updated_at": one.updated_at,
+        "completed_at": one.completed_at,
+        "currency": (_set(one.total_price_set) or {"shop_money": {}})["shop_money"].get("currency_code"),
+        "total_price": _amount(one.total_price_set),
+        "customer": _named(one.customer),
+        "billing_address": _address(one.billing_address),
+        "shipping_address": _address(one.shipping_address),
+        "abandoned_checkout_url": one.abandoned_checkout_url,
+        "line_items": [_checkout_line(each) for each in one.line_items.nodes],
+    }
+
+
 def required_id(value: Scalar) -> int | str:
     """A `legacyResourceId`, which GraphQL prints as text. Raises Unreadable."""
     return as_printed(required(identifier(value), "legacyResourceId"))
@@ -110,6 +150,19 @@ def _line(one: LineItem) -> Json:
         "price": _amount(one.original_unit_price_set),
         "discount_allocations": [{"amount": _amount(each.allocated_amount_set)} for each in one.discount_allocations],
         "tax_lines": _taxes(one.tax_lines),
+    }
+
+
+def _checkout_line(one: CheckoutLine) -> Json:
+    off = _sum([one.original_total_price_set]) - _sum([one.discounted_total_price_with_code_discount])
+    return {
+        "product_id": _id(one.product),
+        "variant_id": _id(one.variant),
+        "sku": one.sku,
+        "title": one.title,
+        "quantity": one.quantity,
+        "price": _amount(one.original_unit_price_set),
+        "total_discount": f"{max(off, Decimal(0)):f}",
     }
 
 

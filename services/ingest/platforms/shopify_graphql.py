@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from services.ingest.platforms.http import LONGEST_WAIT, MOST_TOLD, ShopHttp
-from services.ingest.platforms.port import Hopeless, Refused, Unavailable
+from services.ingest.platforms.port import Denied, Hopeless, Refused, Unavailable
 from services.ingest.platforms.shopify_objects import PageInfo
 from services.ingest.platforms.shopify_queries import VERSION, Query
 from services.ingest.printed import Scalar
@@ -48,12 +48,53 @@ class Part(Struct):
     part: msgspec.Raw
 
 
+class Operation(Struct, rename="camel"):
+    """Objects that the shop prepares in bulk."""
+
+    id: Scalar = None
+    status: Scalar = None
+    error_code: Scalar = None
+    root_object_count: Scalar = None
+    file_size: Scalar = None
+    url: Scalar = None
+    query: Scalar = None
+
+
+class UserError(Struct):
+    """Why the shop does not do what it was asked."""
+
+    code: Scalar = None
+
+
+class UserErrors(Struct, array_like=True):
+    """The first one."""
+
+    first: UserError | None = None
+
+
+class Run(Struct, rename="camel"):
+    """Begun, or not."""
+
+    bulk_operation: Operation | None = None
+    user_errors: UserErrors | None = None
+
+
+class Count(Struct):
+    """Of objects."""
+
+    count: int
+
+
 class Data(Struct, rename="camel"):
     """What any of our requests is answered."""
 
     orders: Edges | None = None
     customers: Edges | None = None
     products: Edges | None = None
+    checkouts: Edges | None = None
+    count: Count | None = None
+    operation: Operation | None = None
+    run: Run | None = None
     nodes: msgspec.Raw = msgspec.Raw(b"null")
     node: Part | None = None
     current_app_installation: Installation | None = None
@@ -112,38 +153,45 @@ class GraphQl:
         """As `ShopHttp`."""
         self._http = ShopHttp(base, auth=None, inside=inside, headers={"x-shopify-access-token": token})
 
-    async def ask(self, query: Query, variables: Mapping[str, Any], *, patient: bool = False) -> Told:
+    async def ask(
+        self, query: Query, variables: Mapping[str, Any], *, patient: bool = False, once: bool = False
+    ) -> Told:
         """Data without any errors. Raises TooDear, Refused, Hopeless and Unavailable.
 
-        `patient`: short waits are waited for here.
+        `patient`: short waits are waited for here. `once`: it is not sent again, whatever happens.
         """
         for _ in range(PATIENCE if patient else 0):
             try:
-                return await self._once(query, variables)
+                return await self._once(query, variables, once=once)
             except Unavailable as error:
                 if error.retry_after is None or error.retry_after > LONGEST_WAIT:
                     raise
                 await asyncio.sleep(error.retry_after)
-        return await self._once(query, variables)
+        return await self._once(query, variables, once=once)
 
     async def aclose(self) -> None:
         """Ends its connections."""
         await self._http.aclose()
 
-    async def _once(self, query: Query, variables: Mapping[str, Any]) -> Told:
+    async def _once(self, query: Query, variables: Mapping[str, Any], *, once: bool) -> Told:
         asked = {"query": query.text, "operationName": query.name, "variables": variables}
-        answer = await self._http.post(_PATH, msgspec.json.encode(asked))
+        answer = await self._http.post(_PATH, msgspec.json.encode(asked), once=once)
         try:
             told = _ANSWER.decode(answer.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Unavailable("the shop's answer is not one of its API") from error
         cost = (told.extensions and told.extensions.cost) or _Cost()
         if told.errors is not None:
-            code = told.errors.first and told.errors.first.extensions and told.errors.first.extensions.code
-            raise _refusal(code if isinstance(code, str) and _CODE.fullmatch(code) else "unknown", cost)
+            extensions = told.errors.first.extensions if told.errors.first else None
+            raise _refusal(code_of(extensions.code if extensions else None), cost)
         if told.data is None:
             raise Unavailable("the shop's answer has no data")
         return Told(told.data, _pause(cost))
+
+
+def code_of(value: Scalar) -> str:
+    """A code that may be shown."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else "unknown"
 
 
 def _refusal(code: str, cost: _Cost) -> Exception:
@@ -153,7 +201,7 @@ def _refusal(code: str, cost: _Cost) -> Exception:
         case "THROTTLED" | "MAX_COST_EXCEEDED":
             return TooDear()
         case "ACCESS_DENIED":
-            return Refused(
+            return Denied(
                 "the shop refuses (ACCESS_DENIED): has the app the rights read_orders, read_customers and"
                 " read_products, and may it see personal data?"
             )

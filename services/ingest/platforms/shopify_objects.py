@@ -216,6 +216,34 @@ class Order(Struct, rename="camel"):
     shipping_address: Address | None = None
 
 
+class CheckoutLine(Struct, rename="camel"):
+    """Of a checkout."""
+
+    title: Scalar = None
+    quantity: Scalar = None
+    sku: Scalar = None
+    original_unit_price_set: Bag | None = None
+    original_total_price_set: Bag | None = None
+    discounted_total_price_with_code_discount: Bag | None = None
+    variant: Named | None = None
+    product: Named | None = None
+
+
+class Checkout(Struct, rename="camel"):
+    """One that was left, bought later or not; whole, once its lines are read to their end."""
+
+    id: Scalar = None
+    created_at: Scalar = None
+    updated_at: Scalar = None
+    completed_at: Scalar = None
+    abandoned_checkout_url: Scalar = None
+    total_price_set: Bag | None = None
+    line_items: Connection[CheckoutLine] = msgspec.field(default_factory=Connection)
+    customer: Customer | None = None
+    billing_address: Address | None = None
+    shipping_address: Address | None = None
+
+
 class InventoryItem(Struct, rename="camel"):
     """Whether its pieces are counted."""
 
@@ -273,7 +301,10 @@ class Part(NamedTuple):
     connection: Connection[Any]
 
 
-def parts(one: Order | Customer | Product) -> Iterator[Part]:
+AnyObject = Order | Customer | Product | Checkout
+
+
+def parts(one: AnyObject) -> Iterator[Part]:
     """All lists of an object that are told page by page."""
     match one:
         case Order():
@@ -286,6 +317,8 @@ def parts(one: Order | Customer | Product) -> Iterator[Part]:
                 yield Part(_gid(refund.id), "transactions", refund.transactions)
         case Product():
             yield Part(_gid(one.id), "variants", one.variants)
+        case Checkout():
+            yield Part(_gid(one.id), "checkoutLines", one.line_items)
         case Customer():
             pass
 

@@ -97,7 +97,15 @@ class WooCommerce:
         auth: httpx.Auth = OAuth1(key, secret) if httpx.URL(base).scheme == "http" else httpx.BasicAuth(key, secret)
         self._http = ShopHttp(base, auth=auth, inside=inside)
 
-    async def page(self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None) -> FetchedPage:
+    async def page(
+        self,
+        kind: Kind,
+        *,
+        since: datetime | None,
+        until: datetime,
+        following: str | None,
+        bulk: bool = False,  # noqa: ARG002 - it has no such thing
+    ) -> FetchedPage:
         """Objects that last changed from `since` on and before `until`. Raises Refused and Unavailable.
 
         All that had changed before the first page was asked for is on one of the pages, whatever changes meanwhile;

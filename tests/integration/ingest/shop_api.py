@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from libs.common.crypto import Keyring
 from regulars.shop import woocommerce
@@ -27,7 +28,14 @@ TOKEN_OF_SHOPIFY = {"access_token": TOKEN}
 @asynccontextmanager
 async def serving(shop: WooCommerceApi | ShopifyApi) -> AsyncIterator[str]:
     """Its host and port."""
-    config = uvicorn.Config(shop.app, port=0, lifespan="off", log_config=None, ws="none")
+    async with at_port(shop.app) as domain:
+        yield domain
+
+
+@asynccontextmanager
+async def at_port(app: Starlette) -> AsyncIterator[str]:
+    """Its host and port."""
+    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none")
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
 
@@ -58,13 +66,15 @@ RHYTHM = Rhythm(
 STATES = [change.state for change in small_world().changes if change.store == "woocommerce"]
 
 
-def fetching(ground: Ground) -> Fetching:
-    return Fetching(ground.database, RHYTHM, opener(Keyring.from_settings(ground.settings), inside=True))
+def fetching(ground: Ground, *, bulk_above: int = 10_000) -> Fetching:
+    return Fetching(
+        ground.database, RHYTHM, opener(Keyring.from_settings(ground.settings), bulk_above=bulk_above, inside=True)
+    )
 
 
-async def stepped(ground: Ground) -> int:
+async def stepped(ground: Ground, *, bulk_above: int = 10_000) -> int:
     """Does all that is due; how many steps that took."""
-    working, steps = fetching(ground), 0
+    working, steps = fetching(ground, bulk_above=bulk_above), 0
     while await working.run(ground.clock.now()):
         steps += 1
     return steps

@@ -37,7 +37,7 @@ async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
 
 
 def _fetching(ground: Ground, *, at_one_time: int = 1, inside: bool = True) -> Fetching:
-    open_platform = opener(Keyring.from_settings(ground.settings), inside=inside)
+    open_platform = opener(Keyring.from_settings(ground.settings), bulk_above=10_000, inside=inside)
     return Fetching(ground.database, RHYTHM, open_platform, at_one_time=at_one_time)
 
 

@@ -32,7 +32,7 @@ async def answering(*answers: bytes | Any) -> AsyncIterator[Shopify]:
 
     app = Starlette(routes=[Route("/admin/api/2026-01/graphql.json", always, methods=["POST"])])
     async with served(app) as address:  # type: ignore[arg-type]
-        platform = Shopify(address, token="shpat_12345678", inside=True)
+        platform = Shopify(address, token="shpat_12345678", bulk_above=10_000, inside=True)
         try:
             yield platform
         finally:

@@ -7,10 +7,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from libs.common.contracts.commerce import CustomerObserved, OrderObserved, ProductObserved
+from libs.common.contracts.commerce import CheckoutObserved, CustomerObserved, OrderObserved, ProductObserved
 from regulars.shop import shopify, shopify_api
 from regulars.shop import shopify_nodes as nodes
-from regulars.shop.model import Customer, Order, ProductState
+from regulars.shop.model import Checkout, Customer, Order, ProductState
 from regulars.shop.world import make_world
 from services.ingest.outcome import Unreadable
 from services.ingest.platforms import shopify_bodies as bodies
@@ -215,6 +215,74 @@ def test_consents(state: str | None, at: str | None, told: str | None) -> None:
     )
 
 
+def checkout_of(node: Any) -> tuple[bodies.Json, CheckoutObserved]:
+    one = decoded(msgspec.json.Decoder(objects.Checkout), json.dumps(whole(node)).encode())
+    body = bodies.checkout(one)
+    return body, observed(CheckoutObserved, "shopify", "checkouts/update", body)
+
+
+def test_checkouts_are_the_same_both_ways_but_for_their_tokens() -> None:
+    checkouts = [state for state in STATES if isinstance(state, Checkout) and state.contact.customer_id]
+    assert any(each.completed_at for each in checkouts)
+    for each in checkouts:
+        told = observed(CheckoutObserved, "shopify", "checkouts/update", shopify.body(each))
+        _, fetched = checkout_of(nodes.checkout(each))
+        # Neither is told: a tick that was set is told with the order, and the record's consents.
+        person = msgspec.structs.replace(told.person, locale=None)
+        expected = msgspec.structs.replace(told, source_id=each.cart, accepts_marketing=None, person=person)
+        assert fetched == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "cart"),
+    [
+        (
+            "548380009/checkouts/2a1ace52255252df566af0faaedfbfa7/recover?key=k",
+            "2a1ace52255252df566af0faaedfbfa7",
+            None,
+        ),
+        (
+            "804/checkouts/ac/Z2NwLXVzLWNlbnRyYWwxOjAx/recover?key=k",
+            "Z2NwLXVzLWNlbnRyYWwxOjAx",
+            "Z2NwLXVzLWNlbnRyYWwxOjAx",
+        ),
+        (
+            "804/checkouts/ac/hWN2TB7ZmvSu4DM4b8U70bgH/en/recover?key=k",
+            "hWN2TB7ZmvSu4DM4b8U70bgH",
+            "hWN2TB7ZmvSu4DM4b8U70bgH",
+        ),
+        ("checkouts/cn/hWN2TB7ZmvSu4DM4b8U70bgH", "hWN2TB7ZmvSu4DM4b8U70bgH", "hWN2TB7ZmvSu4DM4b8U70bgH"),
+    ],
+)
+def test_a_checkout_is_named_by_the_address_where_the_buyer_goes_on(path: str, token: str, cart: str | None) -> None:
+    node = {
+        "updatedAt": "2026-03-02T09:00:00Z",
+        "abandonedCheckoutUrl": f"https://shop.example/{path}",
+        "lineItems": [],
+    }
+    body, _ = checkout_of(node)
+    assert (body["token"], body["cart_token"]) == (token, cart)
+
+
+def test_discounts_of_a_checkout_are_its_lines() -> None:
+    line = {
+        "title": "Cup",
+        "quantity": 2,
+        "originalUnitPriceSet": money("10.0"),
+        "originalTotalPriceSet": money("20.0"),
+    }
+    line["discountedTotalPriceWithCodeDiscount"] = money("15.0")
+    url = "https://shop.example/1/checkouts/ac/hWN2TB7ZmvSu4DM4b8U70bgH/recover"
+    node = {"updatedAt": "2026-03-02T09:00:00Z", "abandonedCheckoutUrl": url, "lineItems": [line]}
+    _, found = checkout_of(node | {"totalPriceSet": money("17.5")})
+    assert (found.total, [(each.price, each.total) for each in found.lines]) == (17_50, [(10_00, 15_00)])
+
+
+def test_what_names_no_checkout_is_none() -> None:
+    with pytest.raises(Unreadable, match="abandonedCheckoutUrl"):
+        bodies.checkout(objects.Checkout(abandoned_checkout_url="https://shop.example/cart"))
+
+
 def test_what_has_no_id_is_nothing() -> None:
     with pytest.raises(Unreadable, match="legacyResourceId: missing"):
         bodies.order(objects.Order())
@@ -223,7 +291,8 @@ def test_what_has_no_id_is_nothing() -> None:
 def test_what_is_asked_for_is_what_is_read() -> None:
     """By type: a field that is read and not asked for would be empty for ever."""
     texts = {kind: queries.page(kind).text for kind in queries.KINDS}
-    types = {"orders": objects.Order, "customers": objects.Customer, "products": objects.Product}
+    types: dict[str, type] = {"orders": objects.Order, "customers": objects.Customer, "products": objects.Product}
+    types["checkouts"] = objects.Checkout
     for kind, text in texts.items():
         names = shopify_api.names(text)
         # Of the customer whom an order names, this is the record's.
