@@ -1,6 +1,6 @@
 """Ingest's HTTP role."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest import api, browser_api, events_api, export_api, fetch_api, public_keys_api
+from services.ingest import api, browser_api, connection_api, events_api, export_api, fetch_api, public_keys_api
 from services.ingest.archive import CONSUMER
 from services.ingest.callers import Throttle, networks
 from services.ingest.edge import Crowd, Edge
@@ -24,7 +24,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
 # Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
-for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api):
+for part in (browser_api, export_api, api, fetch_api, connection_api, events_api, public_keys_api):
     router.include_router(part.router)
 
 
@@ -41,6 +41,8 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
             Throttle(settings.browser_address_rate),
             Throttle(settings.browser_key_rate),
         ),
+        pause=timedelta(seconds=1 / settings.fetch_rate),
+        private_addresses=settings.fetch_private_addresses,
         wait=settings.journal_wait_seconds,
         queue_length=settings.journal_queue_length,
         queue_bytes=settings.journal_queue_bytes,
