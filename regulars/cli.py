@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regulars.connect import connect
 from regulars.dead_letters import app as dead_letters
 from regulars.integrating import send, tail
 from regulars.keys import app as keys
@@ -31,6 +32,7 @@ app.add_typer(config, name="config")
 app.add_typer(positions, name="positions")
 app.add_typer(partitions, name="partitions")
 app.add_typer(dead_letters, name="dead-letters")
+app.command()(connect)
 app.command()(replay)
 app.command()(send)
 app.command()(tail)

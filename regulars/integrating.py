@@ -43,6 +43,7 @@ def send(
     import httpx
 
     from libs.common.ids import new_id
+    from services.ingest.headers import signed
     from services.ingest.signatures import sign
 
     try:
@@ -50,16 +51,12 @@ def send(
     except OSError as error:
         print(f"--file: {file} cannot be read: {error.strerror}", file=sys.stderr)
         raise typer.Exit(2) from None
-    signature, id_ = sign(secret.encode(), body).decode(), delivery_id or new_id()
-    if platform is Platform.shopify:
-        headers = {"X-Shopify-Topic": topic, "X-Shopify-Hmac-Sha256": signature, "X-Shopify-Webhook-Id": id_}
-    else:
-        headers = {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": signature, "X-WC-Webhook-Delivery-ID": id_}
+    signature = sign(secret.encode(), body).decode()
     try:
         answer = httpx.post(
             f"{url}/webhooks/{platform.value}/{store}",
             content=body,
-            headers={"Content-Type": "application/json", **headers},
+            headers=signed(platform.value, topic, delivery_id or new_id(), signature),
             timeout=30,
         )
     except httpx.TransportError as error:

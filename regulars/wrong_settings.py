@@ -8,7 +8,10 @@ from pydantic import ValidationError
 from libs.common.settings import PREFIX, faults_of
 from regulars.parts import settings_classes
 
-OF_COMMANDS = frozenset({"URL", "KEY", "WEBHOOK_SECRET", "CORPUS", "TEST_DATABASE_URL"})
+OF_COMMANDS = frozenset(
+    {"URL", "KEY", "WEBHOOK_SECRET", "CORPUS", "TEST_DATABASE_URL"}
+    | {"CONSUMER_KEY", "CONSUMER_SECRET", "ACCESS_TOKEN", "CLIENT_ID", "CLIENT_SECRET"}
+)
 """Read by commands and tests, not by a service."""
 
 

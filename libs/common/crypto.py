@@ -66,6 +66,7 @@ class Keyring:
             raise ValueError(f"a key must be {KEY_BYTES} bytes")
         self._keys = list(keys)
         self._wrapping: dict[bytes, AESGCM] = {}
+        self._marking = [_derived(key, b"fingerprint") for key in keys]
         signing: list[OctKey | RSAKey | ECKey | OKPKey] = []
         for key in keys:
             key_id = sha256(b"regulars key id" + key).digest()[:_ID_BYTES]
@@ -123,6 +124,17 @@ class Keyring:
     def knows(self, sealed: bytes) -> bool:
         """Whether one of these keys sealed it."""
         return sealed[1 : 1 + _ID_BYTES] in self._wrapping
+
+    def fingerprint(self, secret: bytes, context: bytes) -> bytes:
+        """By which the same secret is known again, and which tells nothing to whoever has none of the keys."""
+        return self._fingerprints(secret, context)[0]
+
+    def is_of(self, fingerprint: bytes, secret: bytes, context: bytes) -> bool:
+        """Whether one of these keys made it of this secret."""
+        return any(same(fingerprint, each) for each in self._fingerprints(secret, context))
+
+    def _fingerprints(self, secret: bytes, context: bytes) -> list[bytes]:
+        return [hmac.digest(key, context + b"\0" + secret, "sha256") for key in self._marking]
 
     def sign_token(self, payload: Mapping[str, Any], *, purpose: str, expires: datetime) -> str:
         """A URL-safe token (JWT, HS256) that carries `payload` readably and cannot be altered or used elsewhere."""

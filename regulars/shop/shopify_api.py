@@ -23,6 +23,7 @@ from regulars.shop import shopify_nodes as nodes
 from regulars.shop.model import Checkout, Customer, Deleted, Order, ProductState, State
 from regulars.shop.shopify_bulk import BulkOperations
 from regulars.shop.shopify_parts import Json, gid
+from regulars.shop.shopify_webhooks import AppGrant, AppWebhooks
 
 TOKEN = "shpat_0f4c1d9b7a3e4c628d1f5b7c"  # noqa: S105 - a simulated store's
 SCOPES = ("read_orders", "read_all_orders", "read_customers", "read_products")
@@ -67,6 +68,8 @@ SERVED = names(
     refundShippingLines subtotalAmountSet taxAmountSet orderAdjustments reason transactions kind
     customer billingAddress shippingAddress firstName lastName countryCodeV2 defaultAddress
     defaultEmailAddress emailAddress marketingState marketingUpdatedAt defaultPhoneNumber phoneNumber
+    mutation WebhookSubscriptionTopic WebhookSubscriptionInput webhookSubscriptions webhookSubscriptionCreate
+    webhookSubscriptionUpdate webhookSubscription topic uri userErrors message
     verifiedEmail tags featuredMedia preview image url variants price inventoryQuantity inventoryItem tracked
     """
 )
@@ -86,6 +89,8 @@ class ShopifyApi:
         self._there: dict[str, dict[int, There]] = {kind: {} for kind in _KINDS}
         self._drained_at = monotonic()
         self.scopes = set(scopes)
+        self.webhooks = AppWebhooks()
+        self.grant = AppGrant()
         self.moods: deque[Mood] = deque()
         """Of the requests to come; then it is in a good one."""
         self.bulk = BulkOperations(self._prepared)
@@ -99,7 +104,12 @@ class ShopifyApi:
         """Of one request."""
         self.maximum, self.available, self.restored = 4000.0, 4000.0, 200.0
         """Points: at most, at this time, and how many come back in a second."""
-        self.app = Starlette(routes=[Route("/admin/api/2026-01/graphql.json", self._asked, methods=["POST"])])
+        self.app = Starlette(
+            routes=[
+                Route("/admin/api/2026-01/graphql.json", self._asked, methods=["POST"]),
+                Route("/admin/oauth/access_token", self._granted, methods=["POST"]),
+            ]
+        )
 
     def tell(self, states: Iterable[State]) -> None:
         """Takes over what has come to be; in order of time."""
@@ -118,8 +128,13 @@ class ShopifyApi:
         """So many are left, and so many come back in a second from now on."""
         self.available, self.restored, self._drained_at = points, restored, monotonic()
 
+    async def _granted(self, request: Request) -> Response:
+        status, told = self.grant.token(await request.body())
+        return JSONResponse(told, status)
+
     async def _asked(self, request: Request) -> Response:
-        if not hmac.compare_digest(request.headers.get("x-shopify-access-token", ""), self._token):
+        token = request.headers.get("x-shopify-access-token", "")
+        if not hmac.compare_digest(token, self._token) and token not in self.grant.good:
             return JSONResponse({"errors": "[API] Invalid API key or access token"}, 401)
         asked = json.loads(await request.body())
         operation, variables = asked["operationName"], asked["variables"]
@@ -141,6 +156,11 @@ class ShopifyApi:
             return self._error("MAX_COST_EXCEEDED")
         if not self._pays(cost):
             return self._error("THROTTLED", cost=cost)
+        if operation == "Subscribe":
+            made = self.webhooks.subscribe(variables["topic"], variables["wanted"]["uri"], self.scopes)
+            if made is None:
+                return self._error("INVALID_VARIABLE", "Expected one of the topics")
+            return JSONResponse(self._priced(cost, data={"webhookSubscriptionCreate": made}))
         data = self._data(operation, variables)
         return self._error("ACCESS_DENIED") if data is None else JSONResponse(self._priced(cost, data=data))
 
@@ -154,11 +174,15 @@ class ShopifyApi:
                     return {kind: self._page(kind, variables)}
                 if operation == f"Those{type_}s":
                     return {"nodes": [self._node(each, variables) for each in variables["ids"]]}
-        if operation == "There":
-            there = [{"id": id_} if self._state(id_) else None for id_ in variables["ids"]]
-            scopes = [{"handle": each} for each in sorted(self.scopes)]
-            return {"nodes": there, "currentAppInstallation": {"accessScopes": scopes}}
         match operation:
+            case "Subscriptions":
+                return {"webhookSubscriptions": self.webhooks.page(variables["first"], variables["after"])}
+            case "MoveSubscription":
+                return {"webhookSubscriptionUpdate": self.webhooks.move(variables["id"], variables["wanted"]["uri"])}
+            case "There":
+                there = [{"id": id_} if self._state(id_) else None for id_ in variables["ids"]]
+                scopes = [{"handle": each} for each in sorted(self.scopes)]
+                return {"nodes": there, "currentAppInstallation": {"accessScopes": scopes}}
             case "LastBulk":
                 return {"operation": self.bulk.last()}
             case "RunBulk":

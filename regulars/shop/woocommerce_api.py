@@ -8,9 +8,14 @@ import binascii
 import hmac
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
+from ssl import SSLContext
+from typing import Any
 from urllib.parse import parse_qsl
 
+import httpx
 import msgspec
 from oauthlib.common import Request as Signed
 from oauthlib.oauth1.rfc5849.signature import collect_parameters, verify_hmac_sha256
@@ -31,6 +36,9 @@ _KINDS: tuple[tuple[str, type[Order | Customer | ProductState]], ...] = (
     ("products", ProductState),
 )
 
+_RESOURCES = {"coupon", "customer", "order", "product"}
+_EVENTS = {"created", "updated", "deleted", "restored"}
+
 Mood = int | bytes | None
 """How it takes the next request: with a status of an error, with these bytes for a body, or well."""
 
@@ -45,11 +53,21 @@ class WooCommerceApi:
         self.moods: deque[Mood] = deque()
         """Of the requests to come; then it is in a good one."""
         self.requests: list[str] = []
-        """Path and query of each."""
+        """Method, path and query of each."""
         self.hidden: set[int] = set()
         """Ids that its lists leave out, as a plugin may have it."""
+        self.webhooks: dict[int, dict[str, Any]] = {}
+        """By id, with their secrets."""
+        self.pinged: list[int] = []
+        """What new ones' addresses answered."""
+        self.writes = True
+        """Whether the key may write, too."""
+        self.manages = True
+        """Whether the key's owner manages the shop: others see no webhooks."""
         self.app = Starlette(
             routes=[
+                Route("/wp-json/wc/v3/webhooks", self._webhooks, methods=["GET", "POST"]),
+                Route("/wp-json/wc/v3/webhooks/{id:int}", self._webhook, methods=["PUT"]),
                 Route("/wp-json/wc/v3/{kind}", self._listing),
                 Route("/wp-json/wc/v3/{kind}/{id:int}", self._one),
             ]
@@ -68,8 +86,49 @@ class WooCommerceApi:
         """Deletes for good, of which no webhook tells."""
         del self._there[kind][id_]
 
-    async def _listing(self, request: Request) -> Response:
-        self.requests.append(f"{request.url.path}?{request.url.query}")
+    def webhook(self, topic: str, delivery_url: str, *, status: str = "active", secret: str = "") -> int:
+        """One that somebody has made; its id."""
+        id_ = max(self.webhooks, default=0) + 1
+        self.webhooks[id_] = {
+            "id": id_, "name": topic, "status": status, "topic": topic, "delivery_url": delivery_url, "secret": secret
+        }  # fmt: skip
+        return id_
+
+    async def _webhooks(self, request: Request) -> Response:
+        if (refused := self._refused(request)) is not None:
+            return refused
+        if not self.manages:
+            return _error(403, "woocommerce_rest_cannot_view")
+        if request.method == "GET":
+            asked = request.query_params
+            offset, length = int(asked.get("offset", 0)), min(int(asked.get("per_page", 10)), MOST_PER_PAGE)
+            return JSONResponse([_shown(each) for each in [*self.webhooks.values()][offset : offset + length]])
+        given = await request.json()
+        resource, _, event = given["topic"].partition(".")
+        if resource != "action" and (resource not in _RESOURCES or event not in _EVENTS):
+            return _error(400, "woocommerce_rest_shop_webhook_invalid_topic")
+        id_ = self.webhook(given["topic"], given["delivery_url"], status=given["status"], secret=given["secret"])
+        await self._ping(id_)
+        return JSONResponse(_shown(self.webhooks[id_]), 201)
+
+    async def _webhook(self, request: Request) -> Response:
+        if (refused := self._refused(request)) is not None:
+            return refused
+        found = self.webhooks.get(request.path_params["id"])
+        if found is None:
+            return _error(400, "woocommerce_rest_shop_webhook_invalid_id")
+        found |= await request.json()
+        return JSONResponse(_shown(found))
+
+    async def _ping(self, id_: int) -> None:
+        async with httpx.AsyncClient(verify=_certificates(), trust_env=False) as http:
+            with suppress(httpx.HTTPError):
+                answer = await http.post(self.webhooks[id_]["delivery_url"], data={"webhook_id": id_})
+                self.pinged.append(answer.status_code)
+
+    def _refused(self, request: Request) -> Response | None:
+        """How it takes this request; None: well."""
+        self.requests.append(f"{request.method} {request.url.path}?{request.url.query}")
         mood = self.moods.popleft() if self.moods else None
         if isinstance(mood, bytes):
             return Response(mood, media_type="application/json")
@@ -77,6 +136,13 @@ class WooCommerceApi:
             return _error(mood, "internal_server_error", headers={"retry-after": "1"} if mood == 429 else {})  # noqa: PLR2004
         if not self._known(request):
             return _error(401, "woocommerce_rest_cannot_view")
+        if request.method != "GET" and not self.writes:
+            return _error(401, "woocommerce_rest_authentication_error")
+        return None
+
+    async def _listing(self, request: Request) -> Response:
+        if (refused := self._refused(request)) is not None:
+            return refused
         kind, asked = request.path_params["kind"], dict(request.query_params)
         if kind not in self._there:
             return _error(404, "rest_no_route")
@@ -116,6 +182,16 @@ class WooCommerceApi:
         given = dict(parse_qsl(request.url.query))
         signed.signature = given["oauth_signature"]
         return given.get("oauth_consumer_key") == self._key and bool(verify_hmac_sha256(signed, self._secret, ""))
+
+
+@cache
+def _certificates() -> SSLContext:
+    # Reading all of them takes as long as a hundred pings.
+    return httpx.create_ssl_context()
+
+
+def _shown(webhook: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in webhook.items() if name != "secret"}
 
 
 def _id(state: Order | Customer | ProductState) -> int:

@@ -1,13 +1,16 @@
 """What one API process of ingest holds between requests."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple, Self
 
 from libs.common.clock import Clock
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from services.ingest.callers import Network, Throttle
+from services.ingest.connecting import Connecting
 from services.ingest.journal import Journal
+from services.ingest.opening import opener
 from services.ingest.registry import Registry
 from services.ingest.tally import Tally
 from services.ingest.webhooks import Limits, WebhookEndpoint
@@ -36,6 +39,9 @@ class Edge:
     public_url: str
     """Where shops reach us, without a slash at the end."""
     crowd: Crowd
+    connecting: Connecting
+    private_addresses: bool
+    """Whether stores may have addresses of our own network."""
 
     @classmethod
     def build(
@@ -47,16 +53,27 @@ class Edge:
         public_url: str,
         limits: Limits,
         crowd: Crowd,
+        pause: timedelta,
+        bulk_above: int,
+        private_addresses: bool,
         wait: float,
         queue_length: int,
         queue_bytes: int,
     ) -> Self:
-        """`wait`: seconds until a delivery that is not committed is refused; `queue_*`: how many may wait."""
+        """`wait`: seconds until a delivery that is not committed is refused; `queue_*`: how many may wait.
+
+        `pause`: between two requests to one store's API.
+        """
+        at = public_url.rstrip("/")
         registry = Registry(database, keyring, clock)
         journal = Journal(database, wait=wait, queue_length=queue_length, queue_bytes=queue_bytes)
         tally = Tally(database)
         endpoint = WebhookEndpoint(registry, journal, tally, clock, limits)
-        return cls(database, clock, keyring, registry, journal, tally, endpoint, public_url.rstrip("/"), crowd)
+        open_platform = opener(keyring, bulk_above=bulk_above, inside=private_addresses)
+        connecting = Connecting(database, keyring, open_platform, public_url=at, pause=pause)
+        return cls(
+            database, clock, keyring, registry, journal, tally, endpoint, at, crowd, connecting, private_addresses
+        )
 
     async def start(self) -> None:
         """Loads the stores and begins to commit."""

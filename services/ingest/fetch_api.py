@@ -1,5 +1,6 @@
 """The API about stores' own APIs: credentials, backfills, a store's health."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -13,7 +14,7 @@ from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
-from services.ingest import fetches, seen
+from services.ingest import fetches, seen, subscriptions
 from services.ingest import store as records
 from services.ingest.api import AnEdge
 from services.ingest.fetch_models import (
@@ -23,21 +24,27 @@ from services.ingest.fetch_models import (
     CredentialsOut,
     Looked,
     StoreHealth,
+    SubscriptionHealth,
+    SubscriptionsHealth,
     TopicHealth,
 )
 from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
-from services.ingest.opening import Key, ShopifyToken, WooCommerceKey
+from services.ingest.opening import Key, ShopifyKey, WooCommerceKey
 from services.ingest.platforms.port import ALL, Kind
 from services.ingest.registering import Access, Change, change
 from services.ingest.registration import api_url
 from services.ingest.store import Store
+from services.ingest.subscriptions import Kept
 from services.ingest.tally import DUPLICATE
 
 HEALTH = timedelta(days=7)
 OPEN: tuple[State, ...] = ("waiting", "running")
 
-_TAKES = {"woocommerce": ("consumer_key", "consumer_secret"), "shopify": ("access_token",)}
-_SECRETS = ("consumer_key", "consumer_secret", "access_token")
+_TAKES: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "woocommerce": [("consumer_key", "consumer_secret")],
+    "shopify": [("access_token",), ("client_id", "client_secret")],
+}
+_SECRETS = ("consumer_key", "consumer_secret", "access_token", "client_id", "client_secret")
 
 router = APIRouter(tags=["ingest"])
 
@@ -85,16 +92,20 @@ async def put_credentials(
 
 def _key(found: Store, body: CredentialsIn) -> Key:
     """What the store's platform takes, and nothing else."""
-    wanted = _TAKES.get(found.platform, ())
+    kinds = _TAKES.get(found.platform, [])
     given = {name: secret for name in _SECRETS if (secret := getattr(body, name)) is not None}
+    # Of several kinds that which was begun.
+    wanted: tuple[str, ...] = next((kind for kind in kinds if given.keys() & set(kind)), kinds[0] if kinds else ())
     for name in _SECRETS:
         if name in given and name not in wanted:
-            raise invalid(f"/{name}", f"Stores of {found.platform} have no such thing.")
+            known = any(name in kind for kind in kinds)
+            told = f"Not together with {wanted[0]}." if known else f"Stores of {found.platform} have no such thing."
+            raise invalid(f"/{name}", told)
     for name in wanted or _SECRETS[:1]:
         if name not in given:
             raise invalid(f"/{name}", "This is missing." if wanted else "This store has no API of its own.")
     secrets = {name: secret.get_secret_value() for name, secret in given.items()}
-    return ShopifyToken(**secrets) if found.platform == "shopify" else WooCommerceKey(**secrets)
+    return ShopifyKey(**secrets) if found.platform == "shopify" else WooCommerceKey(**secrets)
 
 
 @router.get("/v1/stores/{key}/credentials")
@@ -266,6 +277,7 @@ async def get_health(
         topics = await seen.topics(tx, principal.tenant, key, now=edge.clock.now(), span=HEALTH)
         refused = await records.request_counts(tx, principal.tenant, key)
         held = await fetches.credentials(tx, principal.tenant, key)
+        webhooks = await subscriptions.of_store(tx, principal.tenant, key)
         last = [await _looked(tx, principal, key, purpose) for purpose in ("reconcile", "sweep")]
     waiting = next((fetch.reason for fetch, _ in last if fetch is not None and fetch.reason is not None), None)
     return StoreHealth(
@@ -274,10 +286,16 @@ async def get_health(
         duplicates=refused.pop(DUPLICATE, 0),
         refused=refused,
         credentials=CredentialsOut.of(held) if held is not None else None,
+        subscriptions=_subscriptions(held, webhooks) if held is not None else None,
         reconciled=last[0][1],
         swept=last[1][1],
         waiting=waiting,
     )
+
+
+def _subscriptions(held: Credentials, webhooks: Mapping[str, Kept]) -> SubscriptionsHealth:
+    topics = [SubscriptionHealth.model_validate(each, from_attributes=True) for each in webhooks.values()]
+    return SubscriptionsHealth(looked_at=held.looked_at, unseen=held.unseen, topics=topics)
 
 
 async def _looked(tx: Tx, principal: Principal, key: str, purpose: Purpose) -> tuple[Fetch | None, Looked | None]:

@@ -11,6 +11,7 @@ from libs.common.web.instants import Instant
 from services.ingest.fetches import Credentials, Fetch, State
 from services.ingest.models import ReasonOut, Text
 from services.ingest.platforms.port import BulkState, Kind
+from services.ingest.wanted import State as State_
 
 _TOKEN = re.compile(r"shp(at|ca|pa|ua)_[0-9A-Za-z]+")
 """What apps get, of all kinds; `shpss_` is an app's secret, and opens nothing."""
@@ -19,7 +20,10 @@ AccessKey = Annotated[SecretStr, Field(min_length=8, max_length=255)]
 
 
 class CredentialsIn(BaseModel):
-    """Of WooCommerce a key of its REST API with its secret, of Shopify an app's token: the right to read is enough."""
+    """Of WooCommerce a key of its REST API with its secret; of Shopify an app's token, or the app's id and secret.
+
+    To fetch, the right to read is enough.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,6 +32,8 @@ class CredentialsIn(BaseModel):
     access_token: Annotated[
         AccessKey | None, Field(description="Shopify: shpat_…, of the Admin API; never shown again.")
     ] = None
+    client_id: Annotated[AccessKey | None, Field(description="Shopify: of an app that asks for its tokens.")] = None
+    client_secret: Annotated[AccessKey | None, Field(description="Shopify: of the same app; never shown again.")] = None
     url: Annotated[
         Text | None,
         Field(description="Where the shop's API is, on the store's own domain. Default: `https://` and the domain."),
@@ -150,6 +156,23 @@ class Looked(BaseModel):
     missing: Annotated[int, Field(description="Objects that no webhook had told of.")]
 
 
+class SubscriptionHealth(BaseModel):
+    """A webhook that is wanted of the platform."""
+
+    topic: str
+    state: Annotated[State_, Field(description="`gone`: there was one; `elsewhere`: to an address that we had before.")]
+    since: datetime
+    reason: Annotated[str | None, Field(description="Why it could not be had, when it was last asked for.")]
+
+
+class SubscriptionsHealth(BaseModel):
+    """Which webhooks the platform has for us, as they are seen once a day and with each connection."""
+
+    looked_at: datetime | None
+    unseen: Annotated[str | None, Field(description="Why they could not be seen since.")]
+    topics: list[SubscriptionHealth]
+
+
 class StoreHealth(BaseModel):
     """Whether all that happens in a store gets here."""
 
@@ -158,6 +181,7 @@ class StoreHealth(BaseModel):
     refused: Annotated[dict[str, int], Field(description="Requests by reason, ever.")]
     duplicates: int
     credentials: CredentialsOut | None
+    subscriptions: Annotated[SubscriptionsHealth | None, Field(description="Null without credentials.")]
     reconciled: Annotated[Looked | None, Field(description="What has changed, against the platform's own API.")]
     swept: Annotated[Looked | None, Field(description="What was deleted for good; of WooCommerce customers, too.")]
     waiting: Annotated[str | None, Field(description="Why a comparison does not get on.")]

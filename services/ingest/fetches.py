@@ -31,6 +31,10 @@ class Credentials(Struct, frozen=True, kw_only=True):
     set_at: datetime
     state: str
     reason: str | None
+    looked_at: datetime | None = None
+    """When it was last seen which webhooks the platform has for us."""
+    unseen: str | None = None
+    """Why that could not be seen the last time."""
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
@@ -95,7 +99,7 @@ async def set_credentials(tx: Tx, tenant: str, store: str, *, url: str, sealed: 
         INSERT INTO credentials (tenant, store, url, sealed, set_at, set_by, state, next_call_at)
         VALUES ($1, $2, $3, $4, $5, $6, 'unchecked', '-infinity')
         ON CONFLICT (tenant, store) DO UPDATE SET url = excluded.url, sealed = excluded.sealed,
-            set_at = excluded.set_at, set_by = excluded.set_by, state = 'unchecked', reason = NULL
+            set_at = excluded.set_at, set_by = excluded.set_by, state = 'unchecked', reason = NULL, unseen = NULL
         """,
         tenant,
         store,
@@ -117,6 +121,8 @@ async def set_credentials(tx: Tx, tenant: str, store: str, *, url: str, sealed: 
 async def forget_credentials(tx: Tx, tenant: str, store: str) -> bool:
     """Whether there were any. What is open fails: nothing can open the API for it any more."""
     gone = await tx.pg.execute("DELETE FROM credentials WHERE tenant = $1 AND store = $2", tenant, store)
+    # Nobody sees any more what becomes of them.
+    await tx.pg.execute("DELETE FROM subscriptions WHERE tenant = $1 AND store = $2", tenant, store)
     await give_up_unopened(tx)
     return gone != "DELETE 0"
 
@@ -125,7 +131,7 @@ async def credentials(tx: Tx, tenant: str, store: str) -> Credentials | None:
     """Of a store."""
     row = await tx.pg.fetchrow(
         """
-        SELECT c.tenant, c.store, s.platform, c.url, c.sealed, c.set_at, c.state, c.reason
+        SELECT c.tenant, c.store, s.platform, c.url, c.sealed, c.set_at, c.state, c.reason, c.looked_at, c.unseen
         FROM credentials c JOIN stores s ON s.tenant = c.tenant AND s.key = c.store
         WHERE c.tenant = $1 AND c.store = $2
         """,
@@ -279,7 +285,22 @@ async def claim(
     return fetch, used
 
 
-async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta, rest: timedelta) -> None:
+async def claim_store(tx: Tx, tenant: str, store: str, lease: str) -> Credentials | None:
+    """A store to be asked for something else, for `LEASE`. None: it is being asked, or has no credentials."""
+    claimed = await tx.pg.fetchval(
+        """
+        UPDATE credentials SET lease = $3, next_call_at = clock_timestamp() + $4
+        WHERE tenant = $1 AND store = $2 AND next_call_at <= clock_timestamp() RETURNING true
+        """,
+        tenant,
+        store,
+        lease,
+        LEASE,
+    )
+    return await credentials(tx, tenant, store) if claimed else None
+
+
+async def release(tx: Tx, of: Fetch | Credentials, lease: str, *, pause: timedelta, rest: timedelta) -> None:
     """Its store may be asked again, `pause` after the claim and `rest` from now on.
 
     Nothing when somebody else asks it by now.
@@ -290,8 +311,8 @@ async def release(tx: Tx, fetch: Fetch, lease: str, *, pause: timedelta, rest: t
             next_call_at = greatest(next_call_at - $4::interval + $5, clock_timestamp() + $6)
         WHERE tenant = $1 AND store = $2 AND lease = $3
         """,
-        fetch.tenant,
-        fetch.store,
+        of.tenant,
+        of.store,
         lease,
         LEASE,
         pause,

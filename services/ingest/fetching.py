@@ -7,7 +7,7 @@ the two fetches the page once more, and publishes it once.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
@@ -102,11 +102,12 @@ class Fetching:
         open_platform: Callable[[Credentials], Platform],
         *,
         at_one_time: int = 1,
+        watch: Callable[[Credentials, Platform, datetime], Awaitable[None]] | None = None,
     ) -> None:
-        """`at_one_time`: how many steps of it run beside each other; those of one tenant take half of them at most."""
+        """`at_one_time`: how many steps run at a time, half of one tenant at most. `watch`: also looks, in a sweep."""
         self._database = database
         self._rhythm = rhythm
-        self._open = open_platform
+        self._open, self._watch = open_platform, watch
         self._share = max(1, at_one_time // 2)
         self._under_way: Counter[str] = Counter()
         """Tenant -> steps; shops may be slow, and a tenant have many of them."""
@@ -207,6 +208,8 @@ class Fetching:
         # Behind the last kind of a sweep: what we believe to be there, and is not; and the reverse.
         async with self._database.reading() as tx:
             known = await seen.known(tx, fetch.tenant, fetch.store, after=fetch.following, limit=100)
+        if not known and self._watch is not None:
+            await self._watch(used, platform, now)
         gone = await sweeping.gone(platform, [each for each in known if not each.gone], now)
         back = await sweeping.back(platform, [each for each in known if each.gone and each.heard_at > now - MISSED_FOR])
         told = [_News(platform.deleted(each.root), each.delivery) for each in gone]

@@ -68,6 +68,19 @@ def read(platform: str, raw: Iterable[tuple[bytes, bytes]]) -> Heading:
     )
 
 
+def signed(platform: str, topic: str, delivery_id: str, signature: str) -> dict[str, str]:
+    """Of a delivery, as the platform sends them."""
+    if platform == "shopify":
+        named = {"x-shopify-topic": topic, "x-shopify-hmac-sha256": signature, "x-shopify-webhook-id": delivery_id}
+    else:
+        named = {
+            "x-wc-webhook-topic": topic,
+            "x-wc-webhook-signature": signature,
+            "x-wc-webhook-delivery-id": delivery_id,
+        }
+    return {"content-type": "application/json", **named}
+
+
 def kept(raw: RawHeaders) -> dict[str, str]:
     """The headers to keep with the delivery: bounded, without signatures and credentials."""
     return {

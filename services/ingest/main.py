@@ -1,6 +1,6 @@
 """Ingest's HTTP role."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from libs.common.web import Service, build_app
 from services.ingest import (
     api,
     browser_api,
+    connection_api,
     events_api,
     export_api,
     fetch_api,
@@ -33,7 +34,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
 # Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
-for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api, privacy_api):
+for part in (browser_api, export_api, api, fetch_api, connection_api, events_api, public_keys_api, privacy_api):
     router.include_router(part.router)
 
 
@@ -50,6 +51,9 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
             Throttle(settings.browser_address_rate),
             Throttle(settings.browser_key_rate),
         ),
+        pause=timedelta(seconds=1 / settings.fetch_rate),
+        bulk_above=settings.fetch_bulk_above,
+        private_addresses=settings.fetch_private_addresses,
         wait=settings.journal_wait_seconds,
         queue_length=settings.journal_queue_length,
         queue_bytes=settings.journal_queue_bytes,

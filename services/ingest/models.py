@@ -26,6 +26,7 @@ from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezo
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store
+from services.ingest.wanted import path_of
 
 ConsentPolicy = Literal["explicit", "soft_opt_in"]
 
@@ -221,7 +222,7 @@ class StoreOut(BaseModel):
         """`public_url`: where shops reach us."""
         return cls(
             store_key=store.key,
-            webhook_url=f"{public_url}/webhooks/{store.platform}/{store.key}" if store.platform != "events" else None,
+            webhook_url=f"{public_url}{path_of(store.platform, store.key)}" if store.platform != "events" else None,
             platform=store.platform,
             domain=store.domain,
             currency=store.currency,

@@ -1,6 +1,8 @@
 """From sealed credentials to a platform that can be asked."""
 
 from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -8,6 +10,9 @@ from msgspec import Struct
 from libs.common.crypto import BadSeal, Keyring
 from services.ingest.fetches import Credentials, context
 from services.ingest.platforms.port import NotAsked, Platform, Refused
+
+if TYPE_CHECKING:
+    from services.ingest.platforms.shopify_tokens import AppTokens
 
 
 class WooCommerceKey(Struct, frozen=True, kw_only=True):
@@ -17,13 +22,15 @@ class WooCommerceKey(Struct, frozen=True, kw_only=True):
     consumer_secret: str
 
 
-class ShopifyToken(Struct, frozen=True, kw_only=True):
-    """What opens Shopify's Admin API to an app of the shop."""
+class ShopifyKey(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What opens Shopify's Admin API to an app of the shop: a token for good, or what the app asks for tokens with."""
 
-    access_token: str
+    access_token: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
 
 
-Key = WooCommerceKey | ShopifyToken
+Key = WooCommerceKey | ShopifyKey
 
 
 def sealed(keyring: Keyring, tenant: str, store: str, key: Key) -> bytes:
@@ -31,29 +38,40 @@ def sealed(keyring: Keyring, tenant: str, store: str, key: Key) -> bytes:
     return keyring.seal(msgspec.json.encode(key), context(tenant, store))
 
 
+def opened(keyring: Keyring, credentials: Credentials) -> Key:
+    """What they are. Raises Refused."""
+    try:
+        content = keyring.open(credentials.sealed, context(credentials.tenant, credentials.store))
+    except BadSeal as error:
+        raise Refused("the credentials were sealed by a key that is not here; set them again") from error
+    if credentials.platform == "woocommerce":
+        return msgspec.json.decode(content, type=WooCommerceKey)
+    return msgspec.json.decode(content, type=ShopifyKey)
+
+
 def opener(keyring: Keyring, *, bulk_above: int, inside: bool) -> Callable[[Credentials], Platform]:
     """`inside`: whether stores may have addresses of our own network. `bulk_above`: see `Shopify`."""
+    apps: dict[tuple[str, str], tuple[datetime, AppTokens]] = {}
+    """By tenant and store: since when an app's id and secret are known, and the tokens that they got."""
 
     def open_platform(credentials: Credentials) -> Platform:
-        try:
-            opened = keyring.open(credentials.sealed, context(credentials.tenant, credentials.store))
-        except BadSeal as error:
-            raise Refused("the credentials were sealed by a key that is not here; set them again") from error
         # The clients here, since they are large, and most workers of most days ask nobody.
-        match credentials.platform:
-            case "woocommerce":
+        match opened(keyring, credentials):
+            case WooCommerceKey() as key:
                 from services.ingest.platforms.woocommerce import WooCommerce  # noqa: PLC0415
 
-                key = msgspec.json.decode(opened, type=WooCommerceKey)
                 return WooCommerce(credentials.url, key=key.consumer_key, secret=key.consumer_secret, inside=inside)
-            case "shopify":
+            case ShopifyKey(access_token=token, client_id=client_id, client_secret=client_secret):
                 from services.ingest.platforms.shopify import Shopify  # noqa: PLC0415
+                from services.ingest.platforms.shopify_tokens import AppTokens  # noqa: PLC0415
 
                 if not inside and not credentials.url.startswith("https://"):
                     raise NotAsked("Shopify is asked over https alone: the token would travel in the clear")
-                token = msgspec.json.decode(opened, type=ShopifyToken)
-                return Shopify(credentials.url, token=token.access_token, bulk_above=bulk_above, inside=inside)
-            case other:
-                raise Refused(f"there is no client for {other}")
+                if token is not None:
+                    return Shopify(credentials.url, token=token, bulk_above=bulk_above, inside=inside)
+                whose = (credentials.tenant, credentials.store)
+                if whose not in apps or apps[whose][0] != credentials.set_at:
+                    apps[whose] = credentials.set_at, AppTokens(client_id or "", client_secret or "")
+                return Shopify(credentials.url, token=apps[whose][1], bulk_above=bulk_above, inside=inside)
 
     return open_platform

@@ -56,6 +56,8 @@ class Change(Struct, frozen=True, kw_only=True):
     """All that sign from now on."""
     overlap: timedelta = timedelta(0)
     """For so long those sign, too, which `secrets` leaves out."""
+    signs_too: str | None = None
+    """One more that signs, beside all that do."""
     access: "Access | None" = None
     """What opens the store's own API from now on."""
     publishes: PublicKey | None = None
@@ -199,6 +201,11 @@ def _rotated(
 ) -> tuple[list[Sealed], dict[str, Any]]:
     """The secrets that are left, and what to tell of it: never a secret."""
     live = [each for each in held if each.signs(now)]
+    if wanted.signs_too is not None:
+        if len(live) >= MAX_SECRETS:
+            raise TooManySecrets
+        sealed_for = store.context(known.tenant, known.key)
+        return [*live, Sealed(keyring.seal(wanted.signs_too.encode(), sealed_for), now)], {"secrets": {"added": 1}}
     if wanted.secrets is None:
         return live, {}
     if wanted.secrets and known.platform == "events":

@@ -14,6 +14,7 @@ from libs.common.log.postgres import PostgresLog
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
 from services.ingest.archive import CONSUMER
+from services.ingest.connecting import watcher
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
 from services.ingest.opening import opener
@@ -21,6 +22,7 @@ from services.ingest.redacting import PRIVACY_SECONDS, PrivacyRequests
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.retention import journal_upkeep
 from services.ingest.settings import SCHEMA, IngestSettings
+from services.ingest.subscriptions_watch import subscriptions_watch
 
 
 def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
@@ -30,6 +32,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
         *_fetching(settings, database),
+        subscriptions_watch(database),
         log_upkeep(database, COMMERCE),
         journal_upkeep(database, settings.journal_retention),
         database_watch(database),
@@ -51,7 +54,8 @@ def _fetching(settings: IngestSettings, database: Database) -> list[Periodic]:
         bulk_above=settings.fetch_bulk_above,
         inside=settings.fetch_private_addresses,
     )
-    fetching = Fetching(database, rhythm, open_platform, at_one_time=settings.fetch_concurrency)
+    watch = watcher(database, settings.public_url.rstrip("/"))
+    fetching = Fetching(database, rhythm, open_platform, at_one_time=settings.fetch_concurrency, watch=watch)
     # Shops are slow: one that hangs keeps one of them busy, and no other shop waiting.
     each = [Periodic(f"fetches {n}", FETCHES_SECONDS, fetching.run) for n in range(settings.fetch_concurrency)]
     return [Periodic("reconciliation", FETCHES_SECONDS, fetching.plan), *each]

@@ -14,10 +14,12 @@ import msgspec
 import stamina
 
 from services.ingest.platforms.hosts import PinnedTransport
-from services.ingest.platforms.port import Refused, TooLarge, Unavailable
+from services.ingest.platforms.port import Refused, TooLarge, Unauthorized, Unavailable
 
 SECONDS = 20.0
 """Without a sign of life; shops are slow."""
+DELIVERY_SECONDS = 5.0
+"""As long as Shopify waits for a webhook's answer."""
 WHOLE_SECONDS = 60.0
 """Of one request, however many signs of life there are in it."""
 LARGEST_ANSWER = 12 * 1024 * 1024
@@ -29,6 +31,7 @@ MOST_TOLD = 3600.0
 """Whatever a shop says: in an hour it may be asked again."""
 MOST_DIGITS = 12
 AGENT = "Regulars"
+JSON = "application/json"
 
 Headers = Mapping[str, str]
 
@@ -72,11 +75,27 @@ class ShopHttp:
         """As `get`; None when the shop says that there is no object of this id."""
         return await self._asked(partial(self._client.build_request, "GET", path, params=params))
 
-    async def post(self, path: str, content: bytes, *, once: bool = False) -> Answer:
-        """What it says to this JSON, which only asks and may be sent again; unless `once`, then it is not."""
-        headers = {"content-type": "application/json"}
-        build = partial(self._client.build_request, "POST", path, content=content, headers=headers)
-        return _there(await (self._once(build()) if once else self._asked(build)))
+    async def post(self, path: str, content: bytes, headers: Headers | None = None) -> Answer:
+        """What it says to this JSON, which only asks: it may be sent again. `headers`: further ones, or others."""
+        told = {"content-type": JSON, **(headers or {})}
+        build = partial(self._client.build_request, "POST", path, content=content, headers=told)
+        return _there(await self._asked(build))
+
+    async def change(self, method: str, path: str, content: bytes, headers: Headers | None = None) -> Answer:
+        """What it says to this JSON, which makes or changes something: it is sent once."""
+        told = {"content-type": JSON, **(headers or {})}
+        return _there(await self._once(self._client.build_request(method, path, content=content, headers=told)))
+
+    async def deliver(self, path: str, content: bytes, headers: Headers) -> tuple[int, Headers]:
+        """Status and headers of the answer, whatever they are. Raises Unavailable when there is none."""
+        try:
+            async with asyncio.timeout(DELIVERY_SECONDS):
+                request = self._client.build_request("POST", path, content=content, headers=headers)
+                response = await self._client.send(request, stream=True)
+                await response.aclose()
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise Unavailable(f"nothing answers within {DELIVERY_SECONDS:g} s: {type(error).__name__}") from error
+        return response.status_code, response.headers
 
     async def aclose(self) -> None:
         """Ends its connections."""
@@ -138,9 +157,11 @@ def _no_such_id(content: bytes) -> bool:
 
 def _check(response: httpx.Response) -> None:
     status = response.status_code
-    if status == HTTPStatus.OK:
+    if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
         return
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if status == HTTPStatus.UNAUTHORIZED:
+        raise Unauthorized(f"the shop refuses these credentials ({status})")
+    if status == HTTPStatus.FORBIDDEN:
         raise Refused(f"the shop refuses these credentials ({status})")
     if response.is_redirect:
         raise Refused(f"the shop answers with a redirect ({status}): is it its right address?")

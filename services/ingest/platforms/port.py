@@ -75,8 +75,24 @@ class FetchedPage(NamedTuple):
     """Where it comes in bulk."""
 
 
+class Subscription(NamedTuple):
+    """A webhook that the platform has for us or for somebody else."""
+
+    id: str
+    topic: str
+    """As its deliveries name it."""
+    address: str
+    """Where they go."""
+    active: bool
+    """Whether there are any: WooCommerce switches off what failed too often."""
+
+
 class Refused(Exception):
     """Somebody has to do something: wrong credentials, missing rights, an address that may not be asked."""
+
+
+class Unauthorized(Refused):
+    """These credentials open nothing, or not any more."""
 
 
 class NotAsked(Refused):
@@ -125,6 +141,18 @@ class Platform(Protocol):
 
     def deleted(self, root: str) -> Fetched:
         """What a webhook would have told when it was."""
+        ...
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All webhooks that these credentials may see, other people's among them."""
+        ...
+
+    async def subscribe(self, topic: str, address: str, secret: str) -> Subscription:
+        """Makes one. Tried once: nobody knows what came of a try that was not answered. `secret`: signs it, maybe."""
+        ...
+
+    async def mend(self, subscription: Subscription, address: str, secret: str) -> Subscription:
+        """Has one deliver to `address`, signed by `secret` where it is ours to choose, and switched on."""
         ...
 
     async def aclose(self) -> None:

@@ -20,8 +20,19 @@ from msgspec import Struct
 from libs.common.clock import monotonic
 from services.ingest.outcome import Unreadable
 from services.ingest.platforms import shopify_queries as queries
+from services.ingest.platforms import shopify_subscriptions as webhooks
 from services.ingest.platforms.lists import at_most
-from services.ingest.platforms.port import Bulk, Denied, Fetched, FetchedPage, Hopeless, Kind, Unavailable, deletion
+from services.ingest.platforms.port import (
+    Bulk,
+    Denied,
+    Fetched,
+    FetchedPage,
+    Hopeless,
+    Kind,
+    Subscription,
+    Unavailable,
+    deletion,
+)
 from services.ingest.platforms.shopify_bulk import BulkOperations, GivenUp, Place, place_of
 from services.ingest.platforms.shopify_graphql import Data, Edges, GraphQl, Told, TooDear
 from services.ingest.platforms.shopify_objects import (
@@ -37,6 +48,7 @@ from services.ingest.platforms.shopify_objects import (
     Variant,
     parts,
 )
+from services.ingest.platforms.shopify_tokens import AppTokens
 from services.ingest.platforms.shopify_whole import read, told
 from services.ingest.printed import Scalar, decoded
 
@@ -104,7 +116,7 @@ _TYPES: Mapping[Kind, str] = {kind: asked.type for kind, asked in queries.KINDS.
 class Shopify:
     """One shop."""
 
-    def __init__(self, base: str, *, token: str, bulk_above: int, inside: bool = False) -> None:
+    def __init__(self, base: str, *, token: str | AppTokens, bulk_above: int, inside: bool = False) -> None:
         """`token`: of an app that the shop has installed, with the rights to read orders, customers and products.
 
         `bulk_above`: of more objects than that, a bulk operation is made, where one may be.
@@ -219,6 +231,18 @@ class Shopify:
     def deleted(self, root: str) -> Fetched:
         """What a webhook would have told."""
         return deletion(f"{root.partition(':')[0]}s/delete", root)
+
+    async def subscriptions(self) -> list[Subscription]:
+        """Those of the app: neither other apps' nor those that were made in the shop's admin are shown to it."""
+        return await webhooks.every(self._api)
+
+    async def subscribe(self, topic: str, address: str, secret: str) -> Subscription:  # noqa: ARG002
+        """Makes one. Shopify signs it with the app's own secret, and asks nobody for another."""
+        return await webhooks.made(self._api, topic, address)
+
+    async def mend(self, subscription: Subscription, address: str, secret: str) -> Subscription:  # noqa: ARG002
+        """Has it deliver to `address`."""
+        return await webhooks.moved(self._api, subscription, address)
 
     async def aclose(self) -> None:
         """Ends its connections."""

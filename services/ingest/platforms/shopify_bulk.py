@@ -113,7 +113,7 @@ class BulkOperations:
             return _waiting(replace(place, operation=_id(last), waits=0), last)
         if last is not None and last.status in _UNDER_WAY:
             return _foreign(place)
-        run = (await self._api.ask(queries.RUN_BULK, {"query": text}, once=True)).data.run
+        run = (await self._api.ask(queries.RUN_BULK, {"query": text}, changes=True)).data.run
         if run is not None and run.user_errors is not None and run.user_errors.first is not None:
             code = code_of(run.user_errors.first.code)
             if code in {"OPERATION_IN_PROGRESS", "LIMIT_REACHED"}:

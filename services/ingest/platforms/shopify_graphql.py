@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from services.ingest.platforms.http import LONGEST_WAIT, MOST_TOLD, ShopHttp
-from services.ingest.platforms.port import Denied, Hopeless, Refused, Unavailable
+from services.ingest.platforms.http import LONGEST_WAIT, MOST_TOLD, Answer, ShopHttp
+from services.ingest.platforms.port import Denied, Hopeless, Refused, Unauthorized, Unavailable
 from services.ingest.platforms.shopify_objects import PageInfo
 from services.ingest.platforms.shopify_queries import VERSION, Query
+from services.ingest.platforms.shopify_tokens import AppTokens
 from services.ingest.printed import Scalar
 
 SMALLEST_PLAN = 50.0
@@ -98,6 +99,9 @@ class Data(Struct, rename="camel"):
     nodes: msgspec.Raw = msgspec.Raw(b"null")
     node: Part | None = None
     current_app_installation: Installation | None = None
+    webhook_subscriptions: msgspec.Raw = msgspec.Raw(b"null")
+    webhook_subscription_create: msgspec.Raw = msgspec.Raw(b"null")
+    webhook_subscription_update: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Told(NamedTuple):
@@ -149,33 +153,50 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 class GraphQl:
     """One shop's API."""
 
-    def __init__(self, base: str, *, token: str, inside: bool) -> None:
-        """As `ShopHttp`."""
-        self._http = ShopHttp(base, auth=None, inside=inside, headers={"x-shopify-access-token": token})
+    def __init__(self, base: str, *, token: str | AppTokens, inside: bool) -> None:
+        """As `ShopHttp`. `token`: one that lasts, or where those that do not come from."""
+        self._http = ShopHttp(base, auth=None, inside=inside)
+        self._token = token
 
     async def ask(
-        self, query: Query, variables: Mapping[str, Any], *, patient: bool = False, once: bool = False
+        self, query: Query, variables: Mapping[str, Any], *, patient: bool = False, changes: bool = False
     ) -> Told:
         """Data without any errors. Raises TooDear, Refused, Hopeless and Unavailable.
 
-        `patient`: short waits are waited for here. `once`: it is not sent again, whatever happens.
+        `patient`: short waits are waited for here. `changes`: it is sent again only when the shop did not do it.
         """
         for _ in range(PATIENCE if patient else 0):
             try:
-                return await self._once(query, variables, once=once)
+                return await self._once(query, variables, changes)
             except Unavailable as error:
                 if error.retry_after is None or error.retry_after > LONGEST_WAIT:
                     raise
                 await asyncio.sleep(error.retry_after)
-        return await self._once(query, variables, once=once)
+        return await self._once(query, variables, changes)
 
     async def aclose(self) -> None:
         """Ends its connections."""
         await self._http.aclose()
 
-    async def _once(self, query: Query, variables: Mapping[str, Any], *, once: bool) -> Told:
+    async def _answered(self, content: bytes, *, changes: bool) -> Answer:
+        async def sent(token: str) -> Answer:
+            headers = {"x-shopify-access-token": token}
+            if changes:
+                return await self._http.change("POST", _PATH, content, headers)
+            return await self._http.post(_PATH, content, headers)
+
+        if isinstance(self._token, str):
+            return await sent(self._token)
+        token = await self._token.token(self._http)
+        try:
+            return await sent(token)
+        except Unauthorized:
+            # Withdrawn before its time, as by a new version of the app; whoever gets another 401 is refused for good.
+            return await sent(await self._token.token(self._http, refused=token))
+
+    async def _once(self, query: Query, variables: Mapping[str, Any], changes: bool) -> Told:  # noqa: FBT001
         asked = {"query": query.text, "operationName": query.name, "variables": variables}
-        answer = await self._http.post(_PATH, msgspec.json.encode(asked), once=once)
+        answer = await self._answered(msgspec.json.encode(asked), changes=changes)
         try:
             told = _ANSWER.decode(answer.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -205,6 +226,8 @@ def _refusal(code: str, cost: _Cost) -> Exception:
                 "the shop refuses (ACCESS_DENIED): has the app the rights read_orders, read_customers and"
                 " read_products, and may it see personal data?"
             )
+        case "INVALID_VARIABLE":
+            return Hopeless("the shop does not know what it is asked for (INVALID_VARIABLE)")
         case "SHOP_INACTIVE":
             return Refused("the shop is not active (SHOP_INACTIVE)")
         case _ if code[0].islower() and code != "unknown":

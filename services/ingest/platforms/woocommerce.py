@@ -22,7 +22,18 @@ from libs.common.clock import monotonic
 from services.ingest.outcome import Unreadable
 from services.ingest.platforms.http import ShopHttp, whole_number
 from services.ingest.platforms.lists import at_most
-from services.ingest.platforms.port import Fetched, FetchedPage, Hopeless, Kind, TooLarge, Unavailable, deletion
+from services.ingest.platforms.port import (
+    Fetched,
+    FetchedPage,
+    Hopeless,
+    Kind,
+    Refused,
+    Subscription,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    deletion,
+)
 from services.ingest.printed import Scalar, decoded, identifier, instant, required
 
 PAGE = 100
@@ -31,6 +42,8 @@ LARGEST = 5 * 1024 * 1024
 """Of one object, as of a webhook."""
 MOST_PAGES = 50_000
 """Of one walk: five million objects, seven hours at two a second. A list that goes on behind that has no end."""
+MOST_WEBHOOKS = 2_000
+"""Of everybody: a shop with more has lost its way."""
 SECONDS = 60.0
 """For asking one by one; what is left is asked about the next time."""
 _ROOT = "/wp-json/wc/v3/"
@@ -67,8 +80,18 @@ class _Named(Struct):
     status: Scalar = None
 
 
+class _Webhook(Struct):
+    """Its secret is shown to nobody."""
+
+    id: Scalar = None
+    topic: Scalar = None
+    delivery_url: Scalar = None
+    status: Scalar = None
+
+
 _LIST = at_most(PAGE)
 _NAMED = msgspec.json.Decoder(_Named)
+_WEBHOOK = msgspec.json.Decoder(_Webhook)
 
 
 class OAuth1(httpx.Auth):
@@ -192,6 +215,36 @@ class WooCommerce:
         """What a webhook would have told."""
         return deletion(f"{root.partition(':')[0]}.deleted", root)
 
+    async def subscriptions(self) -> list[Subscription]:
+        """All webhooks of the shop."""
+        found: list[Subscription] = []
+        while True:
+            params = {"per_page": str(PAGE), "offset": str(len(found)), "orderby": "id", "order": "asc"}
+            listed = _listed((await self._http.get(f"{_ROOT}webhooks", params)).content)
+            found += [_subscription(bytes(each)) for each in listed]
+            if len(listed) < PAGE:
+                return found
+            if len(found) >= MOST_WEBHOOKS:
+                raise Refused(f"the shop has more than {MOST_WEBHOOKS} webhooks")
+
+    async def subscribe(self, topic: str, address: str, secret: str) -> Subscription:
+        """Makes one, switched on. The shop calls the address with a ping before it answers."""
+        wanted = {"name": f"Regulars: {topic}", "topic": topic, "delivery_url": address, "secret": secret}
+        return await self._changed("POST", "webhooks", wanted | {"status": "active"})
+
+    async def mend(self, subscription: Subscription, address: str, secret: str) -> Subscription:
+        """Has one deliver to `address`, signed by `secret`, and switched on; whoever had it off."""
+        wanted = {"delivery_url": address, "secret": secret, "status": "active"}
+        return await self._changed("PUT", f"webhooks/{subscription.id}", wanted)
+
+    async def _changed(self, method: str, path: str, wanted: Mapping[str, str]) -> Subscription:
+        try:
+            answer = await self._http.change(method, f"{_ROOT}{path}", msgspec.json.encode(wanted))
+        except Unauthorized as error:
+            # With a key that may read alone the list could be read.
+            raise Refused(f"{error}: has the key the permission Read/Write?") from error
+        return _subscription(answer.content)
+
     async def _is_gone(self, kind: Kind, id_: str) -> bool:
         answer = await self._http.find(f"{_ROOT}{kind}/{id_}", {})
         if answer is None:
@@ -236,6 +289,16 @@ def _listed(content: bytes) -> list[msgspec.Raw]:
     if len(objects) > PAGE:
         raise Unavailable(f"the shop answers more than the {PAGE} objects that it was asked for")
     return objects
+
+
+def _subscription(content: bytes) -> Subscription:
+    try:
+        one = decoded(_WEBHOOK, content)
+        id_ = required(identifier(one.id), "id")
+    except Unreadable as error:
+        raise Unavailable("the shop's answer is not a webhook in JSON") from error
+    topic, address = (each if isinstance(each, str) else "" for each in (one.topic, one.delivery_url))
+    return Subscription(id_, topic, address, active=one.status == "active")
 
 
 def _fetched(kind: Kind, raw: msgspec.Raw) -> Fetched:

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from libs.common.settings import CommonSettings
-from services.ingest import api, browser_api, events_api, export_api, fetch_api, privacy_api, public_keys_api
+from services.ingest import (
+    api,
+    browser_api,
+    connection_api,
+    events_api,
+    export_api,
+    fetch_api,
+    privacy_api,
+    public_keys_api,
+)
 from services.ingest.settings import IngestSettings
 from services.messaging.api import router as messaging
 from services.metrics.api import router as metrics
@@ -22,7 +31,7 @@ BARE = {"/webhooks/{platform}/{store_key}": "ingest", "/u/{token}": "messaging"}
 
 def served() -> dict[str, str]:
     """Path -> service."""
-    parts = (api, browser_api, events_api, export_api, fetch_api, privacy_api, public_keys_api)
+    parts = (api, browser_api, connection_api, events_api, export_api, fetch_api, privacy_api, public_keys_api)
     routers = [(part.router, "ingest") for part in parts]
     routers += [(profiles, "profiles"), (metrics, "metrics"), (messaging, "messaging")]
     paths = {route.path: name for router, name in routers for route in router.routes}

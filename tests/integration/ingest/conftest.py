@@ -1,5 +1,7 @@
 """A running ingest for each test."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import uvicorn
 
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
@@ -55,6 +58,31 @@ async def ground(grounds: Grounds) -> AsyncIterator[Ground]:
     """An ingest with default settings."""
     async with grounds() as running:
         yield running
+
+
+@pytest.fixture
+def reached(grounds: Grounds) -> Grounds:
+    """Makes an ingest that listens where it says that shops reach it. Its worker asks nobody: tests do."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Ground]:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            settings = {
+                "public_url": f"http://127.0.0.1:{listening.getsockname()[1]}",
+                "fetch_private_addresses": True,
+                "fetch_rate": 10_000,
+                "fetch_concurrency": 0,
+            }
+            async with grounds(**settings | changes) as running:
+                server = uvicorn.Server(uvicorn.Config(running.app, lifespan="off", log_config=None, ws="none"))
+                serving_ = asyncio.create_task(server.serve(sockets=[listening]))
+                try:
+                    yield running
+                finally:
+                    server.should_exit = True
+                    await serving_
+
+    return start
 
 
 @pytest.fixture

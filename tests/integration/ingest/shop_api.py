@@ -64,6 +64,7 @@ RHYTHM = Rhythm(
     every=timedelta(minutes=15), overlap=timedelta(minutes=10), grace=timedelta(minutes=5), pause=timedelta(0)
 )
 STATES = [change.state for change in small_world().changes if change.store == "woocommerce"]
+STATES_OF_SHOPIFY = [change.state for change in small_world().changes if change.store == "shopify"]
 
 
 def fetching(ground: Ground, *, bulk_above: int = 10_000) -> Fetching:

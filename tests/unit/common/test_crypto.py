@@ -140,3 +140,14 @@ def test_a_key_is_put_in_front_of_keys_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         add_key(tmp_path)
     assert (tmp_path / "secret.key").read_text() == "no key"
+
+
+def test_a_secret_is_known_again_by_its_fingerprint() -> None:
+    old, new = b"o" * 32, b"n" * 32
+    mark = Keyring([old]).fingerprint(b"hush", b"store/a")
+    assert b"hush" not in mark
+    # Also behind a key that came since; and by nobody who has none of them.
+    assert Keyring([new, old]).is_of(mark, b"hush", b"store/a")
+    assert not Keyring([new]).is_of(mark, b"hush", b"store/a")
+    assert not Keyring([old]).is_of(mark, b"hush!", b"store/a")
+    assert not Keyring([old]).is_of(mark, b"hush", b"store/b")

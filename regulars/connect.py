@@ -1,0 +1,72 @@
+"""`regulars connect`: has a shop send its webhooks here, and says what is there, what was made and what is missing."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from regulars.calling import LOCAL, Address, Key, ask
+from regulars.integrating import Platform
+
+
+def _secret(name: str, help_: str) -> Any:
+    return typer.Option(
+        f"--{name}", envvar=f"REGULARS_{name.replace('-', '_').upper()}", help=help_, show_default=False
+    )
+
+
+def connect(
+    platform: Platform,
+    *,
+    store: Annotated[str, typer.Option(help="The store's key.")],
+    consumer_key: Annotated[str | None, _secret("consumer-key", "WooCommerce: ck_…, Read/Write.")] = None,
+    consumer_secret: Annotated[str | None, _secret("consumer-secret", "WooCommerce: cs_…")] = None,
+    access_token: Annotated[str | None, _secret("access-token", "Shopify: shpat_…")] = None,
+    client_id: Annotated[str | None, _secret("client-id", "Shopify: of an app without a token for good.")] = None,
+    client_secret: Annotated[str | None, _secret("client-secret", "Shopify: of the same app.")] = None,
+    shop_url: Annotated[
+        str | None, typer.Option(help="Where the shop's API is.", show_default="https://, domain")
+    ] = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look.")] = False,
+    key: Key = None,
+    url: Address = LOCAL,
+) -> None:
+    """Connects a store: hands over credentials, if any are given, has webhooks made and mended, and tries the way.
+
+    Again it keeps what is there. Ends with code 1 when something is missing.
+    """
+    known = ask("GET", url, key, f"/v1/stores/{store}")
+    if known["platform"] != platform.value:
+        print(f"{store} is a store of {known['platform']}, not of {platform.value}", file=sys.stderr)
+        raise typer.Exit(2)
+    given = {
+        "consumer_key": consumer_key,
+        "consumer_secret": consumer_secret,
+        "access_token": access_token,
+        "client_id": client_id,
+        "client_secret": client_secret,
+    }
+    credentials = {name: secret for name, secret in given.items() if secret}
+    if credentials and not dry_run:
+        at = {"url": shop_url} if shop_url else {}
+        ask("PUT", url, key, f"/v1/stores/{store}/credentials", json=credentials | at)
+    path = f"/v1/stores/{store}/connection"
+    found = ask("GET", url, key, path) if dry_run else ask("POST", url, key, path, json={"topics": topic or None})
+    _show(found)
+    if not found["complete"]:
+        raise typer.Exit(1)
+
+
+def _show(found: dict[str, Any]) -> None:
+    print(f"{found['webhook_url']}; credentials: {found['credentials']['state']}")
+    for each in found["subscriptions"]:
+        told = [each["topic"], each["state"], each["done"], each["reason"]]
+        print(*(word for word in told if word is not None))
+    if found["others"]:
+        print(f"left alone: {found['others']} webhooks to other addresses")
+    if (test := found["test"]) is not None:
+        print("test: arrived" if test["arrived"] else f"test: did not arrive: {test['reason']}")
+    for note in found["notes"]:
+        print(f"note: {note}")
+    print("complete" if found["complete"] else "not complete")

@@ -1,0 +1,54 @@
+"""`regulars connect` against the API of a line that runs and the simulated shop's own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import DrivenClock
+from regulars.shop.woocommerce_api import KEY, WooCommerceApi
+from regulars.shop.woocommerce_api import SECRET as CONSUMER_SECRET
+from tests.e2e.cases.conftest import at_work
+from tests.e2e.cases.ground import Ground
+from tests.e2e.cases.test_commands import regulars
+from tests.integration.ingest.shop_api import serving
+
+
+@pytest_asyncio.fixture
+async def ground(
+    database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    """Nothing listens at its public address."""
+    monkeypatch.setenv("REGULARS_FETCH_PRIVATE_ADDRESSES", "true")
+    monkeypatch.setenv("REGULARS_FETCH_CONCURRENCY", "0")
+    monkeypatch.setenv("REGULARS_FETCH_RATE", "10000")
+    monkeypatch.setenv("REGULARS_PUBLIC_URL", "http://127.0.0.1:1")
+    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
+        yield running
+
+
+async def test_a_shop_is_connected_and_what_is_missing_told(ground: Ground) -> None:
+    shop = WooCommerceApi()
+    shop.webhook("order.created", "https://erp.example/hook")
+    async with serving(shop) as domain:
+        store = await ground.store("woocommerce", domain=domain)
+        words = ["connect", "woocommerce", "--store", store.key]
+        assert "This store has no credentials." in await regulars(ground, *words, code=1)
+        given = ["--consumer-key", KEY, "--consumer-secret", CONSUMER_SECRET, "--shop-url", f"http://{domain}"]
+        told = await regulars(ground, *words, *given, code=1)
+        assert CONSUMER_SECRET not in told
+        lines = told.splitlines()
+        assert lines[0] == f"http://127.0.0.1:1/webhooks/woocommerce/{store.key}; credentials: good"
+        assert "order.created active made" in lines
+        assert "left alone: 1 webhooks to other addresses" in lines
+        assert lines[-2].startswith("test: did not arrive: http://127.0.0.1:1: nothing answers")
+        assert lines[-1] == "not complete"
+        seen = (await regulars(ground, *words, "--dry-run")).splitlines()
+        assert ("order.created active" in seen, seen[-1]) == (True, "complete")
+        del shop.webhooks[2]
+        seen = (await regulars(ground, *words, "--dry-run", code=1)).splitlines()
+        assert "order.created gone" in seen
+        assert "is a store of woocommerce, not of shopify" in await regulars(
+            ground, "connect", "shopify", "--store", store.key, code=2
+        )
