@@ -1,6 +1,7 @@
 """The normaliser: deliveries in, observations out."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
@@ -9,7 +10,7 @@ from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
-from services.ingest import events, store
+from services.ingest import events, seen, store
 from services.ingest.normalise import Ignored, Observations, Outcome, Parked, Unreadable, normalise
 from services.ingest.outcome import Arrival, StoreFacts
 from services.ingest.store import DeliveryRow
@@ -26,6 +27,7 @@ async def on_deliveries_received(batch: Batch) -> None:
             received.append((record, batch.data(record)))
         except Reject as error:
             batch.reject(record, error.reason)
+    await seen.note_arrivals(batch.tx, minutes_of(received))
     stores = await store.store_facts(batch.tx, ((record.tenant, delivery.store) for record, delivery in received))
     rows: list[DeliveryRow] = []
     for record, delivery in received:
@@ -41,6 +43,17 @@ async def on_deliveries_received(batch: Batch) -> None:
         emit(batch, record, delivery, outcome)
         rows.append(row_of(record, delivery, outcome))
     await store.save_deliveries(batch.tx, rows)
+
+
+def minutes_of(received: Iterable[tuple[Record, Delivery]]) -> dict[seen.Arrival, int]:
+    """In which minutes something came by itself: neither fetched nor read again by us."""
+    minutes: dict[seen.Arrival, int] = {}
+    for record, delivery in received:
+        if delivery.origin == "live":
+            hour = record.time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            place = seen.Arrival(record.tenant, delivery.store, hour, record.partition, delivery.platform)
+            minutes[place] = minutes.get(place, 0) | 1 << record.time.minute
+    return minutes
 
 
 def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:

@@ -11,7 +11,7 @@ from libs.common.clock import Clock, clock_from
 from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.web import Service, build_app
-from services.ingest import api, browser_api, events_api, export_api, fetch_api, public_keys_api
+from services.ingest import api, browser_api, deleting_api, events_api, export_api, fetch_api, public_keys_api
 from services.ingest.archive import CONSUMER
 from services.ingest.callers import Throttle, networks
 from services.ingest.edge import Crowd, Edge
@@ -24,7 +24,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
 # Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
-for part in (browser_api, export_api, api, fetch_api, events_api, public_keys_api):
+for part in (browser_api, export_api, api, deleting_api, fetch_api, events_api, public_keys_api):
     router.include_router(part.router)
 
 

@@ -16,6 +16,7 @@ from libs.common.worker import Consumer, Periodic, Worker
 from services.ingest.archive import CONSUMER
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
+from services.ingest.listening import LISTENING_SECONDS, Listening
 from services.ingest.opening import opener
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.settings import SCHEMA, IngestSettings
@@ -27,6 +28,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         *_fetching(settings, database),
+        Periodic("listening", LISTENING_SECONDS, Listening(database).run),
         log_upkeep(database, JOURNAL, COMMERCE),
         database_watch(database),
     ]
