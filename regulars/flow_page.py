@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from services.messaging.flows import BUILT_IN, Exit, Flow, Trigger
+from services.messaging.flows import BUILT_IN, OF_ANY_FLOW, Exit, Flow, Trigger
 from services.messaging.gate import AGAINST, CAP, EMAIL_CAP, ENDS_RUN, MARKETING_ONLY, QUIET_FROM, QUIET_UNTIL, Reason
 from services.messaging.mail import SHOWN
 from services.messaging.sender import LINK_LIFE
@@ -52,12 +52,15 @@ _EXITS: dict[Exit, str] = {
     "active": "an activity",
     "erased": "the shop deleted the customer",
     "unsubscribed": "the e-mail consent was withdrawn, or the address is suppressed",
+    "store_deleted": "the store was deleted",
 }
 _AGAIN: dict[Trigger, str] = {
     "basket_abandoned": "one run per cart or checkout; of one person's, the last changes lie at least {} apart",
     "profile_lapsed": "after the next order or activity; the ones that two runs count from lie at least {} apart",
 }
 _REASONS: dict[Reason, str] = {
+    "store_deleted": "the store was deleted",
+    "store_paused": "the store is paused, or was when the message fell due: that is not caught up",
     "flow_paused": "the flow is paused",
     "erased": "the shop deleted the customer",
     "no_longer_true": "what started it does not hold any more: the cart is empty or gone, the person is active again",
@@ -118,6 +121,13 @@ curl -s -X PATCH "$REGULARS_URL/v1/flows/cart_abandonment" -H "Authorization: Be
 What falls due is `held` then. `{{"paused": false}}` resumes it, and the gate is asked about each: what is past its time
 by then is skipped as `too_late`. `GET /v1/flows` shows all flows. The scope is `flows:write`.
 
+## Pause a store
+
+`PATCH /v1/stores/st_…` with `{{"paused": true}}`: what the store sends is kept and counted as ever, but nobody is
+written to in its name, and it is not compared with its platform; mails that fall due meanwhile are skipped as
+`store_paused` and never caught up. `{{"paused": false}}` resumes it: what falls due from then on goes out, a later mail
+of a cart from the pause, too. `GET /v1/stores/st_…` has its `state`. The scope is `stores:write`.
+
 ## Suppressions
 
 Addresses that get no mail, per tenant, whoever they belong to. An unsubscription adds one (`unsubscribed`); bounces and
@@ -158,7 +168,11 @@ def _flow(flow: Flow) -> Iterator[str]:
     for number, step in enumerate(flow.steps, 1):
         yield f"| {number} | {_span(step.delay)} | {_span(step.delay + step.ceiling)} |"
     yield f"\n- Again: {_AGAIN[flow.trigger].format(_span(flow.again_after))}."
-    yield "- Ends at once with " + "; ".join(f"{_EXITS[end]} (`{end}`)" for end in _EXITS if end in flow.exits) + ".\n"
+    yield (
+        "- Ends at once with "
+        + "; ".join(f"{_EXITS[end]} (`{end}`)" for end in _EXITS if end in flow.exits | OF_ANY_FLOW)
+        + ".\n"
+    )
 
 
 def _then(reason: Reason) -> str:

@@ -97,7 +97,7 @@ async def sealed(ground: Ground) -> list[Finding]:
     except (OSError, ValueError):
         return []  # the secret key's own check says so
     async with connected(ground.url) as pg:
-        stores = await pg.fetch("SELECT secrets FROM ingest.stores")
+        stores = await pg.fetch("SELECT secrets FROM ingest.stores WHERE deleted_at IS NULL")
     closed = sum(not all(keyring.knows(secret) for secret in store["secrets"]) for store in stores)
     if closed:
         told = f"{closed} of {len(stores)} stores have a secret that this key does not open"

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from libs.common.auth import Principal, require
 from libs.common.db import Tx
 from libs.common.ids import new_id
-from libs.common.problems import invalid, not_found, not_found_by
+from libs.common.problems import Problem, invalid, not_found, not_found_by
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.instants import Instant
@@ -31,9 +31,18 @@ from services.ingest.models import (
     StoreOut,
     StorePatch,
 )
-from services.ingest.registering import Change, Registration, TakesNoSecrets, TooManySecrets, change, register
+from services.ingest.registering import (
+    Change,
+    IsDeleted,
+    Registration,
+    TakesNoSecrets,
+    TooManySecrets,
+    change,
+    register,
+)
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.replays import Replay
+from services.ingest.store import Store
 from services.ingest.tally import DUPLICATE
 
 StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key; 404 when there is none of it.")]
@@ -54,6 +63,27 @@ async def is_there(tx: Tx, tenant: str, store: str | None) -> None:
     """Problem 404 when `store` names none of the tenant's: nothing to tell is not the same as nobody to ask about."""
     if store is not None and await records.one_store(tx, tenant, store) is None:
         raise not_found_by("store", "store")
+
+
+async def changed(edge: Edge, principal: Principal, key: str, wanted: Change) -> Store:
+    """The store as it is then, known to this process. Problem 404 or 409; raises what `registering.change` does."""
+    try:
+        saved = await change(
+            edge.database,
+            edge.keyring,
+            principal.tenant,
+            key,
+            wanted,
+            now=edge.clock.now(),
+            by=principal.key_id,
+            traceparent=current_traceparent(),
+        )
+    except IsDeleted:
+        raise Problem(409, "deleted", "The store was deleted. Register it again: it gets a key of its own.") from None
+    if saved is None:
+        raise not_found("store")
+    await edge.registry.reload(key)
+    return saved
 
 
 # Stores --------------------------------------------------------------------------------------------------------------
@@ -102,7 +132,7 @@ async def get_stores(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[StoreOut]:
-    """The stores, by age."""
+    """The stores that are not deleted, by age."""
     after = decode_cursor(cursor, "stores", datetime, str) if cursor is not None else None
     async with edge.database.reading() as tx:
         found = await records.list_stores(
@@ -118,7 +148,7 @@ async def get_stores(
 async def get_store(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:read"))]
 ) -> StoreOut:
-    """One store."""
+    """One store; a deleted one, too, since its history still names it."""
     async with edge.database.reading() as tx:
         found = await records.one_store(tx, principal.tenant, key)
     if found is None:
@@ -143,27 +173,16 @@ async def patch_store(
         consent=body.consent,
         email=body.email,
         postal_address=body.postal_address,
+        paused=body.paused,
         secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
         overlap=timedelta(seconds=body.overlap_seconds),
     )
     try:
-        saved = await change(
-            edge.database,
-            edge.keyring,
-            principal.tenant,
-            key,
-            wanted,
-            now=edge.clock.now(),
-            by=principal.key_id,
-            traceparent=current_traceparent(),
-        )
+        saved = await changed(edge, principal, key, wanted)
     except TooManySecrets:
         raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
     except TakesNoSecrets:
         raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
-    if saved is None:
-        raise not_found("store")
-    await edge.registry.reload(saved.key)
     return StoreOut.of(saved, edge.public_url)
 
 
@@ -296,7 +315,8 @@ async def post_replay(
     if replay.since is not None and replay.since >= replay.until:
         raise invalid("/since", "This is not before `until`.")
     async with edge.database.transaction() as tx:
-        if await records.one_store(tx, principal.tenant, body.store) is None:
+        found = await records.one_store(tx, principal.tenant, body.store)
+        if found is None or found.state == "deleted":
             raise invalid("/store", "There is no such store.")
         await replays.ask(tx, replay)
     return ReplayOut.of(replay)

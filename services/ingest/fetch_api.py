@@ -11,18 +11,18 @@ from libs.common.auth import Principal, require
 from libs.common.db import Tx
 from libs.common.ids import new_id
 from libs.common.problems import Problem, invalid, not_found
-from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.ingest import fetches, seen, subscriptions
 from services.ingest import store as records
-from services.ingest.api import AnEdge
+from services.ingest.api import AnEdge, changed
 from services.ingest.fetch_models import (
     BackfillIn,
     BackfillOut,
     CredentialsIn,
     CredentialsOut,
     Looked,
+    SilenceOut,
     StoreHealth,
     SubscriptionHealth,
     SubscriptionsHealth,
@@ -31,8 +31,9 @@ from services.ingest.fetch_models import (
 from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
 from services.ingest.opening import Key, ShopifyKey, WooCommerceKey
 from services.ingest.platforms.port import ALL, Kind
-from services.ingest.registering import Access, Change, change
+from services.ingest.registering import Access, Change
 from services.ingest.registration import api_url
+from services.ingest.silence import silence
 from services.ingest.store import Store
 from services.ingest.subscriptions import Kept
 from services.ingest.tally import DUPLICATE
@@ -86,7 +87,7 @@ async def put_credentials(
         url = api_url(body.url, found.domain)
     except ValueError as error:
         raise invalid("/url", f"This is not an address on {found.domain}.") from error
-    await _change(edge, principal, key, Access(url=url, key=opened_by))
+    await changed(edge, principal, key, Change(access=Access(url=url, key=opened_by)))
     return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
@@ -122,22 +123,7 @@ async def delete_credentials(
 ) -> None:
     """Forgets them. What is being fetched fails, and may be resumed when there are others."""
     held = await _credentials(edge, principal, key)
-    await _change(edge, principal, key, Access(url=held.url, key=None))
-
-
-async def _change(edge: AnEdge, principal: Principal, key: str, access: Access) -> None:
-    changed = await change(
-        edge.database,
-        edge.keyring,
-        principal.tenant,
-        key,
-        Change(access=access),
-        now=edge.clock.now(),
-        by=principal.key_id,
-        traceparent=current_traceparent(),
-    )
-    if changed is None:
-        raise not_found("store")
+    await changed(edge, principal, key, Change(access=Access(url=held.url, key=None)))
 
 
 # Backfills -----------------------------------------------------------------------------------------------------------
@@ -153,7 +139,7 @@ async def post_backfill(
         raise invalid("/since", "This is yet to come.")
     async with edge.database.transaction() as tx:
         found = await records.one_store(tx, principal.tenant, body.store)
-        if found is None:
+        if found is None or found.state == "deleted":
             raise invalid("/store", "There is no such store.")
         if not await fetches.opened(tx, principal.tenant, body.store):
             raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
@@ -275,6 +261,8 @@ async def get_health(
     async with edge.database.reading() as tx:
         await _store(tx, principal, key)
         topics = await seen.topics(tx, principal.tenant, key, now=edge.clock.now(), span=HEALTH)
+        heard = await seen.heard(tx, principal.tenant, key)
+        silent = silence(heard.hours, heard.zone, edge.clock.now() - await seen.lag(tx))
         refused = await records.request_counts(tx, principal.tenant, key)
         held = await fetches.credentials(tx, principal.tenant, key)
         webhooks = await subscriptions.of_store(tx, principal.tenant, key)
@@ -283,6 +271,7 @@ async def get_health(
     return StoreHealth(
         store=key,
         topics=[TopicHealth(**topic._asdict()) for topic in topics],
+        silence=SilenceOut.model_validate(silent, from_attributes=True) if silent is not None else None,
         duplicates=refused.pop(DUPLICATE, 0),
         refused=refused,
         credentials=CredentialsOut.of(held) if held is not None else None,

@@ -173,11 +173,24 @@ class SubscriptionsHealth(BaseModel):
     topics: list[SubscriptionHealth]
 
 
+class SilenceOut(BaseModel):
+    """For how long nothing has come of a store's own accord."""
+
+    since: Annotated[datetime, Field(description="The last minute in which something came.")]
+    expected: Annotated[
+        float, Field(description="Minutes with deliveries that are usual for that time, by the four weeks before.")
+    ]
+    unusual: Annotated[
+        bool, Field(description="So long a silence has a probability below 0.0001 at these hours of the week.")
+    ]
+
+
 class StoreHealth(BaseModel):
     """Whether all that happens in a store gets here."""
 
     store: str
     topics: Annotated[list[TopicHealth], Field(description="Of the last 7 days.")]
+    silence: Annotated[SilenceOut | None, Field(description="Null until something has come for a week.")]
     refused: Annotated[dict[str, int], Field(description="Requests by reason, ever.")]
     duplicates: int
     credentials: CredentialsOut | None

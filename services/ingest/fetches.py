@@ -82,6 +82,7 @@ _FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_
     reasons, failures, reason, done_at, bulk"""
 _OPEN = "state IN ('waiting', 'running')"
 _OPENS = "c.state <> 'gone'"
+_PAUSED = "(s.paused_at IS NOT NULL AND s.resumed_at IS NULL)"
 
 
 def context(tenant: str, store: str) -> bytes:
@@ -208,7 +209,7 @@ async def ask(tx: Tx, fetch: Fetch) -> bool:
 async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, limit: int) -> list[Due]:
     """Stores for which nothing of this purpose has been asked for since `before`, those first that wait longest.
 
-    None that was known only after `until`: there is nothing yet to compare it up to.
+    None that is paused, and none that was known only after `until`: there is nothing yet to compare it up to.
     """
     rows = await tx.pg.fetch(
         f"""
@@ -220,6 +221,7 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, li
             FROM fetches WHERE tenant = c.tenant AND store = c.store AND purpose = $1
         ) f ON true
         WHERE {_OPENS} AND f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
+            AND NOT {_PAUSED}
         ORDER BY coalesce(f.asked_at, s.created_at), c.tenant, c.store LIMIT $3
         """,
         purpose,
@@ -248,14 +250,16 @@ async def claim(
 ) -> tuple[Fetch, Credentials] | None:
     """The one that has waited longest, for `LEASE`; until `release`, nobody else asks its store.
 
-    None of the tenants in `full`; those in `busy` come after all the others.
+    None of the tenants in `full`; those in `busy` come after all the others. Of a paused store what was asked for by
+    somebody, and no comparison of ours.
     """
     row = await tx.pg.fetchrow(
         f"""
         SELECT {", ".join(f"f.{name.strip()}" for name in _FETCH.split(","))}
         FROM fetches f JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
         WHERE f.{_OPEN} AND {_OPENS} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
-            AND f.tenant <> ALL($1::text[])
+            AND f.tenant <> ALL($1::text[]) AND (f.purpose = 'backfill' OR NOT EXISTS (
+                SELECT FROM stores s WHERE s.tenant = f.tenant AND s.key = f.store AND {_PAUSED}))
         ORDER BY f.tenant = ANY($2::text[]), f.not_before, f.id LIMIT 1 FOR UPDATE SKIP LOCKED
         """,
         full,
@@ -398,6 +402,22 @@ async def newest(
         state,
     )
     return [_fetch(row) for row in rows]
+
+
+async def counts_of(tx: Tx, tenant: str, store: str) -> dict[Purpose, int]:
+    """How many there are of a store by purpose, over or not."""
+    rows = await tx.pg.fetch(
+        "SELECT purpose, count(*) AS n FROM fetches WHERE tenant = $1 AND store = $2 GROUP BY purpose", tenant, store
+    )
+    return {row["purpose"]: row["n"] for row in rows}
+
+
+async def forget_store(tx: Tx, tenant: str, store: str) -> None:
+    """Takes a store's credentials and fetches away; a step that is under way finds its own gone, and ends."""
+    # Credentials first, as whoever saves a step does, or the two deadlock.
+    await tx.pg.execute("DELETE FROM credentials WHERE tenant = $1 AND store = $2", tenant, store)
+    await tx.pg.execute("DELETE FROM fetches WHERE tenant = $1 AND store = $2", tenant, store)
+    await tx.pg.execute("DELETE FROM subscriptions WHERE tenant = $1 AND store = $2", tenant, store)
 
 
 async def open_backfills(tx: Tx) -> int:

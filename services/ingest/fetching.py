@@ -30,6 +30,7 @@ from services.ingest.journal import digest_of, event_of
 from services.ingest.platforms.port import (
     ALL,
     BY_DATE,
+    KINDS,
     Fetched,
     FetchedPage,
     Hopeless,
@@ -59,6 +60,9 @@ PATIENCE = 20
 """Failures in a row, some four hours, until a backfill is given up."""
 
 GAPS = Metric("regulars_ingest_gaps_total", "Objects that no webhook had told of.", ["kind"])
+for _kind in KINDS:
+    # Shown as 0 from the start: an alert cannot see the first increment of a series that was not there.
+    GAPS.labels(_kind)
 FETCHED = Metric("regulars_ingest_fetched_total", "Objects fetched from the platforms.", ["purpose"])
 FAILURES = Metric("regulars_ingest_fetch_failures_total", "Requests to platforms that failed.", ["reason"])
 
@@ -193,10 +197,7 @@ class Fetching:
 
     async def _behind(self) -> bool:
         async with self._database.reading() as tx:
-            oldest = await seen.oldest_unread(tx)
-            return oldest is not None and bool(
-                await tx.pg.fetchval("SELECT clock_timestamp() - $1::timestamptz > $2", oldest, BEHIND)
-            )
+            return await seen.lag(tx) > BEHIND
 
     async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> float:
         if fetch.step < len(fetch.kinds):

@@ -1,7 +1,7 @@
 """The normaliser: deliveries in, observations out."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
@@ -11,7 +11,7 @@ from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
-from services.ingest import events, privacy, registering, store
+from services.ingest import events, privacy, registering, seen, store
 from services.ingest.journal import origin_of
 from services.ingest.normalise import (
     Ignored,
@@ -42,6 +42,7 @@ async def on_deliveries_received(batch: Batch) -> None:
             received.append((record, batch.data(record)))
         except Reject as error:
             batch.reject(record, error.reason)
+    await seen.note_arrivals(batch.tx, minutes_of(received))
     stores = await store.store_facts(batch.tx, ((record.tenant, delivery.store) for record, delivery in received))
     read: list[tuple[Record, Delivery, Outcome]] = []
     for record, delivery in received:
@@ -80,6 +81,17 @@ async def act(batch: Batch, read: Sequence[tuple[Record, Delivery, Outcome]]) ->
             case _:
                 pass
     await privacy.take(batch.tx, requests)
+
+
+def minutes_of(received: Iterable[tuple[Record, Delivery]]) -> dict[seen.Arrival, int]:
+    """In which minutes something came by itself: neither fetched nor read again by us."""
+    minutes: dict[seen.Arrival, int] = {}
+    for record, delivery in received:
+        if delivery.origin == "live":
+            hour = record.time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            place = seen.Arrival(record.tenant, delivery.store, hour, record.partition, delivery.platform)
+            minutes[place] = minutes.get(place, 0) | 1 << record.time.minute
+    return minutes
 
 
 def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome:

@@ -15,6 +15,7 @@ from services.ingest import (
     api,
     browser_api,
     connection_api,
+    deleting_api,
     events_api,
     export_api,
     fetch_api,
@@ -34,7 +35,17 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
 # Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
-for part in (browser_api, export_api, api, fetch_api, connection_api, events_api, public_keys_api, privacy_api):
+for part in (
+    browser_api,
+    export_api,
+    api,
+    deleting_api,
+    fetch_api,
+    connection_api,
+    events_api,
+    public_keys_api,
+    privacy_api,
+):
     router.include_router(part.router)
 
 

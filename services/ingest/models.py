@@ -4,6 +4,7 @@ import base64
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
+from msgspec import to_builtins
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,10 +23,11 @@ from libs.common.contracts.journal import Delivery, Removal
 from libs.common.money import known_currency
 from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
+from services.ingest.deleting import Deletion
 from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
-from services.ingest.store import Store
+from services.ingest.store import Store, StoreState
 from services.ingest.wanted import path_of
 
 ConsentPolicy = Literal["explicit", "soft_opt_in"]
@@ -148,6 +150,14 @@ class StorePatch(BaseModel):
     consent: ConsentPolicy | None = None
     email: Email | None = None
     postal_address: PostalAddress | None = None
+    paused: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="True: what it sends is kept and counted as ever, but nobody is written to in its name, and it"
+            " is not compared with its platform. Mails that fall due meanwhile are not caught up.",
+        ),
+    ] = None
     secrets: Annotated[
         list[Secret] | None,
         Field(min_length=1, max_length=MAX_SECRETS, description="All secrets that sign from now on."),
@@ -176,7 +186,9 @@ class StorePatch(BaseModel):
             {"name": info.field_name},
         )
 
-    @field_validator("currency", "timezone", "name", "consent", "email", "postal_address", "secrets", mode="before")
+    @field_validator(
+        "currency", "timezone", "name", "consent", "email", "postal_address", "paused", "secrets", mode="before"
+    )
     @classmethod
     def _said(cls, value: object) -> object:
         if value is None:
@@ -216,6 +228,7 @@ class StoreOut(BaseModel):
     email: str | None
     postal_address: str | None
     created_at: datetime
+    state: Annotated[StoreState, Field(description="Of a deleted one there is its history alone.")]
 
     @classmethod
     def of(cls, store: Store, public_url: str) -> Self:
@@ -232,7 +245,27 @@ class StoreOut(BaseModel):
             email=store.email,
             postal_address=store.postal_address,
             created_at=store.created_at,
+            state=store.state,
         )
+
+
+class StoreRemoval(BaseModel):
+    """What goes with a store. Deliveries, orders and figures stay, as its history."""
+
+    store: str
+    dry_run: bool
+    deleted_at: Annotated[datetime | None, Field(description="Null: it is there.")]
+    secrets: int
+    credentials: int
+    public_keys: int
+    backfills: int
+    comparisons: Annotated[int, Field(description="With its platform, over or under way.")]
+    replays: Annotated[int, Field(description="That were not at their end.")]
+
+    @classmethod
+    def of(cls, store: str, removal: Deletion, *, dry_run: bool) -> Self:
+        """As it was counted."""
+        return cls(store=store, dry_run=dry_run, **to_builtins(removal, builtin_types=(datetime,)))
 
 
 class DeliveryOut(BaseModel):

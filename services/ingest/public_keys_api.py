@@ -8,12 +8,11 @@ from fastapi import APIRouter, Depends
 from libs.common.auth import Principal, require
 from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import invalid, not_found
-from libs.common.telemetry import current_traceparent
 from services.ingest import proofs
 from services.ingest import store as records
-from services.ingest.api import AnEdge
+from services.ingest.api import AnEdge, changed
 from services.ingest.browser_models import ProofIn, ProofOut, PublicKeyIn, PublicKeyOut
-from services.ingest.registering import Change, NoSuchPublicKey, TooManyPublicKeys, change, new_public_key
+from services.ingest.registering import Change, NoSuchPublicKey, TooManyPublicKeys, new_public_key
 from services.ingest.registration import MAX_PUBLIC_KEYS, origin_of
 from services.ingest.store import Store
 
@@ -88,20 +87,8 @@ async def _store(edge: AnEdge, principal: Principal, key: str) -> Store:
 
 async def _change(edge: AnEdge, principal: Principal, key: str, wanted: Change) -> None:
     try:
-        changed = await change(
-            edge.database,
-            edge.keyring,
-            principal.tenant,
-            key,
-            wanted,
-            now=edge.clock.now(),
-            by=principal.key_id,
-            traceparent=current_traceparent(),
-        )
+        await changed(edge, principal, key, wanted)
     except TooManyPublicKeys:
         raise invalid("", f"A store has at most {MAX_PUBLIC_KEYS} public keys: withdraw one first.") from None
     except NoSuchPublicKey:
         raise not_found("public key") from None
-    if changed is None:
-        raise not_found("store")
-    await edge.registry.reload(key)

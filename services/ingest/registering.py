@@ -43,6 +43,10 @@ class NoSuchPublicKey(Exception):
     """Not of this store, or withdrawn."""
 
 
+class IsDeleted(Exception):
+    """The store was, and stays as it was then."""
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """What is to be different. None: as it is."""
 
@@ -52,6 +56,7 @@ class Change(Struct, frozen=True, kw_only=True):
     consent: str | None = None
     email: str | None = None
     postal_address: str | None = None
+    paused: bool | None = None
     secrets: Sequence[str] | None = None
     """All that sign from now on."""
     overlap: timedelta = timedelta(0)
@@ -108,7 +113,7 @@ async def register(
         secrets = [Sealed(keyring.seal(secret.encode(), sealed_for), now) for secret in dict.fromkeys(wanted.secrets)]
         told = {"platform": saved.platform, "domain": saved.domain, **{name: getattr(saved, name) for name in _FIELDS}}
         await store.save_store(tx, saved, secrets, by=by, changes=told | {"secrets": {"added": len(secrets)}})
-        await append(tx, COMMERCE, [_observed(saved, traceparent)])
+        await append(tx, COMMERCE, [observed(saved, traceparent)])
     return saved, True
 
 
@@ -125,12 +130,14 @@ async def change(
 ) -> Store | None:
     """The store as it is then; None when the tenant has none of this key.
 
-    Raises TooManySecrets, TakesNoSecrets, TooManyPublicKeys, NoSuchPublicKey.
+    Raises IsDeleted, TooManySecrets, TakesNoSecrets, TooManyPublicKeys, NoSuchPublicKey.
     """
     async with database.transaction() as tx:
         known = await store.lock_key(tx, tenant, key)
         if known is None:
             return None
+        if known.state == "deleted":
+            raise IsDeleted
         return await _changed(tx, keyring, known, wanted, now=now, by=by, traceparent=traceparent)
 
 
@@ -145,7 +152,7 @@ async def uninstalled(tx: Tx, tenant: str, key: str, *, at: datetime, traceparen
     [held] = await store.sealed_stores(tx, [key])
     saved = _next(known, {}, at)
     await store.save_store(tx, saved, held.secrets, by=known.platform, changes={"credentials": "gone"})
-    return _observed(saved, traceparent)
+    return observed(saved, traceparent)
 
 
 def new_public_key(origins: Sequence[str], *, now: datetime, by: str) -> PublicKey:
@@ -162,6 +169,10 @@ async def _changed(
     given = {name: getattr(wanted, name) for name in _FIELDS}
     different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
     saved = _next(known, different, now)
+    if wanted.paused is not None and wanted.paused != (known.state == "paused"):
+        at = saved.updated_at
+        saved = replace(saved, paused_at=at, resumed_at=None) if wanted.paused else replace(saved, resumed_at=at)
+        told |= {"state": saved.state}
     if wanted.access is not None:
         told |= {"credentials": await _opened(tx, keyring, known, wanted.access, now=now, by=by)}
     if wanted.publishes is not None:
@@ -171,7 +182,7 @@ async def _changed(
             raise NoSuchPublicKey
         told |= {"public_keys": {"withdrawn": wanted.withdraws}}
     await store.save_store(tx, saved, secrets, by=by, changes={**different, **told})
-    await append(tx, COMMERCE, [_observed(saved, traceparent)])
+    await append(tx, COMMERCE, [observed(saved, traceparent)])
     return saved
 
 
@@ -255,7 +266,8 @@ def _random(size: int) -> str:
     return base64.b32encode(randomness.token_bytes(size)).decode().lower().rstrip("=")
 
 
-def _observed(saved: Store, traceparent: str | None) -> Event:
+def observed(saved: Store, traceparent: str | None) -> Event:
+    """What tells the other services of a store as it is now."""
     snapshot = StoreObserved(
         store=saved.key,
         platform=cast("Platform", saved.platform),
@@ -269,6 +281,9 @@ def _observed(saved: Store, traceparent: str | None) -> Event:
         consent_policy=saved.consent,
         email=saved.email,
         postal_address=saved.postal_address,
+        paused_at=saved.paused_at,
+        resumed_at=saved.resumed_at,
+        deleted_at=saved.deleted_at,
     )
     return Event(
         id=derived_id("store.observed", saved.key, str(saved.version)),

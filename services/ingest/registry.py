@@ -46,6 +46,8 @@ class Registry:
         self._stores: dict[str, Registered] = {}
         self._public: dict[str, tuple[Registered, frozenset[str]]] = {}
         """By public key: the store, and the origins of the pages that may use it."""
+        self._deleted: set[str] = set()
+        """Keys are never given out again: who reads late what a store was must not bring it back."""
         self._changed: set[str] = set()
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
@@ -80,6 +82,11 @@ class Registry:
         """Takes over a store as it was just read or written."""
         now = self._clock.now()
         known = self._stores.get(row.key)
+        if row.deleted or row.key in self._deleted:
+            self._deleted.add(row.key)
+            self._stores.pop(row.key, None)
+            self._withdraw(known)
+            return
         if known is not None:
             ended = known.ends_at is not None and known.ends_at <= now
             if known.version > row.version or (known.version == row.version and not ended):
@@ -91,9 +98,12 @@ class Registry:
         public = tuple(row.public_keys)
         found = Registered(row.tenant, row.key, row.platform, tuple(keys), row.version, ends_at, public)
         self._stores[row.key] = found
+        self._withdraw(known)
+        self._public |= {each.key: (found, frozenset(each.origins)) for each in public}
+
+    def _withdraw(self, known: Registered | None) -> None:
         for each in known.public_keys if known is not None else ():
             self._public.pop(each.key, None)
-        self._public |= {each.key: (found, frozenset(each.origins)) for each in public}
 
     def _ended(self) -> set[str]:
         now = self._clock.now()

@@ -120,6 +120,26 @@ async def cancel(tx: Tx, tenant: str, id_: str) -> None:
     )
 
 
+async def cancel_of(tx: Tx, tenant: str, store: str) -> None:
+    """All of a store that are not at their end."""
+    await tx.pg.execute(
+        "UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND store = $2 AND state IN ('waiting', 'running')",
+        tenant,
+        store,
+    )
+
+
+async def open_of(tx: Tx, tenant: str, store: str) -> int:
+    """How many of a store are not at their end."""
+    return int(
+        await tx.pg.fetchval(
+            "SELECT count(*) FROM replays WHERE tenant = $1 AND store = $2 AND state IN ('waiting', 'running')",
+            tenant,
+            store,
+        )
+    )
+
+
 async def open_count(tx: Tx) -> int:
     """How many of all tenants are not at their end."""
     return int(await tx.pg.fetchval("SELECT count(*) FROM replays WHERE state IN ('waiting', 'running')"))

@@ -1,6 +1,6 @@
-"""All SQL of what was seen already: what deliveries told of each object last, and of each topic."""
+"""All SQL of what was seen already: what deliveries told of each object last, of each topic, and when any came."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import asyncpg
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.schema import mine
+from services.ingest.silence import HISTORY
 
 
 class Topic(NamedTuple):
@@ -19,6 +20,28 @@ class Topic(NamedTuple):
     deliveries: int
     reconciled: int
     longest_delay_seconds: float | None
+
+
+class Arrival(NamedTuple):
+    """Where a minute is noted in which something came. The order is that of the key."""
+
+    tenant: str
+    store: str
+    hour: datetime
+    partition: int
+    """Of the journal."""
+    platform: str
+    """That it came from: what a Shopify store's own site tells by the API says nothing of its webhooks."""
+
+
+class Heard(NamedTuple):
+    """A store, and when anything came of it."""
+
+    tenant: str
+    store: str
+    zone: str
+    hours: dict[datetime, int]
+    """As `silence` takes them."""
 
 
 class Known(NamedTuple):
@@ -120,17 +143,95 @@ async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timede
     return [Topic(**dict(row)) for row in rows]
 
 
+async def note_arrivals(tx: Tx, minutes: Mapping[Arrival, int]) -> None:
+    """Bit n for minute n of each hour; those noted before stay."""
+    if not minutes:
+        return
+    noted = sorted(minutes.items())
+    await tx.pg.execute(
+        """
+        INSERT INTO arrivals AS a (tenant, store, hour, journal_partition, minutes)
+        SELECT u.tenant, u.store, u.hour, u.journal_partition, bit_or(u.minutes)
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::text[], $6::bigint[])
+            AS u(tenant, store, hour, journal_partition, platform, minutes)
+        JOIN stores s ON s.tenant = u.tenant AND s.key = u.store
+        WHERE s.platform IN (u.platform, 'events')
+        GROUP BY u.tenant, u.store, u.hour, u.journal_partition ORDER BY 1, 2, 3, 4
+        ON CONFLICT (tenant, store, hour, journal_partition) DO UPDATE SET minutes = a.minutes | excluded.minutes
+        WHERE a.minutes <> a.minutes | excluded.minutes
+        """,
+        *(list(column) for column in zip(*(place for place, _ in noted), strict=True)),
+        [bits for _, bits in noted],
+    )
+
+
+async def heard(tx: Tx, tenant: str, store: str) -> Heard:
+    """When anything came of a store."""
+    [found] = await _heard(tx, "s.tenant = $1 AND s.key = $2", tenant, store)
+    return found
+
+
+async def not_heard_since(tx: Tx, moment: datetime) -> list[Heard]:
+    """The stores of all tenants, neither paused nor deleted, of which nothing came in that minute or after it."""
+    return await _heard(
+        tx,
+        """
+        s.deleted_at IS NULL AND (s.paused_at IS NULL OR s.resumed_at IS NOT NULL) AND NOT EXISTS (
+            SELECT FROM arrivals l WHERE l.tenant = s.tenant AND l.store = s.key
+                AND l.hour >= date_trunc('hour', $1::timestamptz, 'UTC')
+                AND (l.hour > $1::timestamptz OR l.minutes >> extract(minute FROM $1::timestamptz)::int <> 0))
+        """,
+        moment,
+    )
+
+
+async def _heard(tx: Tx, which: str, *parameters: object) -> list[Heard]:
+    rows = await tx.pg.fetch(
+        f"""
+        SELECT s.tenant, s.key, s.timezone, a.hour, bit_or(a.minutes) AS minutes
+        FROM stores s LEFT JOIN arrivals a ON a.tenant = s.tenant AND a.store = s.key
+        WHERE {which} GROUP BY s.tenant, s.key, a.hour ORDER BY s.tenant, s.key
+        """,
+        *parameters,
+    )
+    found: dict[tuple[str, str], Heard] = {}
+    for tenant, store, zone, hour, minutes in rows:
+        one = found.setdefault((tenant, store), Heard(tenant, store, zone, {}))
+        if hour is not None:
+            one.hours[hour] = minutes
+    return [*found.values()]
+
+
+async def prune_arrivals(tx: Tx) -> None:
+    """Drops what lies too far before the last that came of its store."""
+    await tx.pg.execute(
+        """
+        DELETE FROM arrivals a USING (
+            SELECT s.tenant, s.key, n.hour FROM stores s CROSS JOIN LATERAL (
+                SELECT hour FROM arrivals WHERE tenant = s.tenant AND store = s.key ORDER BY hour DESC LIMIT 1) n
+        ) k WHERE a.tenant = k.tenant AND a.store = k.key AND a.hour < k.hour - $1::interval
+        """,
+        HISTORY,
+    )
+
+
+_OLDEST = """
+    SELECT min(j.appended_at) FROM log_partitions l
+    LEFT JOIN positions p ON p.consumer = 'normalise' AND p.topic = l.topic AND p.partition = l.partition
+    JOIN log_journal j ON j.partition = l.partition AND j."offset" = coalesce(p.next_offset, 0)
+    WHERE l.topic = 'journal' AND l.next_offset > coalesce(p.next_offset, 0)"""
+
+
 async def oldest_unread(tx: Tx) -> datetime | None:
     """When the oldest delivery was appended that the normaliser has not come to; None when it is through."""
-    at: datetime | None = await tx.pg.fetchval(
-        """
-        SELECT min(j.appended_at) FROM log_partitions l
-        LEFT JOIN positions p ON p.consumer = 'normalise' AND p.topic = l.topic AND p.partition = l.partition
-        JOIN log_journal j ON j.partition = l.partition AND j."offset" = coalesce(p.next_offset, 0)
-        WHERE l.topic = 'journal' AND l.next_offset > coalesce(p.next_offset, 0)
-        """
-    )
+    at: datetime | None = await tx.pg.fetchval(_OLDEST)
     return at
+
+
+async def lag(tx: Tx) -> timedelta:
+    """For how long it has waited; zero when the normaliser is through."""
+    waited: timedelta | None = await tx.pg.fetchval(f"SELECT clock_timestamp() - ({_OLDEST})")
+    return waited or timedelta(0)
 
 
 FORGOTTEN_BLOCKS = 128

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import msgspec
@@ -17,6 +17,9 @@ from services.ingest.tables import stores
 
 CHANNEL = "regulars_stores"
 """NOTIFY channel; the payload is the key of a store that was registered or changed."""
+
+
+StoreState = Literal["active", "paused", "deleted"]
 
 
 class Store(Struct, frozen=True, kw_only=True):
@@ -35,6 +38,17 @@ class Store(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     email: str | None = None
     postal_address: str | None = None
+    paused_at: datetime | None = None
+    """Of the last pause, and when that ended; None while it lasts."""
+    resumed_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def state(self) -> StoreState:
+        """What is to be expected of it."""
+        if self.deleted_at is not None:
+            return "deleted"
+        return "paused" if self.paused_at is not None and self.resumed_at is None else "active"
 
 
 class Sealed(Struct, frozen=True):
@@ -69,6 +83,7 @@ class SealedStore(Struct, frozen=True, kw_only=True):
     secrets: list[Sealed]
     version: int
     public_keys: list[PublicKey] = []
+    deleted: bool = False
 
 
 class StoreChange(Struct, frozen=True, kw_only=True):
@@ -106,7 +121,7 @@ class DeliveryRow(NamedTuple):
 
 _STORE = (
     "tenant, key, platform, domain, name, currency, timezone, consent, version, created_at, updated_at, email, "
-    "postal_address"
+    "postal_address, paused_at, resumed_at, deleted_at"
 )
 
 
@@ -119,10 +134,14 @@ def context(tenant: str, key: str) -> bytes:
 
 
 async def lock_domain(tx: Tx, tenant: str, platform: str, domain: str) -> Store | None:
-    """The tenant's store of this domain, locked to be changed; None when there is none, and nobody else can make it."""
+    """The tenant's store of this domain, locked to be changed; None when there is none, and nobody else can make it.
+
+    One that was deleted is none: who registers its domain again gets another key.
+    """
     await tx.pg.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{tenant}\n{platform}\n{domain}")
     row = await tx.pg.fetchrow(
-        f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND platform = $2 AND domain = $3 FOR UPDATE",
+        f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND platform = $2 AND domain = $3 AND deleted_at IS NULL"
+        " FOR UPDATE",
         tenant,
         platform,
         domain,
@@ -131,7 +150,7 @@ async def lock_domain(tx: Tx, tenant: str, platform: str, domain: str) -> Store 
 
 
 async def lock_key(tx: Tx, tenant: str, key: str) -> Store | None:
-    """A store of the tenant, locked to be changed."""
+    """A store of the tenant, deleted or not, locked to be changed."""
     row = await tx.pg.fetchrow(f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND key = $2 FOR UPDATE", tenant, key)
     return Store(**dict(row)) if row else None
 
@@ -141,10 +160,11 @@ async def save_store(tx: Tx, saved: Store, secrets: Sequence[Sealed], *, by: str
     await tx.pg.execute(
         f"""
         INSERT INTO stores ({_STORE}, secrets, secrets_added, secrets_end)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
         ON CONFLICT (tenant, key) DO UPDATE SET name = excluded.name, currency = excluded.currency,
             timezone = excluded.timezone, consent = excluded.consent, email = excluded.email,
-            postal_address = excluded.postal_address, secrets = excluded.secrets,
+            postal_address = excluded.postal_address, paused_at = excluded.paused_at,
+            resumed_at = excluded.resumed_at, deleted_at = excluded.deleted_at, secrets = excluded.secrets,
             secrets_added = excluded.secrets_added, secrets_end = excluded.secrets_end,
             version = excluded.version, updated_at = excluded.updated_at
         """,
@@ -161,6 +181,9 @@ async def save_store(tx: Tx, saved: Store, secrets: Sequence[Sealed], *, by: str
         saved.updated_at,
         saved.email,
         saved.postal_address,
+        saved.paused_at,
+        saved.resumed_at,
+        saved.deleted_at,
         [each.secret for each in secrets],
         [each.added_at for each in secrets],
         [each.ends_at for each in secrets],
@@ -193,7 +216,7 @@ async def list_changes(tx: Tx, tenant: str, key: str, *, limit: int, before: int
 
 
 async def one_store(tx: Tx, tenant: str, key: str) -> Store | None:
-    """A store of the tenant."""
+    """A store of the tenant, deleted or not."""
     row = await tx.pg.fetchrow(f"SELECT {_STORE} FROM stores WHERE tenant = $1 AND key = $2", tenant, key)
     return Store(**dict(row)) if row else None
 
@@ -224,6 +247,11 @@ async def add_public_key(tx: Tx, tenant: str, store: str, added: PublicKey) -> N
     )
 
 
+async def remove_public_keys(tx: Tx, tenant: str, store: str) -> None:
+    """All of a store."""
+    await tx.pg.execute("DELETE FROM public_keys WHERE tenant = $1 AND store = $2", tenant, store)
+
+
 async def remove_public_key(tx: Tx, tenant: str, store: str, key: str) -> bool:
     """Whether there was such a one."""
     done = await tx.pg.execute(
@@ -233,19 +261,21 @@ async def remove_public_key(tx: Tx, tenant: str, store: str, key: str) -> bool:
 
 
 async def list_stores(tx: Tx, tenant: str, *, limit: int, after: tuple[datetime, str] | None) -> list[Store]:
-    """Oldest first, from behind `(created_at, key)`."""
+    """Those that were not deleted, oldest first, from behind `(created_at, key)`."""
     columns = [stores.c[name.strip()] for name in _STORE.split(",")]
-    query = select(*columns).where(stores.c.tenant == tenant).order_by(stores.c.created_at, stores.c.key).limit(limit)
+    kept = (stores.c.tenant == tenant, stores.c.deleted_at.is_(None))
+    query = select(*columns).where(*kept).order_by(stores.c.created_at, stores.c.key).limit(limit)
     if after is not None:
         query = query.where(func.row(stores.c.created_at, stores.c.key) > func.row(*after))
     return [Store(**row) for row in (await tx.sql.execute(query)).mappings()]
 
 
 async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]:
-    """The stores of these keys, or all there are."""
+    """The stores of these keys, or all there are; deleted ones, too: whoever knows of one has to forget it."""
     rows = await tx.pg.fetch(
         """
         SELECT tenant, key, platform, version, created_at, secrets, secrets_added, secrets_end,
+            deleted_at IS NOT NULL AS deleted,
             -- In the same statement: of another moment than the version they would stay as they were read.
             (SELECT json_agg(p ORDER BY p.created_at, p.key) FROM public_keys AS p
              WHERE p.tenant = stores.tenant AND p.store = stores.key) AS public_keys
@@ -261,6 +291,7 @@ async def sealed_stores(tx: Tx, keys: Iterable[str] | None) -> list[SealedStore]
             version=row["version"],
             secrets=_sealed(row),
             public_keys=msgspec.convert(row["public_keys"] or [], list[PublicKey]),
+            deleted=row["deleted"],
         )
         for row in rows
     ]

@@ -22,6 +22,9 @@ stores = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("email", Text),
     Column("postal_address", Text),
+    Column("paused_at", DateTime(timezone=True)),
+    Column("resumed_at", DateTime(timezone=True)),
+    Column("deleted_at", DateTime(timezone=True)),
 )
 
 deliveries = Table(

@@ -17,6 +17,7 @@ from services.ingest.archive import CONSUMER
 from services.ingest.connecting import watcher
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
+from services.ingest.listening import LISTENING_SECONDS, Listening
 from services.ingest.opening import opener
 from services.ingest.redacting import PRIVACY_SECONDS, PrivacyRequests
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
@@ -33,6 +34,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
         Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
         *_fetching(settings, database),
         subscriptions_watch(database),
+        Periodic("listening", LISTENING_SECONDS, Listening(database).run),
         log_upkeep(database, COMMERCE),
         journal_upkeep(database, settings.journal_retention),
         database_watch(database),

@@ -145,6 +145,10 @@ class Facts:
         baskets = {(key[0], str(b.basket.account)) for key, b in self.baskets.items() if b.basket.account}
         return orders | left | gone | baskets | set(self.activities)
 
+    def deleted_stores(self) -> set[Key]:
+        """Tenant and key of the stores that were deleted."""
+        return {key for key, fact in self.stores.items() if fact.deleted_at is not None}
+
     def touched(self) -> dict[Key, datetime | None]:
         """Accounts from which a lapse may be counted, with the moment of their latest order or activity.
 

@@ -16,8 +16,10 @@ from libs.common.contracts.types import Channel
 Trigger = Literal["basket_abandoned", "profile_lapsed"]
 """`basket_abandoned`: a cart or checkout of a known person lies idle. `profile_lapsed`: a buyer was not seen."""
 
-Exit = Literal["ordered", "completed", "emptied", "superseded", "active", "erased", "unsubscribed"]
+Exit = Literal["ordered", "completed", "emptied", "superseded", "active", "erased", "unsubscribed", "store_deleted"]
 """What ends a run at once. `superseded`: the cart has become a checkout, which has a run of its own."""
+OF_ANY_FLOW: frozenset[Exit] = frozenset({"store_deleted"})
+"""What ends its runs, whatever a flow says."""
 
 
 class Variant(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,8 @@ from msgspec import Struct
 from libs.common.contracts.types import Channel, ConsentState
 
 Reason = Literal[
+    "store_deleted",
+    "store_paused",
     "flow_paused",
     "erased",
     "no_longer_true",
@@ -29,7 +31,7 @@ EMAIL_CAP = timedelta(hours=16)
 CAP = timedelta(hours=24)
 QUIET_FROM = time(21)
 QUIET_UNTIL = time(8)
-ENDS_RUN: frozenset[str] = frozenset({"erased", "no_longer_true", "bought"})
+ENDS_RUN: frozenset[str] = frozenset({"store_deleted", "erased", "no_longer_true", "bought"})
 """After these nothing more will be said in the run."""
 
 
@@ -42,7 +44,11 @@ class Question(Struct, frozen=True, kw_only=True):
     channel: Channel
     address: str | None
     transactional: bool = False
+    store_deleted: bool = False
+    store_paused: bool = False
+    """The store is, or was when the message fell due: what falls due then is never caught up."""
     paused: bool = False
+    """The flow is."""
     erased: bool = False
     holds: bool = True
     """Trigger and filters still hold."""
@@ -77,7 +83,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
             case "flow_paused" | "quiet_hours":
                 return "hold"
             case (
-                "erased"
+                "store_deleted"
+                | "store_paused"
+                | "erased"
                 | "no_longer_true"
                 | "bought"
                 | "backfill"
@@ -140,6 +148,8 @@ def quiet_until(now: datetime, channel: Channel, zone: str) -> datetime | None:
 
 
 AGAINST: tuple[tuple[Reason, Callable[[Question], bool]], ...] = (
+    ("store_deleted", lambda q: q.store_deleted),
+    ("store_paused", lambda q: q.store_paused),
     ("flow_paused", lambda q: q.paused),
     ("erased", lambda q: q.erased),
     ("no_longer_true", lambda q: not q.holds),

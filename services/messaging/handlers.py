@@ -17,6 +17,7 @@ async def on_customers(batch: Batch) -> None:
             batch.reject(record, reject.reason)
     await known.save(batch.tx, facts)
     await known.look_again(batch.tx, facts.ending(), batch.now)
+    await known.look_again_at(batch.tx, facts.deleted_stores(), batch.now)
     for key, flows in _by_key(await flow_store.current(batch.tx, facts.tenants(), batch.now)).items():
         await _arm(batch, facts, key, flows)
 

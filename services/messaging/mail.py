@@ -73,6 +73,16 @@ class Shop(Struct, frozen=True, kw_only=True):
     email: str | None = None
     """Where its customers write to."""
     postal_address: str | None = None
+    paused_at: datetime | None = None
+    """When it was last paused."""
+    resumed_at: datetime | None = None
+    """When that pause ended; None while it lasts."""
+    deleted_at: datetime | None = None
+
+    def paused(self, moment: datetime) -> bool:
+        """Whether the moment lies in the last pause."""
+        begun = self.paused_at is not None and self.paused_at <= moment
+        return begun and (self.resumed_at is None or moment < self.resumed_at)
 
 
 class Letter(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 from msgspec import Struct
 
-from services.messaging.flows import Exit, Flow
+from services.messaging.flows import OF_ANY_FLOW, Exit, Flow
 from services.messaging.person import Person
 
 BOUGHT: frozenset[Exit] = frozenset({"ordered", "completed"})
@@ -71,6 +71,8 @@ class Look(Struct, frozen=True, kw_only=True):
     orders: tuple[TokenOrder, ...] = ()
     runs: tuple[Run, ...] = ()
     """Of this flow: the subject's own, those of the person, that of the checkout's cart."""
+    deleted_stores: frozenset[str] = frozenset()
+    """Of the tenant."""
 
 
 class Situation(Struct, frozen=True, kw_only=True):
@@ -220,7 +222,7 @@ def _abandoned(look: Look, flow: Flow, run: Run | None) -> Situation | None:
     ordered_at = look.person.ordered_at
     if ordered_at is not None and ordered_at >= (basket.changed_at if run is None else run.began_at):
         exits.add("ordered")
-    exits |= _left(look.person, basket.account, flow)
+    exits |= _left(look.person, basket.account, flow) | _deleted(look, look.store)
     return Situation(
         run_key=basket_run_key(look.store, look.subject),
         subject=look.subject,
@@ -229,7 +231,7 @@ def _abandoned(look: Look, flow: Flow, run: Run | None) -> Situation | None:
         anchor=basket.changed_at,
         known=look.person.address(basket.account) is not None,
         live=basket.live,
-        exits=frozenset(exits & flow.exits),
+        exits=frozenset(exits & (flow.exits | OF_ANY_FLOW)),
         basket=basket,
     )
 
@@ -266,7 +268,7 @@ def _lapsed(look: Look, flow: Flow, run: Run | None) -> Situation | None:
         exits.add("ordered")
     if run is not None and person.touched_at > run.began_at:
         exits.add("active")
-    exits |= _left(person, buyer.account, flow)
+    exits |= _left(person, buyer.account, flow) | _deleted(look, buyer.store)
     return Situation(
         run_key=f"{buyer.account}@{person.touched_at:%Y%m%dT%H%M%S.%fZ}",
         subject=buyer.account,
@@ -275,7 +277,7 @@ def _lapsed(look: Look, flow: Flow, run: Run | None) -> Situation | None:
         anchor=person.touched_at,
         known=True,
         live=person.touched_live,
-        exits=frozenset(exits & flow.exits),
+        exits=frozenset(exits & (flow.exits | OF_ANY_FLOW)),
     )
 
 
@@ -287,3 +289,7 @@ def _left(person: Person, account: str, flow: Flow) -> set[Exit]:
     if person.consent(flow.channel) == "unsubscribed" or (address is not None and person.suppressed(address)):
         left.add("unsubscribed")
     return left
+
+
+def _deleted(look: Look, store: str) -> set[Exit]:
+    return {"store_deleted"} if store in look.deleted_stores else set()

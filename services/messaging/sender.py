@@ -173,9 +173,8 @@ class Sender:
                     seen,
                     look.person,
                     now=now,
+                    shop=shop,
                     paused=(message.tenant, message.flow) in paused,
-                    policy="soft_opt_in" if shop is not None and shop.consent_policy == "soft_opt_in" else "explicit",
-                    store_zone=shop.timezone if shop else None,
                     last_message_at=last.get(person_key),
                 )
             )

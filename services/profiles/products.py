@@ -119,11 +119,14 @@ def on_store(state: StoreState, store: StoreObserved) -> tuple[StoreState, list[
         consent_policy=store.consent_policy,
         email=store.email,
         postal_address=store.postal_address,
+        paused_at=store.paused_at,
+        resumed_at=store.resumed_at,
+        deleted_at=store.deleted_at,
         revision=noted.revision,
     )
     return noted, [Told("store.changed", f"store:{store.source_id}", store.updated_at, fact)]
 
 
-def _described(store: StoreObserved) -> tuple[str | None, ...]:
+def _described(store: StoreObserved) -> tuple[str | datetime | None, ...]:
     told = (store.platform, store.name, store.domain, store.currency, store.timezone, store.consent_policy)
-    return *told, store.email, store.postal_address
+    return *told, store.email, store.postal_address, store.paused_at, store.resumed_at, store.deleted_at

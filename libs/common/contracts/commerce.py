@@ -207,7 +207,7 @@ class ActivityObserved(Observed, frozen=True, kw_only=True):
 
 
 class StoreObserved(Observed, frozen=True, kw_only=True):
-    """`store.observed`: a store was registered or changed; `source_id` is its key."""
+    """`store.observed`: a store was registered, changed or deleted; `source_id` is its key."""
 
     name: str
     domain: str
@@ -218,6 +218,11 @@ class StoreObserved(Observed, frozen=True, kw_only=True):
     email: str | None = None
     """Where its customers write to."""
     postal_address: str | None = None
+    paused_at: datetime | None = None
+    """When it was last paused: from then on nobody is written to in its name."""
+    resumed_at: datetime | None = None
+    """When that pause ended; None while it lasts."""
+    deleted_at: datetime | None = None
 
 
 class PrivacyRequested(Observed, frozen=True, kw_only=True):

@@ -192,6 +192,11 @@ class StoreChanged(Fact, frozen=True, kw_only=True):
     email: str | None = None
     """Where its customers write to."""
     postal_address: str | None = None
+    paused_at: datetime | None = None
+    """When it was last paused: from then on nobody is written to in its name."""
+    resumed_at: datetime | None = None
+    """When that pause ended; None while it lasts."""
+    deleted_at: datetime | None = None
     revision: int
 
 

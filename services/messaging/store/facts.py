@@ -104,13 +104,15 @@ async def _save_stores(tx: Tx, facts: Facts) -> None:
     stores = [(key[0], fact) for key, fact in sorted(facts.stores.items())]
     await tx.pg.execute(
         """
-        INSERT INTO stores (tenant, store, name, domain, timezone, consent_policy, email, postal_address, revision)
+        INSERT INTO stores (tenant, store, name, domain, timezone, consent_policy, email, postal_address, paused_at,
+                            resumed_at, deleted_at, revision)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                             $8::text[], $9::bigint[])
+                             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bigint[])
         ON CONFLICT (tenant, store) DO UPDATE
         SET name = excluded.name, domain = excluded.domain, timezone = excluded.timezone,
             consent_policy = excluded.consent_policy, email = excluded.email,
-            postal_address = excluded.postal_address, revision = excluded.revision
+            postal_address = excluded.postal_address, paused_at = excluded.paused_at,
+            resumed_at = excluded.resumed_at, deleted_at = excluded.deleted_at, revision = excluded.revision
         WHERE excluded.revision > stores.revision
         """,
         [tenant for tenant, _ in stores],
@@ -121,6 +123,9 @@ async def _save_stores(tx: Tx, facts: Facts) -> None:
         [f.consent_policy for _, f in stores],
         [f.email for _, f in stores],
         [f.postal_address for _, f in stores],
+        [f.paused_at for _, f in stores],
+        [f.resumed_at for _, f in stores],
+        [f.deleted_at for _, f in stores],
         [f.revision for _, f in stores],
     )
 
@@ -326,5 +331,28 @@ async def look_again(tx: Tx, accounts: Collection[Key], now: datetime) -> None:
             """,
             [key[0] for key in chosen],
             [key[1] for key in chosen],
+            now,
+        )
+
+
+async def look_again_at(tx: Tx, stores: Collection[Key], now: datetime) -> None:
+    """Has all timers of these stores look now, and those of what is under way with their accounts."""
+    chosen = sorted(stores)
+    if chosen:
+        await tx.pg.execute(
+            """
+            UPDATE timers t SET due_at = $3 FROM (
+                SELECT k.tenant, k.flow, k.store, k.subject
+                FROM unnest($1::text[], $2::text[]) AS u(tenant, store) JOIN timers k USING (tenant, store)
+                UNION
+                SELECT r.tenant, r.flow, r.store, r.subject
+                FROM unnest($1::text[], $2::text[]) AS u(tenant, store) JOIN accounts a USING (tenant, store)
+                JOIN runs r ON r.tenant = a.tenant AND r.account = a.account AND r.ended_at IS NULL
+                ORDER BY tenant, flow, store, subject
+            ) w
+            WHERE (t.tenant, t.flow, t.store, t.subject) = (w.tenant, w.flow, w.store, w.subject) AND t.due_at > $3
+            """,
+            [tenant for tenant, _ in chosen],
+            [store for _, store in chosen],
             now,
         )

@@ -40,6 +40,7 @@ async def load(tx: Tx, subjects: Sequence[Subject], baskets_of: frozenset[str]) 
     people = await _people(tx, sorted(set(profiles.values())))
     orders = await _orders(tx, carts, baskets)
     runs = await _runs(tx, subjects, baskets, people)
+    deleted = await _deleted_stores(tx, {s.tenant for s in subjects})
     looks = {}
     for s in subjects:
         account = _account(s, baskets, baskets_of)
@@ -54,6 +55,7 @@ async def load(tx: Tx, subjects: Sequence[Subject], baskets_of: frozenset[str]) 
             baskets=tuple(mine),
             orders=tuple(order for token in _tokens(s, mine) for order in orders.get((s.tenant, s.store, token), ())),
             runs=runs.of(s, mine, person),
+            deleted_stores=deleted.get(s.tenant, frozenset()),
         )
     return looks
 
@@ -67,6 +69,15 @@ async def shops(tx: Tx, stores: Iterable[tuple[str, str]]) -> dict[tuple[str, st
         [store for _, store in wanted],
     )
     return {(row["tenant"], row["store"]): Shop(**{name: row[name] for name in Shop.__struct_fields__}) for row in rows}
+
+
+async def _deleted_stores(tx: Tx, tenants: Iterable[str]) -> dict[str, frozenset[str]]:
+    rows = await tx.pg.fetch(
+        "SELECT tenant, array_agg(store) AS stores FROM stores"
+        " WHERE tenant = ANY($1::text[]) AND deleted_at IS NOT NULL GROUP BY tenant",
+        [*tenants],
+    )
+    return {row["tenant"]: frozenset(row["stores"]) for row in rows}
 
 
 async def last_messages(tx: Tx, people: Mapping[PersonKey, Person]) -> dict[tuple[str, str, str], datetime]:

@@ -28,6 +28,7 @@ async def test_a_new_store(ground: Ground) -> None:
         "email": None,
         "postal_address": None,
         "created_at": "2026-03-02T12:00:00Z",
+        "state": "active",
     }
     assert await ground.get(f"/v1/stores/{key}") == store
     assert (await ground.get("/v1/stores")) == {"data": [store], "next": None}

@@ -20,6 +20,8 @@ YES = Question(
     consent="subscribed",
 )
 NO: dict[Reason, dict[str, Any]] = {
+    "store_deleted": {"store_deleted": True},
+    "store_paused": {"store_paused": True},
     "flow_paused": {"paused": True},
     "erased": {"erased": True},
     "no_longer_true": {"holds": False},
