@@ -32,10 +32,12 @@ TRANSIENT_STATES = (
     "25P04",  # transaction took too long
 )
 
+OLDEST_POSTGRES = 17
+"""It brought `transaction_timeout`, which ends who hangs in the midst of a statement."""
 IDLE_IN_TRANSACTION = "10s"
 """As long as a worker's lease: then another one has its partitions."""
 LONGEST_TRANSACTION = "60s"
-"""Who hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
+"""Who hangs between two messages of one statement counts as busy, not as idle: only this ends him."""
 
 # Types of array that are always the same, by element: PostgreSQL's numbers for both (`pg_type.dat`).
 _ARRAYS = {

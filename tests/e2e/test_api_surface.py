@@ -128,16 +128,18 @@ async def test_a_parameter_that_an_endpoint_does_not_have_is_named(api: Api) -> 
         assert_problem(answer, 422, f"{operation}?stoer=x", "/stoer")
 
 
-async def test_a_nul_in_a_parameter_is_named(api: Api) -> None:
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "once"}], ids=["", "idempotent"])
+async def test_a_nul_in_a_parameter_is_named(api: Api, headers: dict[str, str]) -> None:
     for operation in operations(await api.document()):
         for parameter in operation.parameters:
             if parameter["in"] == "path":
                 url = operation.path.replace("{" + parameter["name"] + "}", "a%00b")
                 url = url.replace("{", "").replace("}", "")
-                answer = await api.admin.request(operation.method, url, json={})
+                answer = await api.admin.request(operation.method, url, headers=headers, json={})
             elif parameter["in"] == "query":
+                params = {parameter["name"]: "a\0b"}
                 answer = await api.admin.request(
-                    operation.method, operation.url(), params={parameter["name"]: "a\0b"}, json={}
+                    operation.method, operation.url(), params=params, headers=headers, json={}
                 )
             else:
                 continue
