@@ -200,10 +200,16 @@ async def _driver(sql: AsyncConnection) -> "asyncpg.Connection[Any]":
     return cast("asyncpg.Connection[Any]", (await sql.get_raw_connection()).driver_connection)
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What the driver said, of an error that SQLAlchemy has wrapped."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether to wait and try again: the database is away, busy or gave up a lock; never a fault of the data."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
+    error = cause_of(error)
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(TRANSIENT_STATES)
     if isinstance(error, asyncpg.InterfaceError):

@@ -31,9 +31,19 @@ from services.ingest.models import (
     StoreOut,
     StorePatch,
 )
-from services.ingest.registering import Change, Registration, TakesNoSecrets, TooManySecrets, change, register
-from services.ingest.registration import MAX_SECRETS
+from services.ingest.registering import (
+    Change,
+    NoSuchPublicKey,
+    Registration,
+    TakesNoSecrets,
+    TooManyPublicKeys,
+    TooManySecrets,
+    change,
+    register,
+)
+from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
 from services.ingest.replays import Replay
+from services.ingest.store import Store
 from services.ingest.tally import DUPLICATE
 
 StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key; 404 when there is none of it.")]
@@ -54,6 +64,33 @@ async def is_there(tx: Tx, tenant: str, store: str | None) -> None:
     """Problem 404 when `store` names none of the tenant's: nothing to tell is not the same as nobody to ask about."""
     if store is not None and await records.one_store(tx, tenant, store) is None:
         raise not_found_by("store", "store")
+
+
+async def changed(edge: Edge, principal: Principal, key: str, wanted: Change) -> Store:
+    """The caller's store, with what is wanted of it. Problem 404 or 422 when that cannot be."""
+    try:
+        saved = await change(
+            edge.database,
+            edge.keyring,
+            principal.tenant,
+            key,
+            wanted,
+            now=edge.clock.now(),
+            by=principal.key_id,
+            traceparent=current_traceparent(),
+        )
+    except TooManySecrets:
+        raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
+    except TakesNoSecrets:
+        raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
+    except TooManyPublicKeys:
+        raise invalid("", f"A store has at most {MAX_PUBLIC_KEYS} public keys: withdraw one first.") from None
+    except NoSuchPublicKey:
+        raise not_found("public key") from None
+    if saved is None:
+        raise not_found("store")
+    await edge.registry.reload(saved.key)
+    return saved
 
 
 # Stores --------------------------------------------------------------------------------------------------------------
@@ -146,25 +183,7 @@ async def patch_store(
         secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
         overlap=timedelta(seconds=body.overlap_seconds),
     )
-    try:
-        saved = await change(
-            edge.database,
-            edge.keyring,
-            principal.tenant,
-            key,
-            wanted,
-            now=edge.clock.now(),
-            by=principal.key_id,
-            traceparent=current_traceparent(),
-        )
-    except TooManySecrets:
-        raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
-    except TakesNoSecrets:
-        raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
-    if saved is None:
-        raise not_found("store")
-    await edge.registry.reload(saved.key)
-    return StoreOut.of(saved, edge.public_url)
+    return StoreOut.of(await changed(edge, principal, key, wanted), edge.public_url)
 
 
 @router.get("/v1/stores/{key}/secrets")

@@ -10,12 +10,11 @@ from libs.common.auth import Principal, require
 from libs.common.db import Tx
 from libs.common.ids import new_id
 from libs.common.problems import Problem, invalid, not_found
-from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.ingest import fetches, seen
 from services.ingest import store as records
-from services.ingest.api import AnEdge
+from services.ingest.api import AnEdge, changed
 from services.ingest.fetch_models import (
     BackfillIn,
     BackfillOut,
@@ -27,7 +26,7 @@ from services.ingest.fetch_models import (
 )
 from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
 from services.ingest.opening import Key, ShopifyToken, WooCommerceKey
-from services.ingest.registering import Access, Change, change
+from services.ingest.registering import Access, Change
 from services.ingest.registration import api_url
 from services.ingest.store import Store
 from services.ingest.tally import DUPLICATE
@@ -78,7 +77,7 @@ async def put_credentials(
         url = api_url(body.url, found.domain)
     except ValueError as error:
         raise invalid("/url", f"This is not an address on {found.domain}.") from error
-    await _change(edge, principal, key, Access(url=url, key=opened_by))
+    await changed(edge, principal, key, Change(access=Access(url=url, key=opened_by)))
     return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
@@ -110,22 +109,7 @@ async def delete_credentials(
 ) -> None:
     """Forgets them. What is being fetched fails, and may be resumed when there are others."""
     held = await _credentials(edge, principal, key)
-    await _change(edge, principal, key, Access(url=held.url, key=None))
-
-
-async def _change(edge: AnEdge, principal: Principal, key: str, access: Access) -> None:
-    changed = await change(
-        edge.database,
-        edge.keyring,
-        principal.tenant,
-        key,
-        Change(access=access),
-        now=edge.clock.now(),
-        by=principal.key_id,
-        traceparent=current_traceparent(),
-    )
-    if changed is None:
-        raise not_found("store")
+    await changed(edge, principal, key, Change(access=Access(url=held.url, key=None)))
 
 
 # Backfills -----------------------------------------------------------------------------------------------------------

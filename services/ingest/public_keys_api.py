@@ -8,13 +8,12 @@ from fastapi import APIRouter, Depends
 from libs.common.auth import Principal, require
 from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import invalid, not_found
-from libs.common.telemetry import current_traceparent
 from services.ingest import proofs
 from services.ingest import store as records
-from services.ingest.api import AnEdge
+from services.ingest.api import AnEdge, changed
 from services.ingest.browser_models import ProofIn, ProofOut, PublicKeyIn, PublicKeyOut
-from services.ingest.registering import Change, NoSuchPublicKey, TooManyPublicKeys, change, new_public_key
-from services.ingest.registration import MAX_PUBLIC_KEYS, origin_of
+from services.ingest.registering import Change, new_public_key
+from services.ingest.registration import origin_of
 from services.ingest.store import Store
 
 router = APIRouter(tags=["ingest"])
@@ -37,7 +36,7 @@ async def post_public_key(
     except ValueError:
         raise invalid("/origins", "The store's domain is none that a page could come from: name them.") from None
     made = new_public_key(origins, now=edge.clock.now(), by=principal.key_id)
-    await _change(edge, principal, key, Change(publishes=made))
+    await changed(edge, principal, key, Change(publishes=made))
     return PublicKeyOut.of(made)
 
 
@@ -60,7 +59,7 @@ async def delete_public_key(
     principal: Annotated[Principal, Depends(require("stores:write"))],
 ) -> None:
     """Withdraws a key: nothing that comes with it is taken any more. What came stays."""
-    await _change(edge, principal, key, Change(withdraws=public_key))
+    await changed(edge, principal, key, Change(withdraws=public_key))
 
 
 @router.post("/v1/stores/{key}/proofs", status_code=201)
@@ -84,24 +83,3 @@ async def _store(edge: AnEdge, principal: Principal, key: str) -> Store:
     if found is None:
         raise not_found("store")
     return found
-
-
-async def _change(edge: AnEdge, principal: Principal, key: str, wanted: Change) -> None:
-    try:
-        changed = await change(
-            edge.database,
-            edge.keyring,
-            principal.tenant,
-            key,
-            wanted,
-            now=edge.clock.now(),
-            by=principal.key_id,
-            traceparent=current_traceparent(),
-        )
-    except TooManyPublicKeys:
-        raise invalid("", f"A store has at most {MAX_PUBLIC_KEYS} public keys: withdraw one first.") from None
-    except NoSuchPublicKey:
-        raise not_found("public key") from None
-    if changed is None:
-        raise not_found("store")
-    await edge.registry.reload(key)

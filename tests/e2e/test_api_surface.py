@@ -3,6 +3,7 @@
 The document is walked, not a list: an endpoint that is added is asked too.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ NO_KEY_NEEDED = (
     "/version",
     "/openapi",
 )
+LIBRARY = re.compile(r"Input should|Field required|should have|not permitted|Value error|valid dictionary")
+"""How pydantic speaks."""
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 WRONG: dict[str, object] = {
     "string": {"not": "a string"},
@@ -97,6 +100,10 @@ def assert_problem(answer: httpx.Response, status: int, asked: str, pointer: str
     assert answer.headers["x-request-id"], asked
     problem = answer.json()
     assert {"type", "title", "status", "code", "detail"} <= problem.keys(), asked
+    for error in problem.get("errors", ()):
+        # In our words, whoever found it.
+        assert error["detail"].endswith("."), f"{asked}: {problem}"
+        assert not LIBRARY.search(error["detail"]), f"{asked}: {problem}"
     if pointer is not None:
         pointers = [error["pointer"] for error in problem.get("errors", ())]
         assert any(told == pointer or told.startswith(pointer + "/") for told in pointers), f"{asked}: {problem}"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from libs.common.db import OLDEST_POSTGRES, Database, is_transient
+from libs.common.db import OLDEST_POSTGRES, Database, cause_of, is_transient
 from libs.common.migrations import reached
 from libs.common.telemetry import METRICS_MEDIA_TYPE, get_logger, metrics_text
 
@@ -68,13 +68,13 @@ def database_check(name: str, database: Database, trees: Sequence[tuple[str, Pat
             await database.ping()
             stale = [schema for schema, tree in trees if not await reached(database, tree, schema)]
         except (SQLAlchemyError, asyncpg.PostgresError, OSError, TimeoutError) as error:
-            return [f"{name}: {_told(error)}"]
+            return [f"{name}: {_told(cause_of(error))}"]
         return [f"{name}: schema {schema} is not migrated: run `regulars migrate`" for schema in stale]
 
     return check
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Why the database cannot be used, without its address or a user's name: anybody may read it."""
     if isinstance(error, asyncpg.UndefinedObjectError):
         # Of what a connection begins with, a server of before does not know `transaction_timeout`.

@@ -28,15 +28,15 @@ class Opening:
         """`begin` may be called again after it has failed."""
         self._checks = checks
         self._begin = begin
-        self.reasons = ["it is starting"] if checks else []
-        """Why it has not begun; empty once it has."""
+        self.reasons: list[str] = []
+        """Why it could not begin; empty once it has, and before it has tried."""
         self.opened = asyncio.Event()
 
     async def attempt(self) -> bool:
         """Whether it has begun. Raises what is no fault of the database's."""
         try:
-            self.reasons = await asked(self._checks)
-            if self.reasons:
+            if reasons := await asked(self._checks):
+                self.reasons = reasons
                 return False
             if self._begin is not None:
                 await self._begin()
@@ -45,6 +45,7 @@ class Opening:
             if not is_transient(error):
                 raise
             return False
+        self.reasons = []
         self.opened.set()
         return True
 
@@ -70,7 +71,7 @@ class Opening:
 
 
 class Closed:
-    """Middleware, inside of `WholeBody`: before the opening 503, except for the paths that say how the process is."""
+    """Middleware, inside of `WholeBody`: 503 while it cannot begin, but for the paths that say how it is."""
 
     def __init__(self, app: ASGIApp, opening: Opening, but: frozenset[str]) -> None:
         self._app = app
@@ -79,9 +80,11 @@ class Closed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes on, or answers."""
-        if scope["type"] == "http" and not self._opening.opened.is_set() and scope["path"] not in self._but:
+        if scope["type"] == "http" and self._opening.reasons and scope["path"] not in self._but:
             headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
-            problem = Problem(503, "unavailable", "This is not ready yet: /readyz says why. Try again.", headers=headers)
+            problem = Problem(
+                503, "unavailable", "This is not ready yet: /readyz says why. Try again.", headers=headers
+            )
             await respond(problem)(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -69,6 +69,13 @@ async def shops(tx: Tx, stores: Iterable[tuple[str, str]]) -> dict[tuple[str, st
     return {(row["tenant"], row["store"]): Shop(**{name: row[name] for name in Shop.__struct_fields__}) for row in rows}
 
 
+async def has_sisters(tx: Tx, tenant: str, store: str) -> bool:
+    """Whether the tenant has other stores besides this one."""
+    return bool(
+        await tx.pg.fetchval("SELECT EXISTS (SELECT FROM stores WHERE tenant = $1 AND store <> $2)", tenant, store)
+    )
+
+
 async def last_messages(tx: Tx, people: Mapping[PersonKey, Person]) -> dict[tuple[str, str, str], datetime]:
     """When each person was last written to, or may have been, by any flow: by tenant, profile and channel."""
     owners = {(tenant, a.account): profile for (tenant, profile), p in people.items() for a in p.accounts}

@@ -140,8 +140,11 @@ async def test_who_starts_without_the_database_takes_nothing_until_it_is_there(
             async def taken() -> bool:
                 return (await late.shopify(store, {"id": 1})).status_code == 200
 
+            async def ready() -> bool:
+                return (await late.http.get("/readyz")).status_code == 200
+
             assert await eventually(taken)
-            assert (await late.http.get("/readyz")).status_code == 200
+            assert await eventually(ready)
             assert (await late.http.get("/v1/stores")).status_code == 200
 
 
