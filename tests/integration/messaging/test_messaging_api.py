@@ -242,11 +242,11 @@ async def test_scopes_and_tenants(world: World, api: httpx.AsyncClient) -> None:
 
 async def test_a_flow_that_there_is_not_is_named(world: World, api: httpx.AsyncClient) -> None:
     """One that says nothing is not the same as one that there is not."""
-    assert (await get(api, "/v1/messages?flow=re_engagement"))["data"] == []
+    assert (await get(api, "/v1/messages", flow="re_engagement"))["data"] == []
     answer = await api.get("/v1/messages?flow=cart_abandoment")
     assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (404, "flow")
     await sent(world)
-    assert len((await get(api, "/v1/messages?flow=cart_abandonment"))["data"]) == 1
+    assert len((await get(api, "/v1/messages", flow="cart_abandonment"))["data"]) == 1
 
 
 async def test_the_page_says_for_whom_it_speaks(world: World, api: httpx.AsyncClient) -> None:
@@ -261,7 +261,8 @@ async def test_the_page_says_for_whom_it_speaks(world: World, api: httpx.AsyncCl
     sister = "customer:st_sister:1"
     await world.hear(*known(sister, "p9", MAIL, again), checkout("t9", sister, again, store="st_sister"))
     await world.until(again + timedelta(minutes=45))
-    assert (await get(api, "/v1/messages?store=st_sister"))["data"][0]["reason"] == "suppressed"
+    [skipped] = (await get(api, "/v1/messages", store="st_sister"))["data"]
+    assert "suppressed" in (await get(api, f"/v1/messages/{skipped['id']}"))["reasons"]
 
 
 async def test_what_is_left_to_do(world: World, api: httpx.AsyncClient) -> None:
