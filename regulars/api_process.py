@@ -5,6 +5,7 @@ import socket
 import sys
 
 import uvloop
+from fastapi import FastAPI
 
 from libs.common.clock import Clock, clock_from
 from libs.common.settings import CommonSettings
@@ -33,9 +34,18 @@ async def serve(link: Link, listener: socket.socket) -> None:
     configure_logging(settings.log_level)
     clock = clock_from(settings.clock_path)
     app = build_app(all_services(clock), settings=settings, clock=clock)
-    server = Server(server_config(app), link.ready)
-    await serve_until(stop, server, [listener])
+    listening = asyncio.Event()
+    telling = asyncio.create_task(tell_ready(app, listening, link))
+    await serve_until(stop, Server(server_config(app), listening.set), [listener])
+    telling.cancel()
     log.info("drained")
+
+
+async def tell_ready(app: FastAPI, listening: asyncio.Event, link: Link) -> None:
+    """Once it answers, and not only that it is not ready yet."""
+    await listening.wait()
+    await app.state.opening.opened.wait()
+    link.ready()
 
 
 def all_services(clock: Clock) -> list[Service]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from libs.common.db import Database
 from libs.common.settings import CommonSettings, faults_of
-from libs.common.telemetry import get_logger
+from libs.common.telemetry import configure_logging, get_logger
 from regulars.schemas import SERVICES
 
 WRONG_SETTINGS = 78
@@ -38,6 +38,8 @@ def settings_told() -> Iterator[None]:
     except ValidationError as error:
         if not error.title.endswith("Settings"):
             raise
+        # One of them would have said how.
+        configure_logging("info")
         for name, fault in faults_of(error).items():
             log.critical("wrong setting", setting=name, fault=fault)
         raise SystemExit(WRONG_SETTINGS) from None

@@ -8,12 +8,11 @@ from typing import Any
 import asyncpg
 
 from libs.common import access
+from libs.common.db import OLDEST_POSTGRES
 from libs.common.revisions import VERSION_TABLE, are_reached
 
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 """In the order in which a webhook meets them."""
-OLDEST_POSTGRES = 17
-"""It brought `transaction_timeout`, which ends who hangs in the midst of a statement."""
 
 
 def trees(services: Sequence[str] = SERVICES) -> list[tuple[str, Path]]:
@@ -36,17 +35,6 @@ async def connect(url: str) -> "asyncpg.Connection[Any]":
         await connection.close()
         raise Unusable(f"needs PostgreSQL {OLDEST_POSTGRES} or newer, and this is {version.major}.{version.minor}")
     return connection
-
-
-async def usable(url: str, service: str) -> None:
-    """Unusable when the database is away or too old, or was never prepared for this service."""
-    connection = await connect(url)
-    try:
-        for schema, _ in trees([service]):
-            if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.{VERSION_TABLE}") is None:
-                raise Unusable(f"the database has no schema {schema}: `regulars migrate`")
-    finally:
-        await connection.close()
 
 
 async def is_prepared(url: str, *, key_given: bool) -> bool:

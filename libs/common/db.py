@@ -32,10 +32,12 @@ TRANSIENT_STATES = (
     "25P04",  # transaction took too long
 )
 
+OLDEST_POSTGRES = 17
+"""It brought `transaction_timeout`, which ends who hangs in the midst of a statement."""
 IDLE_IN_TRANSACTION = "10s"
 """As long as a worker's lease: then another one has its partitions."""
 LONGEST_TRANSACTION = "60s"
-"""Who hangs between two messages of one statement counts as busy, not as idle: only this ends him (PostgreSQL 17)."""
+"""Who hangs between two messages of one statement counts as busy, not as idle: only this ends him."""
 
 # Types of array that are always the same, by element: PostgreSQL's numbers for both (`pg_type.dat`).
 _ARRAYS = {
@@ -198,10 +200,16 @@ async def _driver(sql: AsyncConnection) -> "asyncpg.Connection[Any]":
     return cast("asyncpg.Connection[Any]", (await sql.get_raw_connection()).driver_connection)
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What the driver said, of an error that SQLAlchemy has wrapped."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether to wait and try again: the database is away, busy or gave up a lock; never a fault of the data."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
+    error = cause_of(error)
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(TRANSIENT_STATES)
     if isinstance(error, asyncpg.InterfaceError):

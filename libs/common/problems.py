@@ -4,19 +4,18 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 import msgspec
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from libs.common.db import is_transient
+from libs.common.db import cause_of, is_transient
 from libs.common.telemetry import get_logger, request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -150,8 +149,7 @@ def from_error(error: Exception) -> Problem:
 
 def _cannot_be_stored(error: BaseException) -> bool:
     """NUL characters, lone surrogates, numbers beyond 64 bits: legal JSON that PostgreSQL's types do not hold."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
+    error = cause_of(error)
     if isinstance(error, asyncpg.DataError):
         return isinstance(error.__cause__, (UnicodeEncodeError, OverflowError, ValueError)) or isinstance(
             error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
@@ -184,7 +182,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         detail = "Send the body as application/json."
         wrong = FieldError("/content-type", detail, "content-type")
         return respond(Problem(415, "unsupported_media_type", detail, [wrong], headers={"accept": "application/json"}))
-    fields = [field_error(entry["loc"], entry["type"], entry["msg"]) for entry in entries]
+    fields = [field_error(entry["loc"], entry) for entry in entries]
     if any(entry["type"] == "json_invalid" for entry in entries):
         return respond(Problem(400, "invalid_json", "The body is not JSON.", fields))
     return respond(Problem(422, "invalid", "The request is not valid.", fields))
@@ -195,15 +193,64 @@ def _calls_itself_json(request: Request) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def field_error(location: Sequence[str | int], kind: str, message: str) -> FieldError:
+def no_json(why: object) -> FieldError:
+    """The body as a whole, and where it stops being JSON."""
+    return FieldError("", f"This is not JSON: {why}.")
+
+
+def field_error(location: Sequence[str | int], fault: Mapping[str, Any]) -> FieldError:
     """What pydantic says is wrong; `location` begins with `body`, or with where else the parameter stands."""
     place, *parts = location
-    if kind == "json_invalid":
+    if fault["type"] == "json_invalid":
         # Its location is a character offset, and says nothing about a field.
-        return FieldError("", message)
+        return no_json(fault["ctx"]["error"])
+    detail = _said(fault)
     if place == "body":
-        return FieldError(json_pointer(parts), message)
-    return FieldError(json_pointer(parts), message, str(parts[0]) if parts else None)
+        return FieldError(json_pointer(parts), detail)
+    return FieldError(json_pointer(parts), detail, str(parts[0]) if parts else None)
+
+
+_SAYINGS = {
+    "missing": "This is missing.",
+    "extra_forbidden": "There is no such field here.",
+    "literal_error": "This is none of {expected}.",
+    "string_type": "This is not a text.",
+    "string_too_short": "This is shorter than {min_length} characters.",
+    "string_too_long": "This is longer than {max_length} characters.",
+    "string_pattern_mismatch": "This is not written like {pattern}.",
+    "too_short": "There are fewer than {min_length} in it.",
+    "too_long": "There are more than {max_length} in it.",
+    "greater_than": "This is not more than {gt}.",
+    "greater_than_equal": "This is less than {ge}.",
+    "less_than": "This is not less than {lt}.",
+    "less_than_equal": "This is more than {le}.",
+    "finite_number": "This is not a finite number.",
+    "timezone_aware": "This time has no offset.",
+}
+"""What we say of a kind of pydantic's faults, in the words that its context fills in."""
+_SORTS = {
+    "bool": "true or false",
+    "date": "a date",
+    "datetime": "a time as RFC 3339 has it",
+    "dict": "an object",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "model": "an object",
+    "uuid": "a UUID",
+}
+"""By the first word of a kind such as `int_parsing`: what it should have been."""
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    """One voice, whoever found the fault: what pydantic says by itself speaks of its own classes."""
+    kind = str(fault["type"])
+    if kind in _SAYINGS:
+        return _SAYINGS[kind].format_map(fault.get("ctx") or {})
+    if (sort := _SORTS.get(kind.partition("_")[0])) is not None and "_" in kind:
+        return f"This is not {sort}."
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
 async def _on_http(_: Request, raised: Exception) -> Response:

@@ -5,7 +5,6 @@ that buys: a worker may die, hang or be doubled at any instant, and every record
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from libs.common import positions
+from libs.common.backoff import pause_before
 from libs.common.batch import Batch, Reject, told
 from libs.common.burst import Burst, Outcome
 from libs.common.clock import Clock, monotonic
@@ -230,8 +230,7 @@ class Worker:
                 RETRIES.labels(c.consumer.name).inc()
                 c.state, c.reason = "retrying", type(error).__name__
                 log.warning("waiting", consumer=c.consumer.name, error=type(error).__name__, detail=str(error)[:200])
-                jitter = random.uniform(0.5, 1)  # noqa: S311 (no secret)
-                await self._pause(jitter * min(0.1 * 2**failures, self.limits.backoff))
+                await self._pause(pause_before(failures, self.limits.backoff))
 
     async def _read(self, c: _Consuming) -> list[Record]:
         """What comes next; Halted when it is not what comes next."""
@@ -391,7 +390,7 @@ class Worker:
                 else:
                     log.exception("periodic failed", periodic=periodic.name)
             if failures:
-                await self._pause(min(0.1 * 2**failures, self.limits.backoff))
+                await self._pause(pause_before(failures, self.limits.backoff))
             elif not again:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(periodic.every):

@@ -9,9 +9,10 @@ import asyncpg
 
 from libs.common.clock import SystemClock
 from libs.common.crypto import Keyring
+from libs.common.db import OLDEST_POSTGRES
 from libs.common.revisions import VERSION_TABLE, heads, known
 from regulars.doctor.finding import Finding, Ground, Level
-from regulars.schemas import OLDEST_POSTGRES, trees
+from regulars.schemas import trees
 
 BUSY_SHARE = 0.85
 SKEW_WARNING = timedelta(seconds=1)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from libs.common.ids import new_id
-from libs.common.problems import FieldError, FieldErrorOut, Problem, field_error
+from libs.common.problems import FieldError, FieldErrorOut, Problem, field_error, no_json
 from libs.common.telemetry import current_traceparent
 from services.ingest import events
 from services.ingest.edge import Edge
@@ -82,8 +82,8 @@ def unavailable() -> Problem:
 
 def faults(error: ValidationError) -> Iterator[FieldError]:
     """What is wrong with a body, or with one event of it."""
-    for each in error.errors(include_url=False, include_context=False, include_input=False):
-        yield field_error(("body", *each["loc"]), each["type"], each["msg"])
+    for each in error.errors(include_url=False, include_input=False):
+        yield field_error(("body", *each["loc"]), each)
 
 
 def _read(row: Any, read: Callable[[Any], Good]) -> tuple[Row, Good | None]:
@@ -97,7 +97,7 @@ def _read(row: Any, read: Callable[[Any], Good]) -> tuple[Row, Good | None]:
     except ValidationError as error:
         wrong = list(faults(error))
     except ValueError as error:
-        wrong = [FieldError("", f"This is not JSON: {error}")]
+        wrong = [no_json(error)]
     except Problem as problem:
         wrong = list(problem.errors)
     errors = [FieldErrorOut(pointer=each.pointer, detail=each.detail) for each in wrong]

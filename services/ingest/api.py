@@ -34,13 +34,15 @@ from services.ingest.models import (
 from services.ingest.registering import (
     Change,
     IsDeleted,
+    NoSuchPublicKey,
     Registration,
     TakesNoSecrets,
+    TooManyPublicKeys,
     TooManySecrets,
     change,
     register,
 )
-from services.ingest.registration import MAX_SECRETS
+from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
 from services.ingest.replays import Replay
 from services.ingest.store import Store
 from services.ingest.tally import DUPLICATE
@@ -66,7 +68,7 @@ async def is_there(tx: Tx, tenant: str, store: str | None) -> None:
 
 
 async def changed(edge: Edge, principal: Principal, key: str, wanted: Change) -> Store:
-    """The store as it is then, known to this process. Problem 404 or 409; raises what `registering.change` does."""
+    """The caller's store, with what is wanted of it. Problem 404 or 422 when that cannot be."""
     try:
         saved = await change(
             edge.database,
@@ -80,9 +82,17 @@ async def changed(edge: Edge, principal: Principal, key: str, wanted: Change) ->
         )
     except IsDeleted:
         raise Problem(409, "deleted", "The store was deleted. Register it again: it gets a key of its own.") from None
+    except TooManySecrets:
+        raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
+    except TakesNoSecrets:
+        raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
+    except TooManyPublicKeys:
+        raise invalid("", f"A store has at most {MAX_PUBLIC_KEYS} public keys: withdraw one first.") from None
+    except NoSuchPublicKey:
+        raise not_found("public key") from None
     if saved is None:
         raise not_found("store")
-    await edge.registry.reload(key)
+    await edge.registry.reload(saved.key)
     return saved
 
 
@@ -177,13 +187,7 @@ async def patch_store(
         secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
         overlap=timedelta(seconds=body.overlap_seconds),
     )
-    try:
-        saved = await changed(edge, principal, key, wanted)
-    except TooManySecrets:
-        raise invalid("/secrets", f"With those that still sign there would be more than {MAX_SECRETS}.") from None
-    except TakesNoSecrets:
-        raise invalid("/secrets", "No webhook comes from such a store: it has an API key.") from None
-    return StoreOut.of(saved, edge.public_url)
+    return StoreOut.of(await changed(edge, principal, key, wanted), edge.public_url)
 
 
 @router.get("/v1/stores/{key}/secrets")

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from libs.common.clock import monotonic
 from libs.common.contracts.commerce import Identifiers
 from libs.common.crypto import BadToken
-from libs.common.problems import FieldError, Problem, invalid
+from libs.common.problems import FieldError, Problem, invalid, no_json
 from services.ingest import browser, proofs
 from services.ingest.accepting import Good, faults, take
 from services.ingest.api import AnEdge
@@ -168,7 +168,7 @@ def _sent(body: bytes, headers: Mapping[str, str]) -> BrowserEventsIn:
         problem = Problem(422, "invalid", "The request is not valid.", list(faults(error)))
         raise _refused("body", problem) from error
     except ValueError as error:
-        problem = Problem(400, "invalid_json", "The body is not JSON.", [FieldError("", str(error))])
+        problem = Problem(400, "invalid_json", "The body is not JSON.", [no_json(error)])
         raise _refused("body", problem) from error
 
 

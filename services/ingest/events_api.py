@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic_core import from_json
 
 from libs.common.auth import Principal, require
-from libs.common.problems import FieldError, Problem, invalid
+from libs.common.problems import FieldError, Problem, invalid, no_json
 from services.ingest import events
 from services.ingest.accepting import Good, append, take, unavailable
 from services.ingest.api import AnEdge
@@ -83,7 +83,7 @@ def _rows(body: bytes, content_type: str) -> Sequence[Any]:
         try:
             rows = from_json(body)
         except ValueError as error:
-            raise Problem(400, "invalid_json", "The body is not JSON.", [FieldError("", str(error))]) from error
+            raise Problem(400, "invalid_json", "The body is not JSON.", [no_json(error)]) from error
         if not isinstance(rows, list):
             raise invalid("", "This is not an array of events.")
     else:

@@ -421,8 +421,18 @@ async def forget_store(tx: Tx, tenant: str, store: str) -> None:
 
 
 async def open_backfills(tx: Tx) -> int:
-    """How many of all tenants are not at their end, nor paused."""
-    return int(await tx.pg.fetchval(f"SELECT count(*) FROM fetches WHERE purpose = 'backfill' AND {_OPEN}"))
+    """How many of all tenants are not at their end, nor paused, nor kept from it by what their shop refuses.
+
+    The latter are somebody's to unblock, by other credentials: no waiting of ours ends them.
+    """
+    return int(
+        await tx.pg.fetchval(
+            f"""
+            SELECT count(*) FROM fetches f LEFT JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
+            WHERE f.purpose = 'backfill' AND f.{_OPEN} AND c.reason IS NULL
+            """
+        )
+    )
 
 
 async def prune(tx: Tx, now: datetime) -> None:

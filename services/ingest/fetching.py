@@ -30,7 +30,6 @@ from services.ingest.journal import digest_of, event_of
 from services.ingest.platforms.port import (
     ALL,
     BY_DATE,
-    KINDS,
     Fetched,
     FetchedPage,
     Hopeless,
@@ -60,7 +59,7 @@ PATIENCE = 20
 """Failures in a row, some four hours, until a backfill is given up."""
 
 GAPS = Metric("regulars_ingest_gaps_total", "Objects that no webhook had told of.", ["kind"])
-for _kind in KINDS:
+for _kind in {kind for kinds in ALL.values() for kind in kinds}:
     # Shown as 0 from the start: an alert cannot see the first increment of a series that was not there.
     GAPS.labels(_kind)
 FETCHED = Metric("regulars_ingest_fetched_total", "Objects fetched from the platforms.", ["purpose"])

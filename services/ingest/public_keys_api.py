@@ -12,8 +12,8 @@ from services.ingest import proofs
 from services.ingest import store as records
 from services.ingest.api import AnEdge, changed
 from services.ingest.browser_models import ProofIn, ProofOut, PublicKeyIn, PublicKeyOut
-from services.ingest.registering import Change, NoSuchPublicKey, TooManyPublicKeys, new_public_key
-from services.ingest.registration import MAX_PUBLIC_KEYS, origin_of
+from services.ingest.registering import Change, new_public_key
+from services.ingest.registration import origin_of
 from services.ingest.store import Store
 
 router = APIRouter(tags=["ingest"])
@@ -36,7 +36,7 @@ async def post_public_key(
     except ValueError:
         raise invalid("/origins", "The store's domain is none that a page could come from: name them.") from None
     made = new_public_key(origins, now=edge.clock.now(), by=principal.key_id)
-    await _change(edge, principal, key, Change(publishes=made))
+    await changed(edge, principal, key, Change(publishes=made))
     return PublicKeyOut.of(made)
 
 
@@ -59,7 +59,7 @@ async def delete_public_key(
     principal: Annotated[Principal, Depends(require("stores:write"))],
 ) -> None:
     """Withdraws a key: nothing that comes with it is taken any more. What came stays."""
-    await _change(edge, principal, key, Change(withdraws=public_key))
+    await changed(edge, principal, key, Change(withdraws=public_key))
 
 
 @router.post("/v1/stores/{key}/proofs", status_code=201)
@@ -83,12 +83,3 @@ async def _store(edge: AnEdge, principal: Principal, key: str) -> Store:
     if found is None:
         raise not_found("store")
     return found
-
-
-async def _change(edge: AnEdge, principal: Principal, key: str, wanted: Change) -> None:
-    try:
-        await changed(edge, principal, key, wanted)
-    except TooManyPublicKeys:
-        raise invalid("", f"A store has at most {MAX_PUBLIC_KEYS} public keys: withdraw one first.") from None
-    except NoSuchPublicKey:
-        raise not_found("public key") from None

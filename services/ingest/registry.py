@@ -64,8 +64,17 @@ class Registry:
     async def start(self) -> None:
         """Loads every store, and follows the changes from then on."""
         session = await self._listen()
-        await self._load(None)
+        try:
+            await self._load(None)
+        except BaseException:
+            session.terminate()
+            raise
         self._task = asyncio.create_task(self._follow(session))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it knows the stores: before, a store that it does not find may be there all the same."""
+        return self._task is not None
 
     async def stop(self) -> None:
         """Stops following."""

@@ -134,6 +134,8 @@ class WebhookEndpoint:
     ) -> _Answer:
         heading = headers.read(platform, raw)
         body = await self._body(heading.length, receive)
+        if not self._registry.loaded:
+            raise _Refused("journal", NO_JOURNAL)
         signature = verified(body, heading.signature, registered.keys if registered is not None else _NO_KEYS)
         if signature is None:
             if headers.is_ping(platform, heading, body):

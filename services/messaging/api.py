@@ -138,7 +138,9 @@ async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
     request: Request,
     principal: MessageReader,
     profile: Annotated[str | None, Query(max_length=100, description=_WHOSE)] = None,
-    flow: Annotated[str | None, Query(max_length=100)] = None,
+    flow: Annotated[
+        str | None, Query(max_length=100, description="A flow's key; 404 when there is none of it.")
+    ] = None,
     state: State | None = None,
     reason: Reason = None,
     store: Annotated[str | None, Query(max_length=100, description=_STORE)] = None,
@@ -162,7 +164,7 @@ async def read_messages(  # noqa: PLR0917 - FastAPI passes them by name
             limit=limit + 1,
         )
         if not rows:
-            await _are_there(tx, principal.tenant, profile, store)
+            await _are_there(tx, principal.tenant, profile, store, flow)
     shown = rows[:limit]
     following = encode_cursor("messages", shown[-1]["created_at"], shown[-1]["id"]) if len(rows) > limit else None
     return Page(data=[MessageOut.model_validate(_shown(row)) for row in shown], next=following)
@@ -261,14 +263,16 @@ def _shown(row: listing.Row) -> dict[str, Any]:
     return dict(row) | told | {"recipient": recipient, "response": response}
 
 
-async def _are_there(tx: Tx, tenant: str, profile: str | None, store: str | None) -> None:
-    """Problem 404 for a profile or a store that was never told of. Asked only where nothing was found."""
+async def _are_there(tx: Tx, tenant: str, profile: str | None, store: str | None, flow: str | None) -> None:
+    """Problem 404 for a profile, a store or a flow that was never told of. Asked only where nothing was found."""
     if profile is not None and not await listing.knows_profile(tx, tenant, profile):
         raise not_found_by(
             "profile", "profile", "GET /v1/profiles/{reference} tells whether it goes by another id now."
         )
     if store is not None and not await looks.shops(tx, [(tenant, store)]):
         raise not_found_by("store", "store", "Has it been registered only now, ask again in a moment.")
+    if flow is not None and not await flow_store.knows(tx, tenant, flow):
+        raise not_found_by("flow", "flow", "GET /v1/flows lists those that there are.")
 
 
 def _address(body: SuppressionIn) -> str:

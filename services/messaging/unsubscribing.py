@@ -36,6 +36,8 @@ class _Link:
 
     message: Message
     shop: str
+    sisters: bool
+    """Whether the tenant has other stores, which are then silent, too."""
 
 
 class _Gone(Exception):
@@ -57,8 +59,10 @@ def pages(database: Database, clock: Clock, keyring: Keyring) -> list[BaseRoute]
                 if done and await suppressions.unsubscribe(tx, link.message, clock.now()):
                     log.info("unsubscribed", tenant=link.message.tenant, message=link.message.id)
         except _Gone as gone:
-            return _page(gone.status, state="gone" if gone.status == 410 else "unknown", shop=None, address=None)  # noqa: PLR2004
-        return _page(200, state="done" if done else "ask", shop=link.shop, address=masked(link.message.recipient))
+            state = "gone" if gone.status == 410 else "unknown"  # noqa: PLR2004
+            return _page(gone.status, state=state, shop=None, sisters=False, address=None)
+        state, address = "done" if done else "ask", masked(link.message.recipient)
+        return _page(200, state=state, shop=link.shop, sisters=link.sisters, address=address)
 
     return [Route("/u/{token}", unsubscribe_page, methods=["GET", "POST"])]
 
@@ -75,10 +79,10 @@ async def _read(tx: Tx, token: str, keyring: Keyring, clock: Clock) -> _Link:
         raise _Gone(404)
     place = (found.tenant, found.store)
     shop = (await look_store.shops(tx, [place])).get(place)
-    return _Link(found, shop.name if shop else "")
+    return _Link(found, shop.name if shop else "", await look_store.has_sisters(tx, *place))
 
 
-def _page(status: int, **values: str | None) -> Response:
+def _page(status: int, **values: str | bool | None) -> Response:
     style, digest = _style()
     headers = {
         "content-security-policy": f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self';"

@@ -80,8 +80,8 @@ def normalised(person: Person, junk: Junk) -> Person:
 
 def view(account: Account, store: str, state: PersonState) -> ProfileChanged | None:
     """The account's person as consumers get it; None while nothing is said of him."""
-    own = state.own
-    if own is None and state.removed is None and not state.mentioned:
+    own = record(state)
+    if state.own is None and state.removed is None and not state.mentioned:
         return None
     said = traits(state)
     return ProfileChanged(
@@ -115,9 +115,14 @@ def decide(
     return noted, [Told("profile.changed", account, at, fact)]
 
 
+def record(state: PersonState) -> CustomerObserved | None:
+    """The platform's customer record, unless it was deleted there. It is kept: what it said is older than its end."""
+    return None if is_deleted(state) else state.own
+
+
 def traits(state: PersonState) -> dict[str, str | None]:
-    """Each trait: the record's own word, else the last mention."""
-    own = state.own.person if state.own else Person()
+    """Each trait: the record's own word, else the last mention. Orders outlive a deleted customer, in the shop, too."""
+    own = held.person if (held := record(state)) else Person()
     said: dict[str, str | None] = {}
     for name in TRAITS:
         mention = state.mentioned.get(name)
@@ -145,7 +150,7 @@ class Merged(Struct, frozen=True, kw_only=True):
 
 def merge(states: Sequence[PersonState]) -> Merged:
     """Over several accounts: customer records first, newest first, then mentions, newest first."""
-    records = sorted((s.own for s in states if s.own), key=version, reverse=True)
+    records = sorted((own for s in states if (own := record(s))), key=version, reverse=True)
     mentions = [s.mentioned for s in states]
     merged: dict[str, str | None] = {}
     for name in TRAITS:

@@ -76,8 +76,6 @@ class Apart:
         self.folder = folder
         self.address = ""
         self.database_url = ""
-        self.restarts = 0
-        """How often a role had ended by itself, and was started again."""
         self.proxy: Proxy | None = None
         self._nursery = nursery
         self.environment = dict(environment or {})
@@ -194,22 +192,14 @@ class Apart:
             self.start(name)
 
     def ready(self, victim: str) -> bool:
-        """Whether it is there again.
-
-        An API that cannot reach PostgreSQL when it starts ends, and who keeps it (`restart: unless-stopped`) starts it
-        again.
-        """
+        """Whether it is there again."""
         if victim == "everything":
             return all(map(self.ready, ("postgres", "kafka", *self.roles)))
         if victim == "postgres":
             return self._postgres.running() is not None
         if victim == "kafka":
             return all(_open(node) for node in self.kafka.nodes)
-        role = self.roles[victim]
-        if role.process is None or not role.process.is_running():
-            self.restarts += 1
-            self.start(victim)
-        return not health.problems("127.0.0.1", role.port)
+        return not health.problems("127.0.0.1", self.roles[victim].port)
 
     def died(self) -> list[str]:
         """Roles that have ended though nobody ended them, with their last words."""

@@ -1,10 +1,11 @@
 """Puts services together into one app: the same code for one service alone and for all four behind one address."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
+from libs.common.web.opening import Closed, Opening
 from libs.common.web.parameters import sound_parameters
 from libs.common.web.pipeline_api import Line, pipeline_router
 
@@ -71,9 +73,11 @@ class Service:
     body_limits: Mapping[str, int] = field(default_factory=dict)
     """Path -> bytes, for those that take less than the settings' `max_body`."""
     webhooks: ASGIApp | None = None
-    """Gets each POST below `/webhooks/`, without routing or middleware."""
+    """Gets each POST below `/webhooks/`, without routing or middleware, and before `start`, too."""
     start: Callable[[], Awaitable[None]] | None = None
+    """Called once the database is fit; again when it has failed."""
     stop: Callable[[], Awaitable[None]] | None = None
+    """Called at the end, started or not."""
     pending: Callable[[datetime], Awaitable[Sequence[str]]] | None = None
     """Work that no position shows (timers due, mail unsent), in a few words: `drained` is false while there is any."""
 
@@ -141,15 +145,18 @@ def build_app(
     API keys are looked up in the first service's database. Without services only the health routes answer: what a
     worker serves to its orchestrator.
     """
-    ready = [*checks]
+    fit = []
     for service in services:
         trees = [(access.SCHEMA, access.MIGRATIONS)]
         if service.migrations is not None:
             trees.append((service.database.schema, service.migrations))
-        ready.append(database_check(service.name, service.database, trees))
+        fit.append(database_check(service.name, service.database, trees))
+    opening = Opening(fit, partial(_begin, services, settings))
     alarms = [workers_alarm(one.database, _read_by(one, settings)) for one in services if one.consumers]
+    health = health_routes([*checks, opening.check], alarms)
     limits = {path: limit for service in services for path, limit in service.body_limits.items()}
     middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
+    middleware.append(Middleware(Closed, opening, frozenset(route.path for route in (*health, DESCRIBED))))
     keys: Access | None = None
     if services:
         keys = Access(services[0].database, clock, rate_limit=settings.rate_limit)
@@ -160,9 +167,9 @@ def build_app(
         description=DESCRIPTION,
         version=distribution_version(),
         webhooks=next((service.webhooks for service in services if service.webhooks is not None), None),
-        routes=[*(route for service in services for route in service.routes), *health_routes(ready, alarms), DESCRIBED],
+        routes=[*(route for service in services for route in service.routes), *health, DESCRIBED],
         middleware=middleware,
-        lifespan=_lifespan(services, settings, shared),
+        lifespan=_lifespan(services, opening, shared),
         dependencies=[Depends(sound_parameters)],
         responses=_PROBLEMS,
         # Their pages load scripts from elsewhere; /openapi.json is what tools read, and is ours to answer.
@@ -173,6 +180,7 @@ def build_app(
         redirect_slashes=False,
     )
     app.state.access = keys
+    app.state.opening = opening
     for service in services:
         setattr(app.state, service.name, service.state)
         app.include_router(service.router)
@@ -196,8 +204,17 @@ def _line(service: Service, settings: CommonSettings, shared: Log) -> Line:
     return Line(service.database, logs, _read_by(service, settings), service.pending)
 
 
+async def _begin(services: Sequence[Service], settings: CommonSettings) -> None:
+    if services:
+        key = settings.admin_key
+        await set_admin_key(services[0].database, key.get_secret_value() if key else None)
+    for service in services:
+        if service.start is not None:
+            await service.start()
+
+
 def _lifespan(
-    services: Sequence[Service], settings: CommonSettings, shared: Log | None
+    services: Sequence[Service], opening: Opening, shared: Log | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -206,14 +223,15 @@ def _lifespan(
                 running.push_async_callback(service.database.close)
             if shared is not None:
                 running.push_async_callback(shared.close)
-            if services:
-                key = settings.admin_key
-                await set_admin_key(services[0].database, key.get_secret_value() if key else None)
             for service in services:
                 if service.stop is not None:
                     running.push_async_callback(service.stop)
-                if service.start is not None:
-                    await service.start()
+            # What is wrong at once with more than the database is for whoever starts us to see.
+            if not await opening.attempt():
+                stop = asyncio.Event()
+                waiting = asyncio.create_task(opening.run(stop))
+                running.push_async_callback(lambda: waiting)
+                running.callback(stop.set)
             yield
 
     return lifespan

@@ -5,14 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import asyncpg
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from libs.common.db import Database, is_transient
+from libs.common.db import OLDEST_POSTGRES, Database, cause_of, is_transient
 from libs.common.migrations import reached
 from libs.common.telemetry import METRICS_MEDIA_TYPE, get_logger, metrics_text
 
@@ -32,7 +33,7 @@ def distribution_version() -> str:
         return "unknown"
 
 
-def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list[BaseRoute]:
+def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list[Route]:
     """`/livez` (the process answers), `/readyz` (503 with reasons), `/metrics`, `/version`.
 
     `alarms` are told by `/readyz` and do not make it 503: a worker that has stopped, or that nobody hears of, is no
@@ -43,12 +44,11 @@ def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list
         return _json({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
-        reasons = [reason for found in await asyncio.gather(*map(_asked, checks)) for reason in found]
+        reasons = await asked(checks)
         if reasons:
             log.warning("not ready", reasons=reasons)
             return _json({"status": "not ready", "reasons": reasons}, 503)
-        alarming = [reason for found in await asyncio.gather(*map(_asked, alarms)) for reason in found]
-        return _json({"status": "ready", "reasons": [], "alarms": alarming})
+        return _json({"status": "ready", "reasons": [], "alarms": await asked(alarms)})
 
     async def metrics(_: Request) -> Response:
         # Collecting reads files and takes its time: webhooks go on meanwhile.
@@ -61,21 +61,27 @@ def health_routes(checks: Sequence[Check], alarms: Sequence[Check] = ()) -> list
 
 
 def database_check(name: str, database: Database, trees: Sequence[tuple[str, Path]]) -> Check:
-    """Reachable, and each (schema, migration tree) at its newest revision or a newer one."""
+    """Reachable, new enough, and each (schema, migration tree) at its newest revision or a newer one."""
 
     async def check() -> list[str]:
         try:
             await database.ping()
             stale = [schema for schema, tree in trees if not await reached(database, tree, schema)]
-        except SQLAlchemyError as error:
-            return [f"{name}: the database fails ({type(error).__name__})"]
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            return [f"{name}: the database does not answer ({type(error).__name__})"]
-        return [f"{name}: schema {schema} is not migrated" for schema in stale]
+        except (SQLAlchemyError, asyncpg.PostgresError, OSError, TimeoutError) as error:
+            return [f"{name}: {_told(cause_of(error))}"]
+        return [f"{name}: schema {schema} is not migrated: run `regulars migrate`" for schema in stale]
 
     return check
+
+
+def _told(error: BaseException) -> str:
+    """Why the database cannot be used, without its address or a user's name: anybody may read it."""
+    if isinstance(error, asyncpg.UndefinedObjectError):
+        # Of what a connection begins with, a server of before does not know `transaction_timeout`.
+        return f"the database is older than PostgreSQL {OLDEST_POSTGRES}"
+    if is_transient(error):
+        return f"the database does not answer ({type(error).__name__})"
+    return f"the database refuses ({type(error).__name__}): is REGULARS_DATABASE_URL right?"
 
 
 def workers_alarm(database: Database, consumers: Sequence[str]) -> Check:
@@ -96,6 +102,11 @@ def workers_alarm(database: Database, consumers: Sequence[str]) -> Check:
         ]
 
     return alarm
+
+
+async def asked(checks: Sequence[Check]) -> list[str]:
+    """What all of them say, at once; one that takes too long counts against it."""
+    return [reason for found in await asyncio.gather(*map(_asked, checks)) for reason in found]
 
 
 async def _asked(check: Check) -> Sequence[str]:

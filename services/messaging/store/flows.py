@@ -17,6 +17,13 @@ async def current(tx: Tx, tenants: Collection[str], now: datetime) -> dict[tuple
     return found | await _current(tx, unseen)
 
 
+async def knows(tx: Tx, tenant: str, key: str) -> bool:
+    """Whether the tenant has this flow; the built-in ones everybody has, before he is seen for the first time, too."""
+    if any(flow.key == key for flow in BUILT_IN):
+        return True
+    return bool(await tx.pg.fetchval("SELECT EXISTS (SELECT FROM flows WHERE tenant = $1 AND key = $2)", tenant, key))
+
+
 async def versions(tx: Tx, tenants: Collection[str]) -> dict[tuple[str, str, int], Flow]:
     """Every version that these tenants have had, by tenant, key and version."""
     rows = await tx.pg.fetch(

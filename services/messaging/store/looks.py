@@ -80,6 +80,15 @@ async def _deleted_stores(tx: Tx, tenants: Iterable[str]) -> dict[str, frozenset
     return {row["tenant"]: frozenset(row["stores"]) for row in rows}
 
 
+async def has_sisters(tx: Tx, tenant: str, store: str) -> bool:
+    """Whether the tenant has other stores besides this one, that are not deleted."""
+    return bool(
+        await tx.pg.fetchval(
+            "SELECT EXISTS (SELECT FROM stores WHERE tenant = $1 AND store <> $2 AND deleted_at IS NULL)", tenant, store
+        )
+    )
+
+
 async def last_messages(tx: Tx, people: Mapping[PersonKey, Person]) -> dict[tuple[str, str, str], datetime]:
     """When each person was last written to, or may have been, by any flow: by tenant, profile and channel."""
     owners = {(tenant, a.account): profile for (tenant, profile), p in people.items() for a in p.accounts}

@@ -40,9 +40,6 @@ async def apart(asked: Asked) -> Shown:
         )
         report.wrong += await asyncio.to_thread(s.line.died)
         shown = _shown(report)
-        shown.seen.append(
-            f"{s.line.restarts} times an API found no PostgreSQL when it started, ended, and was started again"
-        )
         shown.seen.append("a role's process is forked from one that has its code imported, and runs the command itself")
     return shown
 

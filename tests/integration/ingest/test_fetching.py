@@ -108,7 +108,10 @@ async def test_wrong_credentials_wait_for_better_ones(ground: Ground, shop: WooC
     waiting = await backfilled(ground, store)
     assert (waiting["state"], waiting["reason"]) == ("waiting", "the shop refuses these credentials (401)")
     assert (await ground.get(path))["state"] == "refused"
+    # Nothing here is left to do: somebody else has to act.
+    assert (await ground.get("/v1/pipeline/ingest"))["pending"] == []
     await ground.http.put(path, json=CREDENTIALS | {"url": held["url"]})
+    assert (await ground.get("/v1/pipeline/ingest"))["pending"] == ["1 backfills"]
     await stepped(ground)
     assert (await ground.get(f"/v1/backfills/{waiting['id']}"))["state"] == "done"
     assert (await ground.get(path))["state"] == "good"

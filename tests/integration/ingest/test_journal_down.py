@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 from sqlalchemy.engine import make_url
 
 from tests.integration.ingest.conftest import Grounds
@@ -119,7 +119,34 @@ async def test_stores_registered_elsewhere_are_learnt_and_again_after_an_absence
         assert await eventually(lambda: known(later))
 
 
-async def test_the_process_does_not_start_without_its_stores(grounds: Grounds) -> None:
-    with pytest.raises(OSError, match="onnect"):
-        async with grounds(database_url="postgresql://nobody@127.0.0.1:1/nothing"):
-            pass
+async def test_who_starts_without_the_database_takes_nothing_until_it_is_there(
+    grounds: Grounds, proxy: Proxy, database_url: str
+) -> None:
+    async with grounds() as other:
+        store = await other.register()
+        proxy.cut()
+        url = make_url(database_url).set(port=proxy.port).render_as_string(hide_password=False)
+        async with grounds(database_url=url) as late:
+            before = refused_by_journal()
+            answers = [await late.shopify(store, {"id": 1}), await late.http.get("/v1/stores")]
+            assert [answer.status_code for answer in answers] == [503, 503]
+            assert [answer.json()["code"] for answer in answers] == ["unavailable", "unavailable"]
+            # It burns the budget of refused webhooks, as it does while the journal is away later.
+            assert refused_by_journal() == before + 1
+            assert (await late.http.get("/readyz")).status_code == 503
+            assert (await late.http.get("/openapi.json")).status_code == 200
+            await proxy.open()
+
+            async def taken() -> bool:
+                return (await late.shopify(store, {"id": 1})).status_code == 200
+
+            async def ready() -> bool:
+                return (await late.http.get("/readyz")).status_code == 200
+
+            assert await eventually(taken)
+            assert await eventually(ready)
+            assert (await late.http.get("/v1/stores")).status_code == 200
+
+
+def refused_by_journal() -> float:
+    return REGISTRY.get_sample_value("regulars_ingest_refused_total", {"reason": "journal"}) or 0.0

@@ -240,6 +240,31 @@ async def test_scopes_and_tenants(world: World, api: httpx.AsyncClient) -> None:
     assert (await api.get("/v1/messages", headers={"authorization": "Bearer x"})).status_code == 401
 
 
+async def test_a_flow_that_there_is_not_is_named(world: World, api: httpx.AsyncClient) -> None:
+    """One that says nothing is not the same as one that there is not."""
+    assert (await get(api, "/v1/messages", flow="re_engagement"))["data"] == []
+    answer = await api.get("/v1/messages?flow=cart_abandoment")
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (404, "flow")
+    await sent(world)
+    assert len((await get(api, "/v1/messages", flow="cart_abandonment"))["data"]) == 1
+
+
+async def test_the_page_says_for_whom_it_speaks(world: World, api: httpx.AsyncClient) -> None:
+    """An address is left alone by all stores of a tenant: where there are more than one, the page says so."""
+    link = await sent(world)
+    others = "the other shops of its owner"
+    assert others not in (await api.get(link)).text
+    await world.hear(shop(store="st_sister"))
+    for page in (await api.get(link), await api.post(link)):
+        assert others in page.text
+    again = world.clock.now() + timedelta(days=1)
+    sister = "customer:st_sister:1"
+    await world.hear(*known(sister, "p9", MAIL, again), checkout("t9", sister, again, store="st_sister"))
+    await world.until(again + timedelta(minutes=45))
+    [skipped] = (await get(api, "/v1/messages", store="st_sister"))["data"]
+    assert "suppressed" in (await get(api, f"/v1/messages/{skipped['id']}"))["reasons"]
+
+
 async def test_what_is_left_to_do(world: World, api: httpx.AsyncClient) -> None:
     assert await pending(world.database, START) == (0, 0, 0, None)
     await world.hear(shop(), *known(ADA, PROFILE, MAIL, START), checkout("t1", ADA, START))

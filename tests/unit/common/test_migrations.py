@@ -3,8 +3,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.common import access
 from libs.common.auth import create_key
@@ -12,7 +15,8 @@ from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Database
 from libs.common.log.schema import create_log
 from libs.common.migrations import reached, run_migrations
-from libs.common.revisions import heads
+from libs.common.revisions import VERSION_TABLE, heads
+from regulars.schemas import trees
 
 ENV = "from libs.common.migrations import migrate\n\nmigrate()\n"
 
@@ -52,6 +56,30 @@ async def test_upgrades_to_head_and_again_from_there(empty_database_url: str, tm
         assert await tx.pg.fetch("SELECT n, m FROM shop.things") == []
         assert await tx.pg.fetchval("SELECT to_regclass('public.alembic_version')") is None
     await database.close()
+
+
+@pytest.mark.parametrize("schema", [schema for schema, _ in trees()])
+async def test_every_tree_leads_back_to_nothing(empty_database_url: str, schema: str) -> None:
+    """And forth again, so that nothing of it was left."""
+    tree = dict(trees())[schema]
+    await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
+    await run_migrations(empty_database_url, schema, tree)
+    engine = create_async_engine(make_url(empty_database_url).set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        await connection.execute(text(f"SET search_path = {schema}"))
+        await connection.run_sync(_downgrade, schema, tree)
+        await connection.commit()
+        tables = await connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = :s"), {"s": schema})
+        assert [*tables] == [VERSION_TABLE]
+    await engine.dispose()
+    await run_migrations(empty_database_url, schema, tree)
+
+
+def _downgrade(connection: Connection, schema: str, tree: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(tree))
+    config.attributes.update(connection=connection, schema=schema)
+    command.downgrade(config, "base")
 
 
 async def test_indexes_are_built_concurrently(empty_database_url: str, tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ from libs.common.db import Database
 from libs.common.problems import Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
+from libs.common.web.health import database_check
 
 GOOD = {"name": "a thing"}
+SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""What a client of PostgreSQL begins with."""
 
 
 async def test_every_bad_field_is_pointed_at_and_none_is_repeated(client: httpx.AsyncClient) -> None:
@@ -265,7 +268,7 @@ class TestHealth:
             answer = await client.get("/readyz")
         await database.close()
         assert answer.status_code == 503
-        assert answer.json()["reasons"] == ["ingest: schema common is not migrated"]
+        assert answer.json()["reasons"] == ["ingest: schema common is not migrated: run `regulars migrate`"]
 
     async def test_not_ready_without_a_database(self, clock: DrivenClock) -> None:
         database = Database("postgresql://nobody:hunter2@127.0.0.1:1/none", schema="ingest")
@@ -278,6 +281,33 @@ class TestHealth:
         await database.close()
         assert answer.status_code == 503
         assert "hunter2" not in answer.text
+
+    @pytest.mark.parametrize(
+        ("state", "reason"),
+        [
+            ("42704", "ingest: the database is older than PostgreSQL 17"),
+            ("28P01", "ingest: the database refuses (InvalidPasswordError): is REGULARS_DATABASE_URL right?"),
+            ("57P03", "ingest: the database does not answer (CannotConnectNowError)"),
+        ],
+    )
+    async def test_a_database_that_lets_nobody_in(self, state: str, reason: str) -> None:
+        """As a server says it that is too old, that has another password, that is starting up."""
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while (head := await reader.read(8192)) == SSL_REQUEST:
+                writer.write(b"N")
+            assert b"transaction_timeout" in head
+            fields = b"SFATAL\0C" + state.encode() + b"\0Mno\0\0"
+            writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        database = Database(f"postgresql://ada:secret@127.0.0.1:{port}/shop", schema="ingest")
+        check = database_check("ingest", database, [])
+        assert await check() == [reason]
+        await database.close()
+        server.close()
 
     async def test_a_worker_s_health_is_asked_for(self, clock: DrivenClock) -> None:
         async def check() -> list[str]:

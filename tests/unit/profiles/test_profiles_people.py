@@ -1,3 +1,5 @@
+from datetime import date
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -70,6 +72,24 @@ def test_a_removed_customer_is_deleted_until_seen_again() -> None:
     assert shown is not None
     assert shown.deleted
     assert not people.is_deleted(known(removed, customer(6)))
+
+
+def test_what_a_deleted_customer_said_is_gone_with_him_in_any_order() -> None:
+    """What his orders mention stays, as the orders do; he may come back."""
+    gone = Removed(store="st_one", platform="shopify", source_id="7", updated_at=at(5), position=5)
+    whole = customer(1, person=Person(first_name="Ada", email="ada@example.com"), birthday=date(1990, 1, 2))
+    bought = order(1, 2, person=Person(last_name="Byron"))
+    for history in permutations([whole, gone, bought]):
+        state = known(*history)
+        shown = people.view(ACCOUNT, "st_one", state)
+        assert shown is not None
+        assert (shown.deleted, shown.first_name, shown.email, shown.birthday) == (True, None, None, None)
+        assert shown.last_name == "Byron"
+        assert people.merge([state]) == people.Merged(last_name="Byron")
+        assert people.merge([state, known(customer(0))]).email == "ada@example.com"
+    back = customer(6, person=Person(first_name="Augusta"))
+    for history in permutations([whole, gone, back]):
+        assert people.traits(known(*history))["first_name"] == "Augusta"
 
 
 def test_seen_first_when_the_earliest_says() -> None:

@@ -71,4 +71,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the first revision has nothing before it")
+    tables = (
+        "timeline, stores, products, carts, checkouts, orders, people, edges, identifiers, accounts,"
+        " dead_letters, workers, positions, log_customers, log_partitions"
+    )
+    op.execute(f"DROP TABLE {tables}")
