@@ -166,14 +166,9 @@ class ShopifyApi:
 
     def _data(self, operation: str, variables: Json) -> Json | None:
         """None: that may not be seen."""
-        for kind, (type_, _) in _KINDS.items():
-            if _RIGHTS.get(kind, f"read_{kind}") in self.scopes and (kind != "checkouts" or self.shows_checkouts):
-                if operation == f"Count{type_}s":
-                    return {"count": {"count": min(len(self._found(kind, variables["query"])), variables["limit"])}}
-                if operation == f"Page{type_}s":
-                    return {kind: self._page(kind, variables)}
-                if operation == f"Those{type_}s":
-                    return {"nodes": [self._node(each, variables) for each in variables["ids"]]}
+        of_kind = self._of_kind(operation, variables)
+        if of_kind is not None:
+            return of_kind
         match operation:
             case "Subscriptions":
                 return {"webhookSubscriptions": self.webhooks.page(variables["first"], variables["after"])}
@@ -194,6 +189,17 @@ class ShopifyApi:
             name = operation.removeprefix("Rest")
             whole = self._owner(variables["id"])[_lists(name[0].lower() + name[1:])]
             return {"node": {"part": nodes.paged(whole, variables["first"], int(variables["after"].partition("-")[2]))}}
+        return None
+
+    def _of_kind(self, operation: str, variables: Json) -> Json | None:
+        for kind, (type_, _) in _KINDS.items():
+            if _RIGHTS.get(kind, f"read_{kind}") in self.scopes and (kind != "checkouts" or self.shows_checkouts):
+                if operation == f"Count{type_}s":
+                    return {"count": {"count": min(len(self._found(kind, variables["query"])), variables["limit"])}}
+                if operation == f"Page{type_}s":
+                    return {kind: self._page(kind, variables)}
+                if operation == f"Those{type_}s":
+                    return {"nodes": [self._node(each, variables) for each in variables["ids"]]}
         return None
 
     def _page(self, kind: str, variables: Json) -> Json:

@@ -19,8 +19,8 @@ from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.ids import new_id
 from libs.common.telemetry import get_logger
-from services.ingest import archive, fetches, headers, store, subscriptions, wanted
-from services.ingest.fetches import Credentials
+from services.ingest import archive, credentials, fetches, headers, store, subscriptions, wanted
+from services.ingest.credentials import Credentials
 from services.ingest.normalise import TEST
 from services.ingest.opening import ShopifyKey, opened
 from services.ingest.platforms.port import (
@@ -149,7 +149,7 @@ class Connecting:
                 else:
                     made.append(await righting.right(one, before.get(one.topic)))
             async with self._database.transaction() as tx:
-                await fetches.note_credentials(tx, used, "good", None)
+                await credentials.note(tx, used, "good", None)
                 await subscriptions.keep(tx, used, now, [each.kept for each in made])
         return Connection(used, made, len(every) - len(mine), app_signs=app_secret is not None)
 
@@ -204,7 +204,7 @@ class Connecting:
         except (NotAsked, Unauthorized) as error:
             state = "unchecked" if isinstance(error, NotAsked) else "refused"
             async with self._database.transaction() as tx:
-                await fetches.note_credentials(tx, used, state, str(error))
+                await credentials.note(tx, used, state, str(error))
             raise
         except Unavailable as error:
             rest = error.retry_after or 0.0

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends
 from libs.common.auth import Principal, require
 from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
-from services.ingest import fetches, wanted
+from services.ingest import credentials, wanted
 from services.ingest import store as records
 from services.ingest.api import AnEdge
 from services.ingest.connecting import Busy, NoSecret
 from services.ingest.connection_models import ConnectionIn, ConnectionOut
+from services.ingest.credentials import NO_CREDENTIALS
 from services.ingest.fetch_models import CredentialsOut
-from services.ingest.fetches import NO_CREDENTIALS
 from services.ingest.platforms.port import Hopeless, Refused, Unavailable
 from services.ingest.registering import TooManySecrets
 from services.ingest.registration import MAX_SECRETS
@@ -70,14 +70,14 @@ async def _opened(edge: AnEdge, principal: Principal, key: str) -> Store:
         found = await records.one_store(tx, principal.tenant, key)
         if found is None:
             raise not_found("store")
-        if await fetches.credentials(tx, principal.tenant, key) is None:
+        if await credentials.held(tx, principal.tenant, key) is None:
             raise Problem(404, "not_found", NO_CREDENTIALS)
     return found
 
 
 async def _credentials(edge: AnEdge, found: Store) -> CredentialsOut:
     async with edge.database.reading() as tx:
-        held = await fetches.credentials(tx, found.tenant, found.key)
+        held = await credentials.held(tx, found.tenant, found.key)
     if held is None:
         raise Problem(404, "not_found", NO_CREDENTIALS)
     return CredentialsOut.of(held)

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 from libs.common.contracts.topics import COMMERCE
 from libs.common.db import Database, Tx
 from libs.common.log.postgres import append
-from services.ingest import fetches, replays, store
+from services.ingest import credentials, fetches, replays, store
 from services.ingest.registering import observed
 from services.ingest.store import Store
 
@@ -69,7 +69,7 @@ async def _counted(tx: Tx, known: Store) -> Deletion:
     return Deletion(
         deleted_at=known.deleted_at,
         secrets=len(held.secrets),
-        credentials=int(await fetches.credentials(tx, known.tenant, known.key) is not None),
+        credentials=int(await credentials.held(tx, known.tenant, known.key) is not None),
         public_keys=len(held.public_keys),
         backfills=fetched.get("backfill", 0),
         comparisons=fetched.get("reconcile", 0) + fetched.get("sweep", 0),

@@ -13,9 +13,10 @@ from libs.common.ids import new_id
 from libs.common.problems import Problem, invalid, not_found
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
-from services.ingest import fetches, seen, subscriptions
+from services.ingest import credentials, fetches, seen, subscriptions
 from services.ingest import store as records
 from services.ingest.api import AnEdge, changed
+from services.ingest.credentials import NO_CREDENTIALS, Credentials
 from services.ingest.fetch_models import (
     BackfillIn,
     BackfillOut,
@@ -28,7 +29,7 @@ from services.ingest.fetch_models import (
     SubscriptionsHealth,
     TopicHealth,
 )
-from services.ingest.fetches import NO_CREDENTIALS, Credentials, Fetch, Purpose, State
+from services.ingest.fetches import Fetch, Purpose, State
 from services.ingest.opening import Key, ShopifyKey, WooCommerceKey
 from services.ingest.platforms.port import ALL, Kind
 from services.ingest.registering import Access, Change
@@ -60,7 +61,7 @@ async def _store(tx: Tx, principal: Principal, key: str) -> Store:
 async def _credentials(edge: AnEdge, principal: Principal, key: str) -> Credentials:
     async with edge.database.reading() as tx:
         await _store(tx, principal, key)
-        held = await fetches.credentials(tx, principal.tenant, key)
+        held = await credentials.held(tx, principal.tenant, key)
     if held is None:
         raise Problem(404, "not_found", NO_CREDENTIALS)
     return held
@@ -141,7 +142,7 @@ async def post_backfill(
         found = await records.one_store(tx, principal.tenant, body.store)
         if found is None or found.state == "deleted":
             raise invalid("/store", "There is no such store.")
-        if not await fetches.opened(tx, principal.tenant, body.store):
+        if not await credentials.opened(tx, principal.tenant, body.store):
             raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
         fetch = _wanted(body, _kinds(body, found.platform), principal, now)
         await fetches.ask(tx, fetch)
@@ -245,7 +246,7 @@ async def _openable(tx: Tx, principal: Principal, id_: str, among: tuple[State, 
     found = await fetches.one(tx, principal.tenant, id_)
     if found is None or found.state not in among:
         return
-    if not await fetches.opened(tx, principal.tenant, found.store):
+    if not await credentials.opened(tx, principal.tenant, found.store):
         raise Problem(409, "no_credentials", f"{NO_CREDENTIALS} PUT /v1/stores/{found.store}/credentials.")
 
 
@@ -264,7 +265,7 @@ async def get_health(
         heard = await seen.heard(tx, principal.tenant, key)
         silent = silence(heard.hours, heard.zone, edge.clock.now() - await seen.lag(tx))
         refused = await records.request_counts(tx, principal.tenant, key)
-        held = await fetches.credentials(tx, principal.tenant, key)
+        held = await credentials.held(tx, principal.tenant, key)
         webhooks = await subscriptions.of_store(tx, principal.tenant, key)
         last = [await _looked(tx, principal, key, purpose) for purpose in ("reconcile", "sweep")]
     waiting = next((fetch.reason for fetch, _ in last if fetch is not None and fetch.reason is not None), None)

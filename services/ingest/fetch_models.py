@@ -8,7 +8,8 @@ from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from libs.common.web.instants import Instant
-from services.ingest.fetches import Credentials, Fetch, State
+from services.ingest.credentials import Credentials
+from services.ingest.fetches import Fetch, State
 from services.ingest.models import ReasonOut, Text
 from services.ingest.platforms.port import BulkState, Kind
 from services.ingest.wanted import State as State_

@@ -1,4 +1,4 @@
-"""All SQL of what is asked of the platforms: credentials, and what is to be fetched."""
+"""All SQL of what is to be fetched of the platforms."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.db import Tx
+from services.ingest.credentials import OPEN, OPENS, Credentials, held
 from services.ingest.platforms.port import Bulk, Kind
 
 Purpose = Literal["backfill", "reconcile", "sweep"]
@@ -18,23 +19,6 @@ LEASE = timedelta(seconds=180)
 """Longer than a step may take: whoever holds it asks the store alone, and alone writes what came of it."""
 KEPT = timedelta(days=30)
 """Reconciliations that are over stay to be looked at."""
-
-
-class Credentials(Struct, frozen=True, kw_only=True):
-    """What opens a store's own API."""
-
-    tenant: str
-    store: str
-    platform: str
-    url: str
-    sealed: bytes
-    set_at: datetime
-    state: str
-    reason: str | None
-    looked_at: datetime | None = None
-    """When it was last seen which webhooks the platform has for us."""
-    unseen: str | None = None
-    """Why that could not be seen the last time."""
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
@@ -77,112 +61,9 @@ class Due(NamedTuple):
     """Whether it was before."""
 
 
-NO_CREDENTIALS = "This store has no credentials."
 _FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_at, asked_by, step, following, counts,
     reasons, failures, reason, done_at, bulk"""
-_OPEN = "state IN ('waiting', 'running')"
-_OPENS = "c.state <> 'gone'"
 _PAUSED = "(s.paused_at IS NOT NULL AND s.resumed_at IS NULL)"
-
-
-def context(tenant: str, store: str) -> bytes:
-    """What credentials are sealed for."""
-    return f"store/{tenant}/{store}/credentials".encode()
-
-
-# Credentials ---------------------------------------------------------------------------------------------------------
-
-
-async def set_credentials(tx: Tx, tenant: str, store: str, *, url: str, sealed: bytes, at: datetime, by: str) -> None:
-    """In place of those before."""
-    await tx.pg.execute(
-        """
-        INSERT INTO credentials (tenant, store, url, sealed, set_at, set_by, state, next_call_at)
-        VALUES ($1, $2, $3, $4, $5, $6, 'unchecked', '-infinity')
-        ON CONFLICT (tenant, store) DO UPDATE SET url = excluded.url, sealed = excluded.sealed,
-            set_at = excluded.set_at, set_by = excluded.set_by, state = 'unchecked', reason = NULL, unseen = NULL
-        """,
-        tenant,
-        store,
-        url,
-        sealed,
-        at,
-        by,
-    )
-    # What could not go on for want of better ones need not wait any longer.
-    await tx.pg.execute(
-        f"""
-        UPDATE fetches SET not_before = '-infinity', failures = 0 WHERE tenant = $1 AND store = $2 AND {_OPEN}
-        """,
-        tenant,
-        store,
-    )
-
-
-async def forget_credentials(tx: Tx, tenant: str, store: str) -> bool:
-    """Whether there were any. What is open fails: nothing can open the API for it any more."""
-    gone = await tx.pg.execute("DELETE FROM credentials WHERE tenant = $1 AND store = $2", tenant, store)
-    # Nobody sees any more what becomes of them.
-    await tx.pg.execute("DELETE FROM subscriptions WHERE tenant = $1 AND store = $2", tenant, store)
-    await give_up_unopened(tx)
-    return gone != "DELETE 0"
-
-
-async def credentials(tx: Tx, tenant: str, store: str) -> Credentials | None:
-    """Of a store."""
-    row = await tx.pg.fetchrow(
-        """
-        SELECT c.tenant, c.store, s.platform, c.url, c.sealed, c.set_at, c.state, c.reason, c.looked_at, c.unseen
-        FROM credentials c JOIN stores s ON s.tenant = c.tenant AND s.key = c.store
-        WHERE c.tenant = $1 AND c.store = $2
-        """,
-        tenant,
-        store,
-    )
-    return Credentials(**dict(row)) if row else None
-
-
-async def opened(tx: Tx, tenant: str, store: str) -> bool:
-    """Whether there are credentials that the shop did not take back."""
-    return bool(
-        await tx.pg.fetchval(
-            f"SELECT EXISTS (SELECT FROM credentials c WHERE tenant = $1 AND store = $2 AND {_OPENS})", tenant, store
-        )
-    )
-
-
-async def take_back_credentials(tx: Tx, tenant: str, store: str, *, at: datetime, reason: str) -> bool:
-    """Whether the shop took any back at that time, and not those that were set later. What is open fails."""
-    done = await tx.pg.execute(
-        f"""
-        UPDATE credentials c SET state = 'gone', reason = $4
-        WHERE tenant = $1 AND store = $2 AND set_at <= $3 AND {_OPENS}
-        """,
-        tenant,
-        store,
-        at,
-        reason,
-    )
-    await give_up_unopened(tx)
-    return str(done) == "UPDATE 1"
-
-
-async def note_credentials(tx: Tx, used: Credentials, state: str, reason: str | None) -> None:
-    """How the platform took them; nothing when others were set meanwhile, or the shop took them back."""
-    await tx.pg.execute(
-        f"""
-        UPDATE credentials c SET state = $4, reason = $5
-        WHERE tenant = $1 AND store = $2 AND set_at = $3 AND {_OPENS}
-        """,
-        used.tenant,
-        used.store,
-        used.set_at,
-        state,
-        reason,
-    )
-
-
-# Fetches -------------------------------------------------------------------------------------------------------------
 
 
 async def ask(tx: Tx, fetch: Fetch) -> bool:
@@ -217,10 +98,10 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, li
         FROM credentials c JOIN stores s ON s.tenant = c.tenant AND s.key = c.store
         LEFT JOIN LATERAL (
             SELECT max(until) FILTER (WHERE state = 'done') AS until, max(asked_at) AS asked_at,
-                   bool_or({_OPEN}) AS open
+                   bool_or({OPEN}) AS open
             FROM fetches WHERE tenant = c.tenant AND store = c.store AND purpose = $1
         ) f ON true
-        WHERE {_OPENS} AND f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
+        WHERE {OPENS} AND f.open IS NOT TRUE AND (f.asked_at IS NULL OR f.asked_at <= $2) AND s.created_at < $4
             AND NOT {_PAUSED}
         ORDER BY coalesce(f.asked_at, s.created_at), c.tenant, c.store LIMIT $3
         """,
@@ -230,19 +111,6 @@ async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, li
         until,
     )
     return [Due(**dict(row)) for row in rows]
-
-
-async def give_up_unopened(tx: Tx) -> None:
-    """Fails whatever waits for a store without credentials: it would wait for ever."""
-    await tx.pg.execute(
-        f"""
-        UPDATE fetches f SET state = 'failed', lease = NULL, reason = $1
-        WHERE {_OPEN} AND NOT EXISTS (
-            SELECT FROM credentials c WHERE c.tenant = f.tenant AND c.store = f.store AND {_OPENS}
-        )
-        """,
-        NO_CREDENTIALS,
-    )
 
 
 async def claim(
@@ -257,7 +125,7 @@ async def claim(
         f"""
         SELECT {", ".join(f"f.{name.strip()}" for name in _FETCH.split(","))}
         FROM fetches f JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
-        WHERE f.{_OPEN} AND {_OPENS} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
+        WHERE f.{OPEN} AND {OPENS} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
             AND f.tenant <> ALL($1::text[]) AND (f.purpose = 'backfill' OR NOT EXISTS (
                 SELECT FROM stores s WHERE s.tenant = f.tenant AND s.key = f.store AND {_PAUSED}))
         ORDER BY f.tenant = ANY($2::text[]), f.not_before, f.id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -268,7 +136,7 @@ async def claim(
     if row is None:
         return None
     fetch = _fetch(row)
-    used = await credentials(tx, fetch.tenant, fetch.store)
+    used = await held(tx, fetch.tenant, fetch.store)
     if used is None:
         return None
     await tx.pg.execute(
@@ -301,7 +169,7 @@ async def claim_store(tx: Tx, tenant: str, store: str, lease: str) -> Credential
         lease,
         LEASE,
     )
-    return await credentials(tx, tenant, store) if claimed else None
+    return await held(tx, tenant, store) if claimed else None
 
 
 async def release(tx: Tx, of: Fetch | Credentials, lease: str, *, pause: timedelta, rest: timedelta) -> None:
@@ -429,7 +297,7 @@ async def open_backfills(tx: Tx) -> int:
         await tx.pg.fetchval(
             f"""
             SELECT count(*) FROM fetches f LEFT JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
-            WHERE f.purpose = 'backfill' AND f.{_OPEN} AND c.reason IS NULL
+            WHERE f.purpose = 'backfill' AND f.{OPEN} AND c.reason IS NULL
             """
         )
     )
@@ -439,7 +307,7 @@ async def prune(tx: Tx, now: datetime) -> None:
     """Drops reconciliations that were over long ago; the last of each store stays."""
     await tx.pg.execute(
         f"""
-        DELETE FROM fetches f WHERE purpose <> 'backfill' AND NOT {_OPEN} AND asked_at < $1 AND EXISTS (
+        DELETE FROM fetches f WHERE purpose <> 'backfill' AND NOT {OPEN} AND asked_at < $1 AND EXISTS (
             SELECT FROM fetches g WHERE g.tenant = f.tenant AND g.store = f.store AND g.purpose = f.purpose
             AND g.state = 'done' AND g.until > f.until
         )

@@ -24,8 +24,9 @@ from libs.common.ids import new_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append_unique
 from libs.common.telemetry import get_logger
-from services.ingest import fetches, seen, sweeping
-from services.ingest.fetches import Credentials, Fetch, Purpose
+from services.ingest import credentials, fetches, seen, sweeping
+from services.ingest.credentials import Credentials
+from services.ingest.fetches import Fetch, Purpose
 from services.ingest.journal import digest_of, event_of
 from services.ingest.platforms.port import (
     ALL,
@@ -191,7 +192,7 @@ class Fetching:
                 await fetches.ask(tx, _planned(due, "sweep", rest, None, until, now))
             await fetches.prune(tx, now)
             # Whose credentials went while it was asked for.
-            await fetches.give_up_unopened(tx)
+            await credentials.give_up_unopened(tx)
         return False
 
     async def _behind(self) -> bool:
@@ -277,7 +278,7 @@ class Fetching:
 
     async def _save(self, tx: Tx, used: Credentials, further: Fetch, lease: str, *, wait: float = 0.0) -> None:
         # Before the fetch, as whoever sets other ones does, or the two deadlock.
-        await fetches.note_credentials(tx, used, "good", None)
+        await credentials.note(tx, used, "good", None)
         pause = max(self._rhythm.pause, timedelta(seconds=wait))
         if not await fetches.save(tx, further, lease, pause=pause):
             raise _Lost
@@ -308,7 +309,7 @@ class Fetching:
         log.warning("platform refuses", tenant=fetch.tenant, store=fetch.store, reason=reason)
         async with self._database.transaction() as tx:
             state = "unchecked" if isinstance(error, NotAsked) else "refused"
-            await fetches.note_credentials(tx, used, state, reason)
+            await credentials.note(tx, used, state, reason)
             await fetches.save(tx, replace(fetch, state="waiting", reason=reason), lease, pause=LONGEST_BACKOFF)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.crypto import BadSeal, Keyring
-from services.ingest.fetches import Credentials, context
+from services.ingest.credentials import Credentials, context
 from services.ingest.platforms.port import NotAsked, Platform, Refused
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from libs.common.db import Database, Tx
 from libs.common.ids import derived_id
 from libs.common.log.base import Event
 from libs.common.log.postgres import append
-from services.ingest import fetches, store
+from services.ingest import credentials, store
 from services.ingest.opening import Key, sealed
 from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
 from services.ingest.store import PublicKey, Sealed, Store
@@ -147,7 +147,7 @@ async def uninstalled(tx: Tx, tenant: str, key: str, *, at: datetime, traceparen
     Webhooks are taken as before: those that other apps or the shop itself make go on.
     """
     known = await store.lock_key(tx, tenant, key)
-    if known is None or not await fetches.take_back_credentials(tx, tenant, key, at=at, reason=UNINSTALLED):
+    if known is None or not await credentials.take_back(tx, tenant, key, at=at, reason=UNINSTALLED):
         return None
     [held] = await store.sealed_stores(tx, [key])
     saved = _next(known, {}, at)
@@ -193,10 +193,10 @@ def _next(known: Store, different: dict[str, Any], now: datetime) -> Store:
 
 async def _opened(tx: Tx, keyring: Keyring, known: Store, access: Access, *, now: datetime, by: str) -> str:
     if access.key is None:
-        await fetches.forget_credentials(tx, known.tenant, known.key)
+        await credentials.forget(tx, known.tenant, known.key)
         return "forgotten"
     seal = sealed(keyring, known.tenant, known.key, access.key)
-    await fetches.set_credentials(tx, known.tenant, known.key, url=access.url, sealed=seal, at=now, by=by)
+    await credentials.put(tx, known.tenant, known.key, url=access.url, sealed=seal, at=now, by=by)
     return "set"
 
 

@@ -2,7 +2,7 @@
 
 from libs.common.crypto import Keyring
 from libs.common.db import Database
-from services.ingest import fetches, store
+from services.ingest import credentials, store
 
 
 async def reseal(database: Database, keyring: Keyring) -> tuple[int, int]:
@@ -47,7 +47,7 @@ async def _credentials(database: Database, keyring: Keyring) -> int:
     for row in rows:
         if keyring.is_current(row["sealed"]):
             continue
-        context = fetches.context(row["tenant"], row["store"])
+        context = credentials.context(row["tenant"], row["store"])
         async with database.transaction() as tx:
             done = await tx.pg.fetchval(
                 "UPDATE credentials SET sealed = $3 WHERE tenant = $1 AND store = $2 AND sealed = $4 RETURNING true",

@@ -385,8 +385,7 @@ async def _add(
 ) -> None:
     if not counts:
         return
-    # In key order, or two processes deadlock.
-    ordered = sorted(counts.items())
+    ordered = sorted(counts.items())  # or two processes deadlock
     key = ", ".join(("tenant", "store", *names))
     types = {"journal_partition": "int"}
     arrays = ", ".join(f"${n}::{types.get(name, 'text')}[]" for n, name in enumerate(("tenant", "store", *names), 1))

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, cast
 
 from libs.common.db import Tx
-from services.ingest.fetches import Credentials
+from services.ingest.credentials import Credentials
 from services.ingest.wanted import State
 
 

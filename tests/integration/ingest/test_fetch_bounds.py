@@ -15,7 +15,7 @@ from starlette.routing import Route
 from libs.common.auth import create_key
 from libs.common.crypto import Keyring
 from regulars.shop.woocommerce_api import WooCommerceApi
-from services.ingest import fetches, fetching
+from services.ingest import credentials, fetching
 from services.ingest.fetching import Fetching
 from services.ingest.opening import opener
 from services.ingest.platforms import woocommerce
@@ -145,7 +145,7 @@ async def test_credentials_that_go_while_it_is_asked_for(ground: Ground, store: 
         await pg.execute("DELETE FROM credentials")
     await _fetching(ground).plan(ground.clock.now())
     told = await ground.get(f"/v1/backfills/{asked}")
-    assert (told["state"], told["reason"]) == ("failed", fetches.NO_CREDENTIALS)
+    assert (told["state"], told["reason"]) == ("failed", credentials.NO_CREDENTIALS)
 
 
 async def test_credentials_that_go_while_a_step_is_under_way(ground: Ground) -> None:
@@ -162,7 +162,7 @@ async def test_credentials_that_go_while_a_step_is_under_way(ground: Ground) -> 
         slow.go.set()
         await step
     told = {(each["state"], each["reason"]) for each in (await ground.get("/v1/backfills"))["data"]}
-    assert told == {("failed", fetches.NO_CREDENTIALS)}
+    assert told == {("failed", credentials.NO_CREDENTIALS)}
 
 
 @pytest.mark.parametrize("step", [-1, 10**6], ids=["back and back", "on and on"])
@@ -201,9 +201,7 @@ async def test_stores_that_are_too_young_to_compare_keep_nobody_waiting(
                 ground.clock.now(),
                 [b"sealed"],
             )
-            await fetches.set_credentials(
-                tx, "a", young, url="https://a.example", sealed=b"", at=ground.clock.now(), by="a"
-            )
+            await credentials.put(tx, "a", young, url="https://a.example", sealed=b"", at=ground.clock.now(), by="a")
     await _fetching(ground).plan(ground.clock.now())
     async with ground.database.reading() as tx:
         asked = await tx.pg.fetch("SELECT store, purpose FROM fetches ORDER BY purpose")

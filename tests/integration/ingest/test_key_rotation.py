@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.crypto import KEY_FILE, BadSeal, Keyring, add_key, new_key
 from libs.common.settings import CommonSettings
-from services.ingest import fetches
+from services.ingest import credentials
 from services.ingest import store as records
 from services.ingest.resealing import reseal
 from tests.integration.ingest.ground import SECRET, Ground
@@ -64,13 +64,13 @@ async def test_credentials_are_sealed_anew_and_nothing_is_left_to_the_old_key(gr
     alone = Keyring([base64.b64decode(newest)])
     assert all(alone.is_current(each) for each in await sealed(ground))
     async with ground.database.reading() as tx:
-        held = await fetches.credentials(tx, "default", store)
+        held = await credentials.held(tx, "default", store)
         [row] = await records.sealed_stores(tx, [store])
     assert held is not None
-    assert alone.open(held.sealed, fetches.context("default", store))
+    assert alone.open(held.sealed, credentials.context("default", store))
     assert alone.open(row.secrets[0].secret, records.context("default", store)) == SECRET.encode()
     # Who runs with the key of before finds the new one by what it has sealed.
-    assert old.open(held.sealed, fetches.context("default", store))
+    assert old.open(held.sealed, credentials.context("default", store))
 
 
 async def test_what_another_key_sealed_stays_as_it_is(ground: Ground) -> None:

@@ -13,7 +13,7 @@ from libs.common.ids import new_id
 from regulars.shop import shopify
 from regulars.shop.model import Checkout, Consent, Customer, Deleted, Order, ProductState, Refund, RefundTold, State
 from regulars.shop.shopify_api import ShopifyApi
-from services.ingest import fetches
+from services.ingest import credentials, fetches
 from services.ingest.opening import opener
 from services.ingest.platforms.port import NotAsked
 from tests.integration.ingest.conftest import Grounds
@@ -337,7 +337,7 @@ async def test_that_all_is_gone_is_not_believed_of_a_shop_that_shows_nothing(
 async def test_a_token_does_not_travel_in_the_clear(ground: Ground, shop: ShopifyApi, store: str) -> None:
     open_platform = opener(Keyring.from_settings(ground.settings), bulk_above=10_000, inside=False)
     async with ground.database.reading() as tx:
-        held = await fetches.credentials(tx, "default", store)
+        held = await credentials.held(tx, "default", store)
     assert held is not None
     with pytest.raises(NotAsked, match="https"):
         open_platform(held)
