@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import gc
 import itertools
+import logging
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from sqlalchemy.engine import make_url
@@ -36,6 +38,7 @@ from libs.common.migrations import run_migrations
 from libs.common.telemetry import configure_logging
 from regulars.local_kafka import LocalKafka
 from tests.local_kafka import no_kafka
+from tests.logged import Lines
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
@@ -182,6 +185,18 @@ def clock_path(tmp_path: Path) -> Path:
 def clock(clock_path: Path) -> DrivenClock:
     """A clock that stands at START until the test sets it."""
     return DrivenClock.create(clock_path, START)
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """The log of this test alone, whatever others have set."""
+    root = logging.getLogger()
+    handlers, level, before = list(root.handlers), root.level, structlog.get_config()
+    configure_logging("debug")
+    yield Lines(capsys)
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @contextmanager

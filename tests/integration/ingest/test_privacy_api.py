@@ -11,6 +11,7 @@ from libs.common.ids import new_id
 from tests.conftest import START
 from tests.integration.ingest.ground import Ground
 from tests.integration.ingest.test_privacy import ADA, PATH, asked, redacted, sent
+from tests.logged import Lines
 from tests.unit.ingest.payloads import shopify_order, woocommerce_order
 
 REQUEST = {"shop_id": 1, "customer": ADA, "orders_requested": [7], "data_request": {"id": 9999}}
@@ -73,9 +74,7 @@ async def exported(ground: Ground, path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-async def test_who_was_erased_is_not_known_by_his_request_either(
-    ground: Ground, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_who_was_erased_is_not_known_by_his_request_either(lines: Lines, ground: Ground) -> None:
     store = await ground.register()
     other = await asked(ground, store, "data_request", email="bob@example.com")
     shown = await asked(ground, store, "data_request", email="ADA@example.com", phone="+49 30 123456")
@@ -83,7 +82,7 @@ async def test_who_was_erased_is_not_known_by_his_request_either(
     assert done["customer"] == {"id": "88", "email": None, "phone": None}
     assert (await ground.get(f"{PATH}/{shown['id']}"))["customer"] == {"id": None, "email": None, "phone": None}
     assert (await ground.get(f"{PATH}/{other['id']}"))["customer"]["email"] == "bob@example.com"
-    logged = capsys.readouterr().err
+    logged = lines.getvalue()
     assert "privacy request done" in logged
     assert not [told for told in ("ada@", "ADA@", "bob@", "123456") if told in logged]
 

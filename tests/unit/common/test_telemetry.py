@@ -3,39 +3,15 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from libs.common import telemetry
+from tests.logged import Lines
 
 ROOT = Path(__file__).parents[3]
-
-
-class Lines:
-    """What was written on stderr."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-        self._written = ""
-
-    def getvalue(self) -> str:
-        self._written += self._capture.readouterr().err
-        return self._written
-
-
-@pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    root = logging.getLogger()
-    handlers, level, before = list(root.handlers), root.level, structlog.get_config()
-    telemetry.configure_logging("debug")
-    yield Lines(capsys)
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def _last(lines: Lines) -> dict[str, Any]:

@@ -52,7 +52,12 @@ def test_what_is_missing_may_have_been_there() -> None:
 
 
 def test_all_that_is_read_is_wanted_but_for_what_says_nothing() -> None:
-    assert set(shopify.TOPICS) - set(WANTED["shopify"]) == {"orders/edited"}
+    assert set(shopify.TOPICS) - set(WANTED["shopify"]) == {
+        "orders/edited",
+        "customers/data_request",
+        "customers/redact",
+        "shop/redact",
+    }
     assert set(woocommerce.TOPICS) == set(WANTED["woocommerce"])
 
 
