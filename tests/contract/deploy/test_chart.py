@@ -16,6 +16,7 @@ from regulars.schemas import SERVICES
 from regulars.serving import DRAIN_SECONDS
 from tests.contract.deploy import charting
 from tests.contract.deploy.charting import chosen, containers, of_kind, pods, rendered
+from tests.contract.deploy.outward import outward
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed")
 
@@ -204,6 +205,34 @@ def test_only_the_gateway_is_open_to_all() -> None:
     for policy in closed:
         if policy["kind"] == "NetworkPolicy" and policy["metadata"]["name"].endswith("-worker"):
             assert not policy["spec"]["ingress"]
+
+
+@cases
+def test_who_asks_shops_or_mails_gets_outside_and_nobody_else(case: str) -> None:
+    mail = charting.CASES[case].get("smtp", {}).get("port", 587)
+    wanted = {"httpx": {443, 80}, "aiosmtplib": {mail}}
+    outside = {port for ports in wanted.values() for port in ports}
+    for policy in of_kind(case, "NetworkPolicy"):
+        role = policy["metadata"]["labels"]["app.kubernetes.io/component"]
+        open_to_all = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"] if "to" not in rule}
+        expected = {port for client in outward().get(role, ()) for port in wanted[client]}
+        assert open_to_all & outside == expected, role
+
+
+def test_shops_may_be_narrowed_and_ingest_reaches_its_own_address() -> None:
+    peers = [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    values = {"publicUrl": "https://regulars.example:8443", "networkPolicy": {"shopsTo": peers}}
+    rules = {
+        policy["metadata"]["labels"]["app.kubernetes.io/component"]: [
+            [port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"] if rule.get("to") == peers
+        ]
+        for policy in charting.render(values)
+        if policy["kind"] == "NetworkPolicy"
+    }
+    assert {role: ports for role, ports in rules.items() if ports} == {
+        "ingest-api": [[443, 80, 8443]],
+        "ingest-worker": [[443, 80, 8443]],
+    }
 
 
 @cases
