@@ -59,8 +59,8 @@ async def mail(ground: Ground) -> list[Finding]:
         return [Finding("mail", "warning", "not looked at: settings are wrong", "put the settings in order")]
     given = settings_class("messaging")()
     if not given.model_fields_set & {"smtp_host", "smtp_port", "mail_from", "postal_address"}:
-        told = "not looked at: no mail settings are given here; those of `regulars work messaging` count: ask there"
-        return [Finding("mail", "ok", told)]
+        why = "not looked at: no mail settings are given here; those of `regulars work messaging` count: ask there"
+        return [Finding("mail", "ok", why)]
     told = given.model_dump()
     relay = f"{told['smtp_host']}:{told['smtp_port']}"
     found = []

@@ -1,4 +1,4 @@
-"""Which settings the chart's `settings` may name. `python -m tests.contract.deploy.chart_settings` (make docs) writes it."""
+"""Which settings the chart's `settings` may name. Run as a program (make docs) it writes them into the schema."""
 
 import json
 from pathlib import Path
