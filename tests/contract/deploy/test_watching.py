@@ -104,7 +104,7 @@ def test_every_command_of_a_runbook_exists(book: Any) -> None:
 def test_every_command_and_container_of_the_operations_page_exists() -> None:
     text = (watching.ROOT / "docs/operations.md").read_text(encoding="utf-8")
     compose = yaml.safe_load((watching.ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    asked = re.findall(r"docker compose exec (?:-e \S+ )*(?:-e \S+=\"\S+ \S+\" )?([a-z-]+)", text)
+    asked = re.findall(r'docker compose exec (?:-e [A-Z_]+=(?:"[^"]*"|\S+) )*([a-z-]+)', text)
     assert {"ingest-api", "postgres", "prometheus", "grafana"} <= {*asked} <= compose.keys()
     commands = re.findall(r"^(?:docker compose exec [a-z-]+|kubectl exec \S+ --) regulars (.+)$", text, re.MULTILINE)
     commands += re.findall(r"^asking (.+)$", text, re.MULTILINE)
