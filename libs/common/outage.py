@@ -46,4 +46,4 @@ class Outage:
 
     def pause(self, longest: float) -> float:
         """Seconds until the next try: twice as long as the last time."""
-        return min(0.1 * 2 ** min(self._failures, _DOUBLINGS), longest)
+        return min(0.1 * 2.0 ** min(self._failures, _DOUBLINGS), longest)
