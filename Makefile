@@ -60,8 +60,9 @@ lock: setup ## pin pyproject.toml's dependencies anew in requirements.lock
 image-lock: setup ## of requirements.lock, the pins that the container image installs (after a merge)
 	$(PIN) --constraint requirements.lock --output-file deploy/requirements.lock
 
-docs: setup ## write the generated pages of docs/ anew
+docs: setup ## write the generated pages of docs/ anew, and the settings that the chart's schema knows
 	$(BIN)/regulars docs
+	$(BIN)/python -m tests.contract.deploy.chart_settings
 
 bench: setup ## webhooks per second and what the workers do (BENCH_ARGS= LOG=kafka: the relay, Kafka, webhook to KPI)
 	$(BIN)/python -m tests.bench $(if $(filter kafka,$(LOG)),kafka line) $(BENCH_ARGS)

@@ -246,8 +246,12 @@ def _tell(
     from asyncpg import PostgresError
 
     from libs.common.embedded_postgres import EmbeddedPostgres
+    from libs.common.settings import CommonSettings
+    from regulars.parts import settings_told
+    from regulars.prepare import named
 
-    at = url or EmbeddedPostgres(data_dir).running()
+    with settings_told():
+        at = url or named(CommonSettings()) or EmbeddedPostgres(data_dir).running()
     if at is None:
         print(
             f"no embedded PostgreSQL runs in {data_dir}: name yours with --data-dir or --database-url", file=sys.stderr

@@ -24,7 +24,7 @@ async def database_at(database_url: str | None, data_dir: Path, *, made: bool = 
 
     `made`: Unusable when there is no embedded one yet, which would be made otherwise.
     """
-    url = database_url or _named()
+    url = database_url or named(CommonSettings())
     if url is not None:
         yield url
     elif made and not (data_dir / "postgres").exists():
@@ -34,9 +34,8 @@ async def database_at(database_url: str | None, data_dir: Path, *, made: bool = 
             yield url
 
 
-def _named() -> str | None:
+def named(settings: CommonSettings) -> str | None:
     """The database that a setting or its file names; None when there is only the default."""
-    settings = CommonSettings()
     return settings.database_url if "database_url" in settings.model_fields_set else None
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import asyncpg
 
 from libs.common import positions
-from libs.common.backoff import pause_before
 from libs.common.batch import Batch, Reject, told
 from libs.common.burst import Burst, Outcome
 from libs.common.clock import Clock, monotonic
@@ -25,6 +24,7 @@ from libs.common.ids import new_id
 from libs.common.log import postgres
 from libs.common.log.base import Halted, Log, Position, Record
 from libs.common.openings import Openings, notice_growth
+from libs.common.outage import Outage
 from libs.common.telemetry import get_logger
 from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES
 from libs.common.worker_progress import Places, measure
@@ -200,7 +200,7 @@ class Worker:
 
     async def _consume(self, c: _Consuming) -> None:
         looked = monotonic()
-        failures = 0
+        outage = Outage(consumer=c.consumer.name)
         while not self._stop.is_set():
             try:
                 if c.state == "halted" or not c.owned:
@@ -214,7 +214,7 @@ class Worker:
                 if monotonic() - looked >= self.limits.patience:
                     looked = monotonic()
                     await self._replay(c)
-                failures = 0
+                outage.is_over()
                 c.tries_no_more()
             except Halted as error:
                 self._halt(c, str(error))
@@ -226,11 +226,10 @@ class Worker:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                failures += 1
                 RETRIES.labels(c.consumer.name).inc()
                 c.state, c.reason = "retrying", type(error).__name__
-                log.warning("waiting", consumer=c.consumer.name, error=type(error).__name__, detail=str(error)[:200])
-                await self._pause(pause_before(failures, self.limits.backoff))
+                outage.goes_on(error)
+                await self._pause(outage.pause(self.limits.backoff))
 
     async def _read(self, c: _Consuming) -> list[Record]:
         """What comes next; Halted when it is not what comes next."""
@@ -375,23 +374,22 @@ class Worker:
             bell.set()
 
     async def _repeat(self, periodic: Periodic) -> None:
-        failures = 0
+        outage = Outage(periodic=periodic.name)
         while not self._stop.is_set():
             try:
                 again = await periodic.run(self._clock.now())
-                failures = 0
             except Exception as error:
                 # Not a record's fault and not to be skipped: it is tried again, and louder when it is not the database.
-                failures += 1
-                again = False
                 RETRIES.labels(periodic.name).inc()
                 if is_transient(error):
-                    log.warning("waiting", periodic=periodic.name, error=type(error).__name__)
+                    outage.goes_on(error)
                 else:
+                    outage.counts()
                     log.exception("periodic failed", periodic=periodic.name)
-            if failures:
-                await self._pause(pause_before(failures, self.limits.backoff))
-            elif not again:
+                await self._pause(outage.pause(self.limits.backoff))
+                continue
+            outage.is_over()
+            if not again:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(periodic.every):
                         await periodic.bell.wait()

@@ -10,6 +10,7 @@ from libs.common.embedded_postgres import EmbeddedPostgres
 from libs.common.settings import CommonSettings
 from regulars.doctor import database, machine, pipeline
 from regulars.doctor.finding import Check, Finding, Ground
+from regulars.prepare import named
 from regulars.wrong_settings import wrong_settings
 
 PATIENCE_SECONDS = 20.0
@@ -35,9 +36,7 @@ async def examine(url: str | None, data_dir: Path, checks: tuple[Check, ...] = C
     """Every check's findings. `url`: None for the embedded database, which is looked for and not started."""
     settings = None if wrong_settings() else CommonSettings()
     found: list[Finding] = []
-    if url is None and settings is not None and os.environ.get("REGULARS_DATABASE_URL_FILE"):
-        url = settings.database_url
-    at = url or _embedded(data_dir)
+    at = url or (named(settings) if settings is not None else None) or _embedded(data_dir)
     reachable = None
     if at is None:
         step = f"start it: `regulars run --data-dir {os.fspath(data_dir)}`; or name yours: --data-dir or --database-url"

@@ -2,13 +2,17 @@
 
 from importlib import import_module
 
+import asyncpg
+
 from libs.common.clock import clock_from
-from libs.common.contracts.topics import relayed
+from libs.common.contracts.topics import JOURNAL, relayed
 from libs.common.db import Database
-from libs.common.log.base import Halted
+from libs.common.log.base import Halted, Log
 from libs.common.log.choice import RELAY, Logs, shared_log
 from libs.common.log.postgres import PostgresLog
 from libs.common.pipeline import Progress, Standing, standing
+from libs.common.settings import CommonSettings
+from regulars.doctor.database import connected
 from regulars.doctor.finding import Finding, Ground, Level
 from regulars.schemas import SERVICES
 from services.messaging.store.pending import overdue
@@ -29,26 +33,56 @@ def consumers(service: str) -> tuple[str, ...]:
 async def workers(ground: Ground) -> list[Finding]:
     """Each consumer has a living worker, none has stopped itself, and every partition is somebody's."""
     found: list[Finding] = []
+    told = _on_kafka(ground)
+    relays = told or await _relay_seen(ground)
+    # Positions in Kafka say nothing beside the ends of PostgreSQL's log.
+    silent = "these settings do not name Kafka" if relays and not told else None
     for service in SERVICES:
+        running = (*consumers(service), *([RELAY] if relays and relayed(service) else []))
         database = Database(ground.url, schema=service, pool_size=1)
         try:
-            stands = await _standing(ground, database, _running(ground, service))
+            stands = None
+            if told and silent is None:
+                try:
+                    stands = await _standing(database, shared_log(_given(ground), database), running)
+                except ConnectionError:
+                    # Asked once: it may take its time to say nothing.
+                    silent = "Kafka does not answer"
+            if stands is None:
+                stands = await _standing(database, PostgresLog(database), running)
         finally:
             await database.close()
-        for consumer in _running(ground, service):
+        for consumer in running:
             found += _worked(service, consumer, stands)
-            found += [_progress(service, each) for each in stands.consumers if each.consumer == consumer]
+            found += [_progress(service, each, silent) for each in stands.consumers if each.consumer == consumer]
     return found
 
 
-def _running(ground: Ground, service: str) -> tuple[str, ...]:
-    """The service's consumers, and its relay where there is Kafka."""
-    relays = ground.settings is not None and ground.settings.log == "kafka" and bool(relayed(service))
-    return (*consumers(service), *([RELAY] if relays else []))
+def _given(ground: Ground) -> CommonSettings:
+    return ground.settings or CommonSettings.model_construct()
 
 
-async def _standing(ground: Ground, database: Database, names: tuple[str, ...]) -> Standing:
-    shared = shared_log(ground.settings, database) if ground.settings else PostgresLog(database)
+def _on_kafka(ground: Ground) -> bool:
+    return ground.settings is not None and ground.settings.log == "kafka"
+
+
+async def _relay_seen(ground: Ground) -> bool:
+    """Whether a relay ships a service's log, or did within a day, as the database has it."""
+    async with connected(ground.url) as pg:
+        for service in SERVICES:
+            if relayed(service) and await pg.fetchval(_RELAY_SEEN.format(service), RELAY):
+                return True
+    return False
+
+
+_RELAY_SEEN = """
+    SELECT EXISTS (SELECT FROM {0}.workers WHERE consumer = $1 AND seen_until > now())
+        OR EXISTS (SELECT FROM {0}.positions WHERE consumer = $1 AND updated_at > now() - interval '1 day'
+                   AND next_offset > 0)
+    """
+
+
+async def _standing(database: Database, shared: Log, names: tuple[str, ...]) -> Standing:
     logs = Logs.around(database, shared)
     try:
         return await standing(database, logs, names)
@@ -59,7 +93,16 @@ async def _standing(ground: Ground, database: Database, names: tuple[str, ...]) 
 
 async def topics(ground: Ground) -> list[Finding]:
     """Kafka answers, and has our topics as they must be."""
-    if ground.settings is None or ground.settings.log != "kafka":
+    if ground.settings is None or not _on_kafka(ground):
+        try:
+            seen = await _relay_seen(ground)
+        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            seen = False  # the database's own checks say what is wrong with it
+        if seen:
+            step = "set REGULARS_LOG and REGULARS_KAFKA_* here as the services have them, and ask again"
+            return [
+                Finding("kafka", "warning", "not looked at: a relay ships to it, and these settings name none", step)
+            ]
         return [Finding("kafka", "ok", "not in use (REGULARS_LOG)")]
     # Its client is much code, and who lives on PostgreSQL does without.
     from libs.common.log.kafka_client import Kafka, KafkaAway
@@ -84,7 +127,7 @@ def _worked(service: str, consumer: str, stands: Standing) -> list[Finding]:
             "workers",
             "failed",
             f"{consumer} is halted: {worker['reason']}",
-            f"deploy/runbooks/ConsumerHalted.md: mend the reason, then restart `regulars work {service}`",
+            f"deploy/runbooks/ConsumerHalted.md: mend the reason, then restart {_runs(service, consumer)}",
         )
         for worker in seen
         if worker["state"] == "halted"
@@ -95,7 +138,7 @@ def _worked(service: str, consumer: str, stands: Standing) -> list[Finding]:
         if worker["state"] == "retrying"
     ]
     if not seen:
-        step = f"start `regulars work {service}` (or `regulars run`)"
+        step = f"start {_runs(service, consumer)} (or `regulars run`)"
         return [Finding("workers", "failed", f"nobody runs {consumer}", step)]
     if unowned:
         step = "a free partition is taken within ten seconds: ask again; then look into the workers' logs"
@@ -103,7 +146,16 @@ def _worked(service: str, consumer: str, stands: Standing) -> list[Finding]:
     return found or [Finding("workers", "ok", f"{consumer}: {len(seen)} at work, {len(places)} partitions owned")]
 
 
-def _progress(service: str, progress: Progress) -> Finding:
+def _runs(service: str, consumer: str) -> str:
+    return "`regulars relay`" if consumer == RELAY else f"`regulars work {service}`"
+
+
+def _progress(service: str, progress: Progress, silent: str | None) -> Finding:
+    """`silent`: why nobody knows how far the topics are that services share."""
+    own = progress.consumer == RELAY or progress.topic == JOURNAL.name
+    if silent is not None and not own:
+        step = "see what is said of kafka above"
+        return Finding("lag", "warning", f"{progress.consumer} on {progress.topic}: not known, {silent}", step)
     lag = sum(place.lag for place in progress.partitions)
     age = max((place.oldest_unprocessed_seconds or 0.0 for place in progress.partitions), default=0.0)
     told = f"{progress.consumer} on {progress.topic}: {lag} behind, the oldest for {age:.0f} s"
@@ -111,6 +163,8 @@ def _progress(service: str, progress: Progress) -> Finding:
         return Finding("lag", "ok", told)
     level: Level = "failed" if age > TOO_OLD_SECONDS else "warning"
     step = f"deploy/runbooks/PipelineStale.md: is it halted? else more `regulars work {service}`, up to the partitions"
+    if progress.consumer == RELAY:
+        step = "deploy/runbooks/RelayBehind.md: does Kafka answer? Is `regulars relay` halted?"
     return Finding("lag", level, told, step)
 
 

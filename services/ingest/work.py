@@ -11,10 +11,12 @@ from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.postgres import PostgresLog
+from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
 from services.ingest.archive import CONSUMER
 from services.ingest.connecting import watcher
+from services.ingest.fetches_watch import fetches_watch
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
 from services.ingest.listening import LISTENING_SECONDS, Listening
@@ -38,6 +40,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
         log_upkeep(database, COMMERCE),
         journal_upkeep(database, settings.journal_retention),
         database_watch(database),
+        *relay_watch(settings, database, log),
     ]
     return Worker(database, log, clock, consumers=[normalise], periodics=periodics)
 
@@ -60,7 +63,7 @@ def _fetching(settings: IngestSettings, database: Database) -> list[Periodic]:
     fetching = Fetching(database, rhythm, open_platform, at_one_time=settings.fetch_concurrency, watch=watch)
     # Shops are slow: one that hangs keeps one of them busy, and no other shop waiting.
     each = [Periodic(f"fetches {n}", FETCHES_SECONDS, fetching.run) for n in range(settings.fetch_concurrency)]
-    return [Periodic("reconciliation", FETCHES_SECONDS, fetching.plan), *each]
+    return [Periodic("reconciliation", FETCHES_SECONDS, fetching.plan), *each, fetches_watch(database)]
 
 
 async def run(settings: IngestSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:

@@ -4,12 +4,13 @@ from datetime import datetime
 
 from libs.common.db import Database
 from libs.common.telemetry import gauge
-from services.messaging.store.pending import overdue
+from services.messaging.store.pending import overdue, put_off
 
 BACKLOG_SECONDS = 15.0
 
 DUE = gauge("regulars_messaging_due", "What is due and not done: timers, messages.", ["kind"])
 OVERDUE = gauge("regulars_messaging_oldest_due_seconds", "How long the oldest of them has been due.", ["kind"])
+PUT_OFF = gauge("regulars_messaging_put_off", "Messages that wait since the mail relay did not take them.")
 
 
 class Backlog:
@@ -22,6 +23,7 @@ class Backlog:
         """One look; never asks to be run again at once."""
         async with self._database.reading() as tx:
             found = await overdue(tx, now)
+            PUT_OFF.set(await put_off(tx))
         for kind, (count, since) in found.items():
             DUE.labels(kind).set(count)
             OVERDUE.labels(kind).set((now - since).total_seconds() if since else 0)

@@ -14,6 +14,7 @@ from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
+from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Periodic, Worker
 from services.messaging.backlog import BACKLOG_SECONDS, Backlog
@@ -60,6 +61,7 @@ def worker(settings: MessagingSettings, database: Database, clock: Clock, log: L
             Periodic("backlog", BACKLOG_SECONDS, Backlog(database).run),
             log_upkeep(database, MESSAGES),
             database_watch(database),
+            *relay_watch(settings, database, log),
         ],
     )
 

@@ -10,6 +10,7 @@ from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
+from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Worker
 from services.profiles.handlers import Rules, handle
@@ -37,7 +38,7 @@ def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Lo
     """What turns observations into facts."""
     handler = partial(handle, rules=rules_of(settings))
     consumer = Consumer(CONSUMER, (COMMERCE, MESSAGES), handler, settings.profiles_batch_size)
-    periodics = [log_upkeep(database, CUSTOMERS), database_watch(database)]
+    periodics = [log_upkeep(database, CUSTOMERS), database_watch(database), *relay_watch(settings, database, log)]
     return Worker(database, log, clock, consumers=[consumer], periodics=periodics)
 
 

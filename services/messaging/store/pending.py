@@ -31,6 +31,18 @@ async def pending(tx: Tx, now: datetime) -> Pending:
     return Pending(**dict(row))
 
 
+async def put_off(tx: Tx) -> int:
+    """How many messages wait since the mail relay did not take them. One that is being tried again is among them."""
+    return int(
+        await tx.pg.fetchval(
+            """
+            SELECT (SELECT count(*) FROM messages WHERE state = 'planned' AND reason = 'provider_away')
+                 + (SELECT count(*) FROM messages WHERE state = 'claimed' AND attempts > 1)
+            """
+        )
+    )
+
+
 async def overdue(tx: Tx, now: datetime) -> dict[str, tuple[int, datetime | None]]:
     """How many timers and messages are due, and since when the oldest. What the gate holds back is not due."""
     row = await tx.pg.fetchrow(

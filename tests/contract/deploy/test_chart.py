@@ -1,10 +1,12 @@
 """What the Helm chart asks Kubernetes for: valid, safe by default, and in step with the code."""
 
+import json
 import re
 from importlib import import_module
 from typing import Any
 
 import pytest
+import yaml
 from starlette.routing import Route
 from typer.main import get_command
 
@@ -14,14 +16,15 @@ from regulars.cli import app
 from regulars.parts import settings_class, settings_classes
 from regulars.schemas import SERVICES
 from regulars.serving import DRAIN_SECONDS
-from tests.contract.deploy import charting
+from tests.contract.deploy import chart_settings, charting, watching
 from tests.contract.deploy.charting import chosen, containers, of_kind, pods, rendered
+from tests.contract.deploy.outward import outward
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed")
 
 KUBERNETES = ("1.30", "1.37")
 """The oldest version that the chart takes, and the newest whose schemas we have."""
-OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "PodMonitor"}
+OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
 """Kinds that no Kubernetes has of its own."""
 SECRET = re.compile(r"(PASSWORD|SECRET_KEY|ADMIN_KEY|DATABASE_URL)$")
 
@@ -207,9 +210,43 @@ def test_only_the_gateway_is_open_to_all() -> None:
 
 
 @cases
+def test_who_asks_shops_or_mails_gets_outside_and_nobody_else(case: str) -> None:
+    mail = charting.CASES[case].get("smtp", {}).get("port", 587)
+    wanted = {"httpx": {443, 80}, "aiosmtplib": {mail}}
+    outside = {port for ports in wanted.values() for port in ports}
+    for policy in of_kind(case, "NetworkPolicy"):
+        role = policy["metadata"]["labels"]["app.kubernetes.io/component"]
+        open_to_all = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"] if "to" not in rule}
+        expected = {port for client in outward().get(role, ()) for port in wanted[client]}
+        assert open_to_all & outside == expected, role
+
+
+def test_shops_may_be_narrowed_and_ingest_reaches_its_own_address() -> None:
+    peers = [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    values = {"publicUrl": "https://regulars.example:8443", "networkPolicy": {"shopsTo": peers}}
+    rules = {
+        policy["metadata"]["labels"]["app.kubernetes.io/component"]: [
+            [port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"] if rule.get("to") == peers
+        ]
+        for policy in charting.render(values)
+        if policy["kind"] == "NetworkPolicy"
+    }
+    assert {role: ports for role, ports in rules.items() if ports} == {
+        "ingest-api": [[443, 80, 8443]],
+        "ingest-worker": [[443, 80, 8443]],
+    }
+
+
+@cases
 def test_migrations_come_before_all_and_stand_on_nothing(case: str) -> None:
     (job,) = of_kind(case, "Job")
-    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    hook = job["metadata"]["annotations"]
+    assert hook["helm.sh/hook"] == "pre-install,pre-upgrade"
+    (policy,) = (p["metadata"] for p in of_kind(case, "NetworkPolicy") if p["metadata"]["name"].endswith("-migrate"))
+    assert policy["annotations"]["helm.sh/hook"] == hook["helm.sh/hook"]
+    assert int(policy["annotations"]["helm.sh/hook-weight"]) < int(hook["helm.sh/hook-weight"])
+    # "hook-succeeded" would take a policy away as soon as it is there.
+    assert policy["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
     assert "serviceAccountName" not in job["spec"]["template"]["spec"]
     own = {config["metadata"]["name"] for config in of_kind(case, "ConfigMap")}
     for volume in job["spec"]["template"]["spec"]["volumes"]:
@@ -224,6 +261,64 @@ def test_workers_are_scaled_by_the_lag_of_their_own_consumer() -> None:
     assert scaled.keys() == {f"{service}-worker" for service in SERVICES}
     assert [trigger["type"] for trigger in scaled["ingest-worker"]] == ["prometheus"]
     assert {trigger["metadata"]["topic"] for trigger in scaled["metrics-worker"]} == {"customers", "messages"}
+
+
+def test_keda_asks_kafka_as_the_workers_do() -> None:
+    (login,) = (document["spec"] for document in of_kind("kafka-keda", "TriggerAuthentication"))
+    given = {each["parameter"]: each for refs in login.values() for each in refs}
+    assert given.keys() == {"username", "password", "ca"}
+    assert given["password"]["name"] == "regulars-production"
+    assert given["ca"] == {"parameter": "ca", "name": "kafka-ca", "key": "ca.crt"}
+    for name, container in containers("kafka-keda"):
+        if name.endswith("-worker"):
+            assert container["name"] == given["username"]["containerName"]
+            assert {"name": given["username"]["name"], "value": "regulars"} in container["env"]
+    for scaled in of_kind("kafka-keda", "ScaledObject"):
+        for trigger in scaled["spec"]["triggers"]:
+            if trigger["type"] == "kafka":
+                assert not {"username", "password", "ca"} & trigger["metadata"].keys()
+                assert trigger["authenticationRef"]["name"].endswith("-kafka")
+
+
+def test_scraped_pods_bear_the_labels_of_prometheus_own_file() -> None:
+    (monitor,) = (document["spec"] for document in of_kind("kafka-keda", "PodMonitor"))
+    config = yaml.safe_load((watching.DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "regulars")
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    there = {rule["targetLabel"]: rule for rule in endpoint["relabelings"]}
+    assert there["job"]["replacement"] == "regulars"
+    for rule in job["relabel_configs"]:
+        assert there[rule["target_label"]]["regex"] == rule["regex"]
+
+
+def test_rules_and_dashboards_are_those_that_are_tested() -> None:
+    (rules,) = (document["spec"]["groups"] for document in of_kind("kafka-keda", "PrometheusRule"))
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in watching.RULES]
+    assert rules == [group for document in documents for group in document["groups"]]
+    (boards,) = (c["data"] for c in of_kind("kafka-keda", "ConfigMap") if c["metadata"]["name"].endswith("-dashboards"))
+    assert {name: json.loads(text) for name, text in boards.items()} == {
+        f"{name}.json": board for name, board in watching.dashboards().items()
+    }
+
+
+def test_the_ingress_leads_to_the_gateway() -> None:
+    assert of_kind("default", "Ingress") == []
+    (ingress,) = (document["spec"] for document in of_kind("kafka-keda", "Ingress"))
+    (rule,) = ingress["rules"]
+    assert rule["host"] == "regulars.your-shop.example"
+    assert ingress["tls"] == [{"hosts": [rule["host"]], "secretName": "regulars-tls"}]
+    (path,) = rule["http"]["paths"]
+    (gateway,) = (s for s in of_kind("kafka-keda", "Service") if s["metadata"]["name"].endswith("-gateway"))
+    assert path["backend"]["service"]["name"] == gateway["metadata"]["name"]
+    assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in gateway["spec"]["ports"]}
+
+
+def test_the_schema_knows_every_setting_that_is_no_secret() -> None:
+    """`make docs` writes them."""
+    assert json.loads(chart_settings.SCHEMA.read_text(encoding="utf-8")) == chart_settings.schema()
+    known = chart_settings.names()
+    assert "REGULARS_KAFKA_PREFIX" in known
+    assert not [name for name in known if SECRET.search(name)]
 
 
 def test_the_gateway_knows_every_route() -> None:
@@ -246,6 +341,7 @@ def test_the_gateway_knows_every_route() -> None:
     [
         {"image": {"repository": "regulars", "tag": "latest"}},
         {"settings": {"REGULARS_SMTP_PASSWORD": "hunter2"}},
+        {"settings": {"REGULARS_SMPT_HOST": "mail.example"}},
         {"replicas": 3},
         {"services": {"ingest": {"wroker": {}}}},
         {"worker": {"terminationGracePeriodSeconds": 5}},

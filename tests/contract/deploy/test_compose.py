@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from regulars.parts import settings_classes
+from tests.contract.deploy.outward import outward
 
 ROOT = Path(__file__).parents[3]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
@@ -59,6 +60,19 @@ def test_only_what_people_look_at_is_published_and_only_on_this_machine(name: st
     ports = service.get("ports", [])
     assert bool(ports) == (name in SHOWN)
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_who_asks_shops_or_mails_gets_outside_and_nobody_else_of_ours() -> None:
+    networks = read("docker-compose.yml")["networks"]
+    outside = {name for name, network in networks.items() if not (network or {}).get("internal")}
+    out = {
+        name
+        for name, service in SERVICE
+        if "REGULARS_LOG" in service.get("environment", {}) and outside & {*service["networks"]}
+    }
+    assert out >= outward().keys() >= {"ingest-api", "ingest-worker", "messaging-worker"}
+    # The gateway's network, which the APIs have to be in, is the same.
+    assert out - outward().keys() <= {f"{service}-api" for service in SERVICES}
 
 
 @every_service

@@ -1,5 +1,6 @@
 """Rules and dashboards name only what exists; each alert has its runbook and its test, each runbook its alert."""
 
+import json
 import re
 import shlex
 from typing import Any
@@ -13,6 +14,7 @@ from regulars.cli import app
 from tests.contract.deploy import watching
 
 COMMAND = re.compile(r"`(regulars [^`…]*)")
+REQUEST = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) (/v1/[^`?]*)\??([^`]*)`")
 SECTIONS = ["What it means", "Look first", "Fix", "Who is hurt"]
 BOOKS = sorted(watching.RUNBOOKS.glob("*.md"))
 
@@ -96,15 +98,50 @@ def test_a_runbook_says_what_it_has_to(book: Any) -> None:
 def test_every_command_of_a_runbook_exists(book: Any) -> None:
     text = " ".join(book.read_text(encoding="utf-8").split())
     for command in COMMAND.findall(text):
-        words = shlex.split(command)[1:]
-        found: Any = typer.main.get_command(app)
-        while isinstance(found, TyperGroup):
-            assert words, command
-            name, *words = words
-            assert name in found.commands, command
-            found = found.commands[name]
-        options = {option for parameter in found.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= options, command
+        exists(shlex.split(command)[1:])
+
+
+def test_every_command_and_container_of_the_operations_page_exists() -> None:
+    text = (watching.ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    compose = yaml.safe_load((watching.ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    asked = re.findall(r'docker compose exec (?:-e [A-Z_]+=(?:"[^"]*"|\S+) )*([a-z-]+)', text)
+    assert {"ingest-api", "postgres", "prometheus", "grafana"} <= {*asked} <= compose.keys()
+    commands = re.findall(r"^(?:docker compose exec [a-z-]+|kubectl exec \S+ --) regulars (.+)$", text, re.MULTILINE)
+    commands += re.findall(r"^asking (.+)$", text, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        exists(shlex.split(command, comments=True))
+
+
+def exists(words: list[str]) -> None:
+    """A command of ours with these words, and its options."""
+    command = " ".join(words)
+    found: Any = typer.main.get_command(app)
+    while isinstance(found, TyperGroup):
+        assert words, command
+        name, *words = words
+        assert name in found.commands, command
+        found = found.commands[name]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options, command
+
+
+def test_every_request_of_a_runbook_exists() -> None:
+    paths = json.loads((watching.ROOT / "docs/openapi.json").read_text(encoding="utf-8"))["paths"]
+    asked = 0
+    for book in BOOKS:
+        for method, path, query in REQUEST.findall(book.read_text(encoding="utf-8")):
+            operation = paths.get(path, {}).get(method.lower())
+            assert operation is not None, (book.name, method, path)
+            known = {parameter["name"] for parameter in operation.get("parameters", ())}
+            assert {each.partition("=")[0] for each in query.split("&") if each} <= known, (book.name, path, query)
+            asked += 1
+    assert asked > 15
+
+
+def test_losses_of_webhooks_are_made_up_for_by_asking_the_shop() -> None:
+    for name in ("WebhookErrorBudgetBurn", "WebhookSignaturesRefused"):
+        assert "POST /v1/backfills" in (watching.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_every_path_of_a_runbook_exists() -> None:

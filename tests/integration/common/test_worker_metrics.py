@@ -9,7 +9,10 @@ from libs.common.clock import DrivenClock, SystemClock
 from libs.common.contracts.topics import COMMERCE
 from libs.common.database_watch import database_watch
 from libs.common.db import Database
+from libs.common.log.choice import RELAY
 from libs.common.log.postgres import PostgresLog, append
+from libs.common.relay_watch import relay_watch
+from libs.common.settings import CommonSettings
 from libs.common.worker import Batch, Consumer, Limits, Worker
 from services.messaging.backlog import Backlog
 from tests.contract.logs import event
@@ -63,6 +66,38 @@ async def test_the_database_as_a_service_sees_it(messaging_db: Database, clock: 
         await tx.pg.execute("SELECT 1")
         await database_watch(messaging_db).run(clock.now())
     assert shown("regulars_database_oldest_transaction_seconds", service="messaging") > 0
+
+
+async def test_a_relay_that_does_not_run_is_seen_by_the_service_whose_log_it_ships(ingest_db: Database) -> None:
+    settings = CommonSettings(log="kafka", kafka_servers="127.0.0.1:1")
+    log = PostgresLog(ingest_db)
+    assert relay_watch(CommonSettings(log="postgres"), ingest_db, log) == []
+    (watch,) = relay_watch(settings, ingest_db, log)
+
+    async def look() -> tuple[float | None, float, float]:
+        await watch.run(SystemClock().now())
+        workers = REGISTRY.get_sample_value("regulars_relay_workers", {"service": "ingest"})
+        unsent = shown("regulars_relay_unsent_records", topic="commerce")
+        return workers, unsent, shown("regulars_relay_oldest_unsent_seconds", topic="commerce")
+
+    assert await look() == (0, 0, 0)
+    worker = Worker(ingest_db, log, SystemClock(), consumers=[Consumer(RELAY, (COMMERCE,), _taken, copies=True)])
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run(stop))
+        await worker.joined.wait()
+        assert await look() == (1, 0, 0)
+        stop.set()
+    async with ingest_db.transaction() as tx:
+        await append(tx, COMMERCE, [event(f"key {n}") for n in range(20)])
+    workers, unsent, oldest = await look()
+    assert (workers, unsent) == (0, 20)
+    assert oldest > 0
+    await log.close()
+
+
+async def _taken(_: Batch) -> None:
+    return
 
 
 async def test_what_messaging_has_yet_to_do(messaging_db: Database, clock: DrivenClock) -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
 
 from libs.common.clock import SystemClock
+from libs.common.contracts.topics import COMMERCE
 from libs.common.crypto import KEY_FILE, Keyring, new_key
 from libs.common.db import Database
-from libs.common.log.postgres import PostgresLog
+from libs.common.log.postgres import PostgresLog, append
 from libs.common.settings import CommonSettings
 from libs.common.worker import Worker
+from regulars.cli import app
 from regulars.doctor import CHECKS, Finding, examine
 from regulars.doctor.report import report
 from regulars.standing import leases, positions
@@ -27,6 +30,7 @@ from services.metrics.settings import MetricsSettings
 from services.metrics.work import worker as metrics
 from services.profiles.settings import ProfilesSettings
 from services.profiles.work import worker as profiles
+from tests.contract.logs import event
 
 pytestmark = pytest.mark.usefixtures("durable")
 
@@ -127,6 +131,86 @@ async def test_nobody_works(database_url: str, data_dir: Path) -> None:
         f"nobody runs {consumer}" for consumer in ("normalise", "profiles", "metrics", "messaging")
     }
     assert "`regulars work ingest`" in found[0].next_step
+
+
+RELAY_AT_WORK = "INSERT INTO {}.workers VALUES ('relay', 'r', now() + interval '1 h', 'running', NULL)"
+
+
+async def test_kafka_is_away_and_all_else_is_told(
+    database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with all_working(database_url, data_dir):
+        monkeypatch.setenv("REGULARS_LOG", "kafka")
+        monkeypatch.setenv("REGULARS_KAFKA_SERVERS", "127.0.0.1:1")
+        await execute(database_url, RELAY_AT_WORK.format("profiles"))
+        findings = await examine(database_url, data_dir)
+    assert len(of(findings, "kafka")) == 1
+    assert {told.split(":")[0] for told in of(findings, "workers", "ok")} >= {
+        "normalise", "profiles", "metrics", "messaging", "relay"
+    }  # fmt: skip
+    assert of(findings, "workers") == ["nobody runs relay"] * 2
+    assert {f.next_step for f in findings if f.detail == "nobody runs relay"} == {
+        "start `regulars relay` (or `regulars run`)"
+    }
+    assert "normalise on journal: 0 behind, the oldest for 0 s" in of(findings, "lag", "ok")
+    assert of(findings, "lag", "warning") == [
+        f"{consumer}: not known, Kafka does not answer"
+        for consumer in (
+            "profiles on commerce", "profiles on messages",
+            "metrics on customers", "metrics on messages", "messaging on customers",
+        )
+    ]  # fmt: skip
+
+
+async def test_a_line_on_kafka_that_this_shell_knows_nothing_of(database_url: str, data_dir: Path) -> None:
+    async with all_working(database_url, data_dir):
+        assert of(await examine(database_url, data_dir), "kafka", "ok") == ["not in use (REGULARS_LOG)"]
+        for service in ("ingest", "profiles", "messaging"):
+            await execute(database_url, RELAY_AT_WORK.format(service))
+        findings = await examine(database_url, data_dir)
+    (kafka,) = [finding for finding in findings if finding.check == "kafka"]
+    assert kafka.level == "warning"
+    assert "REGULARS_LOG" in kafka.next_step
+    assert of(findings, "workers") == []
+    assert "profiles on commerce: not known, these settings do not name Kafka" in of(findings, "lag", "warning")
+
+
+async def test_a_relay_that_is_behind(database_url: str, data_dir: Path) -> None:
+    await execute(
+        database_url,
+        RELAY_AT_WORK.format("ingest"),
+        "INSERT INTO ingest.positions (consumer, topic, partition) VALUES ('relay', 'commerce', 0)",
+    )
+    database = Database(database_url, schema="ingest", pool_size=1)
+    async with database.transaction() as tx:
+        await append(tx, COMMERCE, [event(f"key {n}") for n in range(50)])
+        await tx.pg.execute("UPDATE log_commerce SET appended_at = now() - interval '5 min'")
+    await database.close()
+    findings = await examine(database_url, data_dir)
+    (told,) = [finding for finding in findings if finding.detail.startswith("relay on commerce: 50 behind")]
+    assert told.level == "warning"
+    assert "RelayBehind" in told.next_step
+
+
+async def test_mail_settings_are_looked_at_where_they_are(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = [each for each in CHECKS if each.name == "mail"]
+    (told,) = await examine(None, data_dir, (check,))
+    assert told.level == "ok"
+    assert "`regulars work messaging`" in told.detail
+    monkeypatch.setenv("REGULARS_MAIL_FROM", "hello@shop.test")
+    assert of(await examine(None, data_dir, (check,)), "mail", "warning")
+
+
+def test_every_command_finds_the_database_that_a_file_names(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database_url").write_text(database_url, encoding="utf-8")
+    monkeypatch.delenv("REGULARS_DATABASE_URL", raising=False)
+    monkeypatch.setenv("REGULARS_DATABASE_URL_FILE", str(tmp_path / "database_url"))
+    for words in (["leases"], ["positions", "show"], ["keys", "list"], ["doctor"]):
+        told = CliRunner().invoke(app, [*words, "--data-dir", str(tmp_path / "none")])
+        assert "no embedded PostgreSQL" not in told.output, words
+        assert told.exit_code == (1 if words == ["doctor"] else 0), (words, told.output)
 
 
 async def test_a_halted_consumer_and_its_reason(database_url: str, data_dir: Path) -> None:

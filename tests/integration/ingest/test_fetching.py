@@ -13,7 +13,9 @@ from regulars.shop import woocommerce
 from regulars.shop.model import Customer, Deleted, Order, ProductState, State
 from regulars.shop.woocommerce_api import WooCommerceApi
 from services.ingest import fetches
+from services.ingest.fetches_watch import FAILING, fetches_watch
 from services.ingest.fetching import Fetching
+from services.ingest.platforms.port import Unavailable
 from services.ingest.platforms.woocommerce import LARGEST
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground
@@ -115,6 +117,41 @@ async def test_wrong_credentials_wait_for_better_ones(ground: Ground, shop: WooC
     await stepped(ground)
     assert (await ground.get(f"/v1/backfills/{waiting['id']}"))["state"] == "done"
     assert (await ground.get(path))["state"] == "good"
+
+
+async def test_shops_that_cannot_be_asked_are_counted(ground: Ground, shop: WooCommerceApi, store: str) -> None:
+    async def failing() -> dict[str, float]:
+        await fetches_watch(ground.database).run(ground.clock.now())
+        [metric] = FAILING.collect()
+        return {one.labels["purpose"]: one.value for one in metric.samples if one.labels["platform"] == "woocommerce"}
+
+    none = {"backfill": 0.0, "reconcile": 0.0, "sweep": 0.0}
+    await ground.http.post("/v1/backfills", json={"store": store, "kinds": ["orders"]})
+    assert await failing() == none
+
+    def away(_: object) -> Any:
+        raise Unavailable("the shop answers 502")
+
+    for failures in range(3):
+        assert await failing() == none, failures
+        async with ground.database.autocommit() as pg:
+            await pg.execute("UPDATE fetches SET not_before = '-infinity'")
+            await pg.execute("UPDATE credentials SET next_call_at = '-infinity'")
+        assert await Fetching(ground.database, RHYTHM, away).run(ground.clock.now())
+    assert await failing() == none | {"backfill": 1}
+    async with ground.database.autocommit() as pg:
+        await pg.execute("UPDATE fetches SET not_before = '-infinity'")
+        await pg.execute("UPDATE credentials SET next_call_at = '-infinity'")
+    await stepped(ground)
+    assert await failing() == none
+    # Refused once, it is not asked again for a while, and nothing else fails meanwhile.
+    path = f"/v1/stores/{store}/credentials"
+    url = (await ground.get(path))["url"]
+    await ground.http.put(path, json=CREDENTIALS | {"consumer_secret": "cs_of_another_shop", "url": url})
+    await backfilled(ground, store)
+    assert await failing() == none | {"backfill": 1}
+    await ground.http.delete(path)
+    assert await failing() == none
 
 
 async def test_pause_resume_cancel(ground: Ground, shop: WooCommerceApi, store: str) -> None:

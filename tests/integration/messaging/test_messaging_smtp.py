@@ -5,8 +5,10 @@ from datetime import timedelta
 
 import pytest
 from asyncpg import UndefinedTableError
+from prometheus_client import REGISTRY
 
 from libs.common.contracts.customers import Fact
+from services.messaging.backlog import Backlog
 from services.messaging.smtp import Mailer
 from tests.conftest import START
 from tests.integration.messaging.driving import World, relay
@@ -27,6 +29,12 @@ async def abandon(world: World, people: int = 1) -> None:
     world.clock.set(DUE)
     while await world.timers().run(DUE):
         pass
+
+
+async def waiting(world: World) -> float | None:
+    """What Prometheus is told."""
+    await Backlog(world.database).run(world.clock.now())
+    return REGISTRY.get_sample_value("regulars_messaging_put_off")
 
 
 async def test_a_mail_has_all_that_its_reader_needs(world: World) -> None:
@@ -114,9 +122,20 @@ async def test_a_relay_that_is_down_and_comes_back(world: World) -> None:
     down = Mailer(relay(world.inbox, port=1))
     assert await world.sender(down).run(DUE) is False
     assert {s[2:] for s in await world.states()} == {("planned", "provider_away")}
+    assert await waiting(world) == 3
     await world.later(minutes=1)
     assert len(world.inbox.mails) == 3
     assert {s[2:] for s in await world.states()} == {("sent", None)}
+    assert await waiting(world) == 0
+
+
+async def test_a_message_that_is_being_tried_again_still_waits_for_the_relay(world: World) -> None:
+    await abandon(world)
+    assert await waiting(world) == 0
+    await world.sender(Mailer(relay(world.inbox, port=1))).run(DUE)
+    await world.sender().claim(DUE + timedelta(minutes=1), 1)
+    assert [s[2] for s in await world.states()] == ["claimed"]
+    assert await waiting(world) == 1
 
 
 async def test_a_relay_that_is_down_too_long(world: World) -> None:
