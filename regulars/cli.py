@@ -155,7 +155,7 @@ def migrate(
     configure_logging("info")
 
     async def migrating() -> None:
-        await topics_fit(CommonSettings())
+        await topics_fit(CommonSettings(), asked=True)
         async with database_at(database_url, data_dir) as url:
             await migrate_all(url, [name.value for name in service or ServiceName])
 

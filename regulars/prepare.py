@@ -49,19 +49,24 @@ async def migrate_all(url: str, services: Sequence[str] = SERVICES) -> None:
         await run_migrations(url, schema, tree)
 
 
-async def topics_fit(settings: CommonSettings) -> None:
+async def topics_fit(settings: CommonSettings, *, asked: bool = False) -> None:
     """Makes what Kafka has not of our topics. SystemExit when one is otherwise than it must be.
 
-    Kafka being away is no reason not to start: webhooks are journalled all the same, and relays make topics too.
+    Kafka being away is no reason not to start: webhooks are journalled all the same, and relays make topics too. Nor is
+    a login that it does not take; but who has `asked` for just this is told so by SystemExit.
     """
     if settings.log != "kafka":
         return
-    from libs.common.log.kafka_client import Kafka, KafkaAway
+    from libs.common.log.kafka_client import Kafka, KafkaAway, KafkaRefuses
     from libs.common.log.kafka_topics import make_topics
 
     try:
         for name in await make_topics(Kafka.from_settings(settings)):
             log.info("topic made", topic=name)
+    except KafkaRefuses as error:
+        log.critical("Kafka does not take what we ask", reason=str(error))
+        if asked:
+            raise SystemExit(1) from error
     except KafkaAway as error:
         log.warning("Kafka is away; starting all the same", error=str(error))
     except Halted as error:

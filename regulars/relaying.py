@@ -20,9 +20,11 @@ async def relays(
     # Its client is much code, and who lives on PostgreSQL does without.
     from libs.common.log.kafka_client import Kafka
     from libs.common.relay import Publisher, relay_worker
+    from libs.common.topic_keeper import keeper
 
     async with AsyncExitStack() as opened:
-        publisher = Publisher(Kafka.from_settings(settings))
+        kafka = Kafka.from_settings(settings)
+        publisher = Publisher(kafka)
         opened.push_async_callback(publisher.close)
         workers = []
         for service in services:
@@ -31,5 +33,6 @@ async def relays(
                 log = PostgresLog(own)
                 opened.push_async_callback(own.close)
                 opened.push_async_callback(log.close)
-                workers.append(relay_worker(own, log, clock, publisher))
+                keeping = keeper(kafka, own, log, publisher)
+                workers.append(relay_worker(own, log, clock, publisher, [keeping]))
         yield workers

@@ -21,11 +21,11 @@ from libs.common.db import Database
 from libs.common.log.base import Halted, Log, Position, Record
 from libs.common.log.choice import RELAY
 from libs.common.log.kafka_client import BATCH_BYTES, LARGEST_EVENT, Kafka, KafkaAway, bounded, ended
-from libs.common.log.kafka_places import Places, seq_of
-from libs.common.log.kafka_records import headers, record_of, timestamp
+from libs.common.log.kafka_places import Places
+from libs.common.log.kafka_records import headers, record_of, seq_of, timestamp
 from libs.common.log.kafka_topics import make_topics
 from libs.common.telemetry import get_logger
-from libs.common.worker import Consumer, Limits, Worker
+from libs.common.worker import Consumer, Limits, Periodic, Worker
 
 BATCH_RECORDS = 4000
 LIMITS = Limits(backoff=1.0)
@@ -38,11 +38,13 @@ _AROUND = 64 * 1024
 log = get_logger(__name__)
 
 
-def relay_worker(database: Database, log: Log, clock: Clock, publisher: "Publisher") -> Worker:
+def relay_worker(
+    database: Database, log: Log, clock: Clock, publisher: "Publisher", periodics: Sequence[Periodic] = ()
+) -> Worker:
     """Ships the service's topics. `log`: the service's own, in PostgreSQL."""
     topics = relayed(database.schema)
     consumer = Consumer(RELAY, topics, publisher.publish, BATCH_RECORDS, copies=True, afresh=publisher.holds_nothing)
-    return Worker(database, log, clock, consumers=[consumer], limits=LIMITS)
+    return Worker(database, log, clock, consumers=[consumer], periodics=periodics, limits=LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,14 @@ class Publisher:
         there = TopicPartition(self._kafka.topic(topic), partition)
         first, end = (await self._places.bounds([there]))[there]
         return first == end
+
+    async def remind(self, record: Record) -> None:
+        """Sends again what was sent before, unless more of its partition is on its way already."""
+        producer = await self._started()
+        place = record.topic, record.partition
+        if place not in self._sent:
+            async with bounded():
+                await self._ship(producer, place, [record])
 
     async def close(self) -> None:
         """Lets go of the connections. What was not acknowledged by then may still arrive, or not: it is sent again."""
@@ -173,11 +183,11 @@ class Publisher:
             self._compared.add(place)
             return
         if position:
-            at = await self._places.locate({there: position - 1})
+            found = await self._places.find({there: position - 1})
         else:
             _, end = (await self._places.bounds([there]))[there]
-            at = {there: end - 1}
-        record = (await self._places.records(at)).get(there)
+            found = await self._places.records({there: end - 1})
+        record = found.get(there)
         if record is None and position:
             raise Halted(f"{there.topic}[{partition}] has lost what was sent up to {position}")
         if record is not None:

@@ -6,6 +6,7 @@ They stop at `main` and `work`: rules and stores get values. Each service's `set
 
 import os
 import re
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -184,6 +185,11 @@ class CommonSettings(BaseSettings):
             raise ValueError("REGULARS_KAFKA_SECURITY has no SSL: it would not be used")
         if path is not None and not path.is_file():
             raise ValueError("no such file")
+        if path is not None:
+            try:
+                ssl.create_default_context(cafile=path)
+            except (ssl.SSLError, OSError):
+                raise ValueError("holds no certificates that can be read") from None
         return path
 
     @classmethod

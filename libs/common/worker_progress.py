@@ -47,6 +47,7 @@ async def _measure(
             LAG.labels(consumer, place[0], str(place[1])).set(0)
         for place, lag in lags.items():
             LAG.labels(consumer, place[0], str(place[1])).set(lag)
-        OLDEST.labels(consumer, topic.name).set(max(ages.values(), default=0.0))
+        if ages or not behind:
+            OLDEST.labels(consumer, topic.name).set(max(ages.values(), default=0.0))
     shown.clear()
     shown.update(owned)

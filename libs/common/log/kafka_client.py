@@ -6,11 +6,17 @@ import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
+import aiokafka.admin.client
+import aiokafka.client
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from libs.common.settings import CommonSettings
 
@@ -27,8 +33,18 @@ LARGEST_EVENT = 16 * 1024 * 1024
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
+# A cluster may make what it is asked for, as its own default has it, and none of the clients lets one say no.
+_ASKING: tuple[ModuleType, ...] = (aiokafka.client, aiokafka.admin.client)
+for _module in _ASKING:
+    vars(_module)["MetadataRequest"] = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+
 class KafkaAway(ConnectionError):
     """Kafka does not answer, or not as it should: to be tried again, like any other lost connection."""
+
+
+class KafkaRefuses(KafkaAway):
+    """Somebody answers, and will not have us as we are set up: trying again helps only when that has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,32 @@ async def bounded(seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
         raise KafkaAway(f"{type(error).__name__}: {error}"[:300]) from error
     except TimeoutError as error:
         raise KafkaAway(f"no answer from Kafka in {seconds:g} s") from error
+
+
+async def why_away(kafka: Kafka, error: KafkaAway) -> KafkaAway:
+    """What keeps us from Kafka: `error` when nobody answers, else KafkaRefuses. A client tells only that it failed."""
+    options = kafka.options
+    shown = {name: options[name] for name in options.keys() - {"bootstrap_servers", "metadata_max_age_ms"}}
+    for server in kafka.servers:
+        host, _, port = server.rpartition(":")
+        host = host.strip("[]")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
+        except (OSError, TimeoutError):
+            continue
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                connection = await create_conn(host, int(port), **shown)
+                await ended(connection.close())
+        except TimeoutError:
+            continue
+        except (OSError, KafkaError) as refused:
+            login = f" with {kafka.mechanism} as {kafka.username}" if kafka.security.startswith("SASL") else ""
+            told = f"{type(refused).__name__}: {refused}"[:200]
+            return KafkaRefuses(f"{server} answers, and does not take {kafka.security}{login}: {told}")
+    return error
 
 
 async def ended(stopping: Coroutine[Any, Any, None], seconds: float = CLOSE_SECONDS) -> None:

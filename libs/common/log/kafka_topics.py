@@ -20,7 +20,7 @@ from aiokafka.errors import (
 
 from libs.common.contracts.topics import RELAYED, TOPICS, Topic
 from libs.common.log.base import Halted
-from libs.common.log.kafka_client import LARGEST_EVENT, Kafka, KafkaAway, bounded, ended
+from libs.common.log.kafka_client import LARGEST_EVENT, Kafka, KafkaAway, KafkaRefuses, bounded, ended, why_away
 
 LOOK_SECONDS = 0.05
 _DAY = 86_400_000
@@ -43,8 +43,8 @@ async def make_topics(kafka: Kafka, partitions: Mapping[str, int] = _AT_FIRST) -
         return []
     # In both somebody else may have been faster, or be making it at this moment.
     answers: list[tuple[Any, ...]] = []
+    admin = await _admin(kafka)
     async with bounded():
-        admin = await _admin(kafka)
         try:
             if missing:
                 answers = (await admin.create_topics(missing, timeout_ms=4000)).topic_errors
@@ -56,7 +56,8 @@ async def make_topics(kafka: Kafka, partitions: Mapping[str, int] = _AT_FIRST) -
     for name, code, *reason in answers:
         error: type[KafkaError] = for_code(code)
         if code and error is not TopicAlreadyExistsError:
-            raise KafkaAway(f"topic {name} could not be made: {error.__name__} {reason}")
+            told = f"topic {name} could not be made: {error.__name__} {' '.join(map(str, filter(None, reason)))}"
+            raise (KafkaAway if error.retriable else KafkaRefuses)(told)
     await _told(kafka, partitions)
     return [topic for topic, count in partitions.items() if there.get(topic, 0) < count]
 
@@ -111,8 +112,8 @@ async def _fitting(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, int]:
 
 async def partition_counts(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, int]:
     """How many partitions Kafka has of each; without those that it does not know."""
+    admin = await _admin(kafka)
     async with bounded():
-        admin = await _admin(kafka)
         try:
             described: list[dict[str, Any]] = await admin.describe_topics([kafka.topic(topic.name) for topic in topics])
         finally:
@@ -124,14 +125,18 @@ async def partition_counts(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, i
         if each["error_code"] == 0:
             found[names[each["topic"]]] = len(each["partitions"])
         elif error is not UnknownTopicOrPartitionError:
-            raise KafkaAway(f"topic {each['topic']}: {error.__name__}")
+            raise (KafkaAway if error.retriable else KafkaRefuses)(f"topic {each['topic']}: {error.__name__}")
     return found
 
 
 async def _admin(kafka: Kafka) -> AIOKafkaAdminClient:
     admin = AIOKafkaAdminClient(**kafka.options)
     try:
-        await admin.start()
+        async with bounded():
+            await admin.start()
+    except KafkaAway as error:
+        await ended(admin.close())
+        raise await why_away(kafka, error) from error
     except BaseException:
         await ended(admin.close())
         raise

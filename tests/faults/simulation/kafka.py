@@ -206,6 +206,10 @@ class SimulatedConsumer:
         """As aiokafka's."""
         self._at[place] = offset
 
+    async def position(self, place: TopicPartition) -> int:
+        """As aiokafka's."""
+        return self._at[place]
+
     def partitions_for_topic(self, topic: str) -> set[int]:
         """As aiokafka's."""
         return {*range(self._cluster.partitions[topic])}

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from libs.common import pipeline
 from libs.common.batch import Batch
@@ -15,9 +17,11 @@ from libs.common.log.base import Position
 from libs.common.log.choice import RELAY, Logs
 from libs.common.log.kafka import KafkaLog
 from libs.common.log.kafka_client import Kafka, KafkaAway
+from libs.common.log.kafka_records import Headers
 from libs.common.log.kafka_topics import make_topics
 from libs.common.log.postgres import PostgresLog, append, partition_of
 from libs.common.relay import Publisher, relay_worker
+from libs.common.topic_keeper import keeper
 from libs.common.worker import Consumer, Limits, Worker
 from tests.contract.logs import create, event, send
 from tests.waiting import eventually
@@ -47,6 +51,24 @@ class Ground:
         """What a relay sends that is not ours: these numbers, as they come."""
         await send(self.kafka, PLACE, numbers)
 
+    async def foreign(self, headers: Headers, *, committed: bool = False) -> None:
+        """What somebody else's producer writes; `committed`: in a transaction, whose mark comes last."""
+        options = {"transactional_id": f"{self.kafka.prefix}foreign"} if committed else {}
+        producer = AIOKafkaProducer(**self.kafka.options, **options)
+        await producer.start()
+        if committed:
+            await producer.begin_transaction()
+        await producer.send_and_wait(self.kafka.topic("commerce"), b"{}", partition=PARTITION, headers=headers)
+        if committed:
+            await producer.commit_transaction()
+        await producer.stop()
+
+    async def empty(self) -> None:
+        """What retention does to a partition that nobody writes to."""
+        place = TopicPartition(self.kafka.topic("commerce"), PARTITION)
+        async with administrator(self.kafka) as admin:
+            await admin.delete_records({place: RecordsToDelete(before_offset=-1)})
+
     async def read(self, first: int, until: int) -> list[bytes]:
         """The data of what the log gives from one number on, to its end or to another number."""
         data: list[bytes] = []
@@ -62,8 +84,9 @@ class Ground:
         while True:
             assert await self.log.read({at: 3}, 10, 0.2) == []
 
-    def relay(self) -> Worker:
-        return relay_worker(self.ingest, self.own, SystemClock(), self.publisher)
+    def relay(self, *, keeps: bool = False) -> Worker:
+        keeping = [keeper(self.kafka, self.ingest, self.own, self.publisher)] if keeps else []
+        return relay_worker(self.ingest, self.own, SystemClock(), self.publisher, keeping)
 
     def consumer(self, name: str = "profiles") -> Worker:
         async def note(batch: Batch) -> None:
@@ -88,6 +111,19 @@ class Ground:
 
     async def standing(self) -> pipeline.Standing:
         return await pipeline.standing(self.ingest, Logs(self.own, self.log), [RELAY])
+
+    async def reading(self) -> pipeline.Standing:
+        """Of the reader, as a process sees it that has not looked before."""
+        log = KafkaLog(self.kafka)
+        try:
+            return await pipeline.standing(self.profiles, Logs(log, log), ["profiles"])
+        finally:
+            await log.close()
+
+    async def restart(self) -> None:
+        """The reader's client is that of a new process."""
+        await self.log.close()
+        self.log = KafkaLog(self.kafka, self.kafka.group("profiles", "profiles"))
 
 
 @asynccontextmanager

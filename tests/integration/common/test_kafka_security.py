@@ -13,10 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import ValidationError
 
 from libs.common.clock import SystemClock
-from libs.common.log.kafka_client import Kafka, KafkaAway
-from libs.common.log.kafka_topics import make_topics
+from libs.common.contracts.topics import RELAYED
+from libs.common.log.kafka import KafkaLog
+from libs.common.log.kafka_client import Kafka, KafkaAway, KafkaRefuses
+from libs.common.log.kafka_topics import check_topics, make_topics, partition_counts
 from libs.common.settings import CommonSettings
-from regulars.local_kafka import LocalKafka
+from libs.common.telemetry import configure_logging
+from regulars.local_kafka import LocalKafka, free_ports
+from regulars.prepare import topics_fit
 from tests.contract.logs import event, kafka_log
 from tests.local_kafka import no_kafka
 
@@ -132,8 +136,55 @@ async def test_without_the_right_secret_nothing_passes(
         password=PASSWORD if missing != "password" else "open",
         ca_file=ca if missing != "authority" else None,
     )
-    with pytest.raises(KafkaAway):
+    told = "with .* as regulars" if missing == "password" else "CERTIFICATE_VERIFY_FAILED"
+    with pytest.raises(KafkaRefuses, match=f"answers, and does not take SASL_SSL.*{told}"):
         await make_topics(kafka)
+
+
+@pytest.mark.parametrize(("listener", "security"), [("PLAINTEXT", "SSL"), ("SSL", "PLAINTEXT")])
+async def test_the_wrong_port_is_told_from_nobody(
+    listener: str, security: str, secured: tuple[LocalKafka, Path]
+) -> None:
+    kafka = Kafka(servers=(secured[0].servers(listener),), security=security)
+    with pytest.raises(KafkaRefuses, match=f"answers, and does not take {security}"):
+        await make_topics(kafka)
+
+
+async def test_nobody_is_nobody() -> None:
+    with pytest.raises(KafkaAway) as caught:
+        await make_topics(Kafka(servers=(f"127.0.0.1:{free_ports(1)[0]}",)))
+    assert type(caught.value) is KafkaAway
+
+
+@pytest.mark.parametrize("case", ["refused", "nobody"])
+async def test_migrate_fails_only_on_what_somebody_has_to_mend(
+    case: str, secured: tuple[LocalKafka, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers = secured[0].servers() if case == "refused" else f"127.0.0.1:{free_ports(1)[0]}"
+    configure_logging("info")
+    given = settings(monkeypatch, kafka_servers=servers, kafka_replication="2", kafka_prefix="copies.")
+    if case == "nobody":
+        await topics_fit(given, asked=True)
+    else:
+        with pytest.raises(SystemExit):
+            await topics_fit(given, asked=True)
+        await topics_fit(given)
+    told = "".join(capsys.readouterr())
+    assert ("InvalidReplicationFactorError" if case == "refused" else "Kafka is away") in told
+
+
+async def test_a_look_makes_no_topics_where_kafka_makes_what_is_asked_for(tmp_path: Path) -> None:
+    if (reason := no_kafka()) is not None:
+        pytest.skip(reason)
+    with LocalKafka(tmp_path, properties={"auto.create.topics.enable": "true"}) as cluster:
+        kafka = Kafka(servers=(cluster.servers(),))
+        log = KafkaLog(kafka)
+        for look in (check_topics(kafka), log.read({("commerce", 0): 0}, 1, 0), log.end_offsets("commerce")):
+            with pytest.raises(KafkaAway):
+                await look
+        await log.close()
+        assert await partition_counts(kafka, RELAYED) == {}
+        assert set(await make_topics(kafka)) == {topic.name for topic in RELAYED}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +196,7 @@ async def test_without_the_right_secret_nothing_passes(
         ({"kafka_username": "me"}, "kafka_username"),
         ({"kafka_ca_file": __file__}, "kafka_ca_file"),
         ({"kafka_security": "SSL", "kafka_ca_file": "nowhere"}, "kafka_ca_file"),
+        ({"kafka_security": "SSL", "kafka_ca_file": __file__}, "kafka_ca_file"),
         ({"kafka_servers": "k:1,127.0.0.1:1", "kafka_security": "SASL_PLAINTEXT"}, "kafka_sasl_mechanism"),
         ({"kafka_prefix": "a b"}, "kafka_prefix"),
         ({"kafka_replication": "0"}, "kafka_replication"),
