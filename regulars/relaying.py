@@ -1,4 +1,4 @@
-"""The relays of one process: a worker for each service that produces, and one producer for all."""
+"""The relays of one process: a worker for each service that produces, each with a producer of its own."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,14 +22,15 @@ async def relays(
     from libs.common.relay import Publisher, relay_worker
 
     async with AsyncExitStack() as opened:
-        publisher = Publisher(Kafka.from_settings(settings))
-        opened.push_async_callback(publisher.close)
+        kafka = Kafka.from_settings(settings)
         workers = []
         for service in services:
             if relayed(service):
                 own = database(service)
                 log = PostgresLog(own)
+                publisher = Publisher(kafka)
                 opened.push_async_callback(own.close)
                 opened.push_async_callback(log.close)
+                opened.push_async_callback(publisher.close)
                 workers.append(relay_worker(own, log, clock, publisher))
         yield workers

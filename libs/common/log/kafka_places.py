@@ -100,6 +100,12 @@ class Places:
             there = {p: offset for p, offset in at.items() if bounds[p][0] <= offset < bounds[p][1]}
             return {place: records[0] for place, records in (await self._look(there)).items()}
 
+    async def onwards(self, place: TopicPartition, offset: int) -> list[ConsumerRecord]:
+        """What Kafka gives at once from this offset on; nothing where nothing lies."""
+        async with self._looking, bounded():
+            first, end = (await self._bounds([place]))[place]
+            return (await self._look({place: offset}, whole=True)).get(place, []) if first <= offset < end else []
+
     async def close(self) -> None:
         """Lets go of the connection."""
         if (client := self._client) is not None:
