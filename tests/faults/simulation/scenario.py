@@ -262,12 +262,13 @@ class World:
         refusing.add(place)
         asyncio.get_running_loop().call_later(self.dice.choice([0.2, 3, 9]), refusing.discard, place)
 
-    def calm(self) -> None:
-        """No faults any more, and at least one worker of each kind."""
+    def calm(self, *, refusing: bool = False) -> None:
+        """No faults any more (`refusing`: but partitions that Kafka refuses), and at least one worker of each kind."""
         self.server.faults = self.cluster.faults = Faults()
         self.cluster.up.set()
-        self.cluster.leaderless.clear()
-        self.cluster.refused.clear()
+        if not refusing:
+            self.cluster.leaderless.clear()
+            self.cluster.refused.clear()
         for process in self.processes:
             process.actor.resume()
         for kind in self.kinds:
