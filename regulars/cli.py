@@ -208,6 +208,25 @@ def show_positions(
     _tell(standing, service, database_url, data_dir)
 
 
+@positions.command("reset-after-restore")
+def reset_after_restore(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """After PostgreSQL was restored: makes positions fit its log, and deletes Kafka's topics. All roles are stopped."""
+    from regulars.restored import reset
+    from regulars.schemas import Unusable
+
+    try:
+        lines = asyncio.run(reset(database_url, data_dir, dry_run=dry_run))
+    except Unusable as error:
+        print(f"regulars positions reset-after-restore: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print("\n".join(lines or ["nothing to do"]))
+
+
 @app.command()
 def leases(*, service: OnlyServices = None, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var")) -> None:
     """Whose each partition is: a line a worker with its state, then the partitions that nobody holds."""

@@ -1,4 +1,4 @@
-"""The relays of one process: a worker for each service that produces, and one producer for all."""
+"""The relays of one process: a worker for each service that produces, each with a producer of its own."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,15 +24,15 @@ async def relays(
 
     async with AsyncExitStack() as opened:
         kafka = Kafka.from_settings(settings)
-        publisher = Publisher(kafka)
-        opened.push_async_callback(publisher.close)
         workers = []
         for service in services:
             if relayed(service):
                 own = database(service)
                 log = PostgresLog(own)
+                publisher = Publisher(kafka)
                 opened.push_async_callback(own.close)
                 opened.push_async_callback(log.close)
+                opened.push_async_callback(publisher.close)
                 keeping = keeper(kafka, own, log, publisher)
                 workers.append(relay_worker(own, log, clock, publisher, [keeping]))
         yield workers

@@ -12,7 +12,7 @@ from libs.common.contracts import codec
 from libs.common.contracts.topics import Topic
 from libs.common.db import Tx
 from libs.common.ids import derived_id
-from libs.common.log.base import Event, Record
+from libs.common.log.base import Event, Position, Record
 
 
 class Reject(Exception):
@@ -37,6 +37,8 @@ class Batch:
     service: str
     emitted: list[tuple[Topic, Event]] = field(default_factory=list)
     rejected: dict[tuple[str, int, int], tuple[Record, str]] = field(default_factory=dict)
+    put_off: dict[Position, str] = field(default_factory=dict)
+    """Partitions that are to pause before they are tried again, and why."""
     _ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     def data(self, record: Record) -> Any:
@@ -49,6 +51,15 @@ class Batch:
     def reject(self, record: Record, reason: str) -> None:
         """Dead-letters this record; the handler leaves it out and goes on with the others."""
         self.rejected[record.topic, record.partition, record.offset] = (record, reason)
+
+    def leave(self, place: Position, offset: int, reason: str | None = None) -> None:
+        """Leaves a partition's records from `offset` on undone: they come again. With a reason: after a pause.
+
+        For a handler whose effects lie elsewhere, where one partition may fail alone.
+        """
+        self.records = [r for r in self.records if (r.topic, r.partition) != place or r.offset < offset]
+        if reason is not None:
+            self.put_off[place] = reason
 
     def emit(
         self,

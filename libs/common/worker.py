@@ -5,7 +5,7 @@ that buys: a worker may die, hang or be doubled at any instant, and every record
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from libs.common.batch import Batch, Reject, told
 from libs.common.burst import Burst, Outcome
 from libs.common.clock import Clock, monotonic
 from libs.common.consumer import Consumer
+from libs.common.consuming import Consuming
 from libs.common.db import Database, Tx, is_transient
 from libs.common.ids import new_id
 from libs.common.log import postgres
@@ -62,31 +63,6 @@ class Periodic:
     """Set it when there is something to do, and the run does not wait for `every` to pass."""
 
 
-@dataclass(slots=True)
-class _Consuming:
-    """A consumer at work."""
-
-    consumer: Consumer
-    burst: Burst
-    openings: Openings
-    owned: dict[Position, int] = field(default_factory=dict)
-    given: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by each heartbeat that finds something owned, and at the end."""
-    surplus: list[Position] = field(default_factory=list)
-    shown: set[Position] = field(default_factory=set)
-    state: str = "running"
-    reason: str | None = None
-
-    def moved(self, to: Mapping[Position, int]) -> None:
-        """Those that are still in our hands stand there now."""
-        self.owned |= {place: offset for place, offset in to.items() if place in self.owned}
-
-    def tries_no_more(self) -> None:
-        """What it tried again has come right, or is somebody else's by now."""
-        if self.state == "retrying":
-            self.state, self.reason = "running", None
-
-
 class Worker:
     """Runs the consumers and periodics of one service until told to stop."""
 
@@ -109,7 +85,7 @@ class Worker:
         self.limits = limits or Limits()
         self.consumers = consumers
         self._consuming = [
-            _Consuming(c, Burst(self.limits.burst, self.limits.burst_of), Openings(database, c, self.name))
+            Consuming(c, Burst(self.limits.burst, self.limits.burst_of), Openings(database, c, self.name))
             for c in consumers
         ]
         self._periodics = periodics
@@ -180,7 +156,7 @@ class Worker:
             raise
         return session
 
-    async def _give_back(self, c: _Consuming) -> None:
+    async def _give_back(self, c: Consuming) -> None:
         """Between batches only: a batch under way would be fenced for nothing."""
         if c.surplus and self._session is not None and not self._session.is_closed():
             async with self._beating:
@@ -198,7 +174,7 @@ class Worker:
                 await positions.release(self._session, c.consumer.name, self.name)
             await self._session.close(timeout=2)
 
-    async def _consume(self, c: _Consuming) -> None:
+    async def _consume(self, c: Consuming) -> None:
         looked = monotonic()
         outage = Outage(consumer=c.consumer.name)
         while not self._stop.is_set():
@@ -231,10 +207,10 @@ class Worker:
                 outage.goes_on(error)
                 await self._pause(outage.pause(self.limits.backoff))
 
-    async def _read(self, c: _Consuming) -> list[Record]:
+    async def _read(self, c: Consuming) -> list[Record]:
         """What comes next; Halted when it is not what comes next."""
         c.moved(await c.openings.due(c.owned))
-        asked = c.openings.readable(c.owned)
+        asked = c.awake(c.openings.readable(c.owned), monotonic())
         if not asked:
             await self._pause(0.05)
             return []
@@ -243,7 +219,7 @@ class Worker:
         c.moved(begun)
         return c.openings.ready(asked | begun, records)
 
-    async def _process(self, c: _Consuming, records: Sequence[Record]) -> None:
+    async def _process(self, c: Consuming, records: Sequence[Record]) -> None:
         """One transaction for all; when something is wrong with the data, one for each, to find the poison."""
         try:
             await self._attempt(c, records)
@@ -258,7 +234,7 @@ class Worker:
                 for record in records:
                     await self._process(c, [record])
 
-    async def _attempt(self, c: _Consuming, records: Sequence[Record]) -> None:
+    async def _attempt(self, c: Consuming, records: Sequence[Record]) -> None:
         name = c.consumer.name
         started = monotonic()
         async with self._database.transaction() as tx:
@@ -268,7 +244,7 @@ class Worker:
         BATCH.labels(name).observe(len(records))
         COMMIT.labels(name).observe(monotonic() - started)
 
-    async def _finish(self, c: _Consuming, tx: Tx, batch: Batch, poison: str | None = None) -> None:
+    async def _finish(self, c: Consuming, tx: Tx, batch: Batch, poison: str | None = None) -> None:
         """Dead letters, position, events out: in the batch's transaction, in this order."""
         name, records = c.consumer.name, batch.records
         outcomes = [(r.tenant, (r.topic, r.partition, r.offset) in batch.rejected) for r in records]
@@ -282,14 +258,19 @@ class Worker:
             place = (record.topic, record.partition)
             first, _ = moves.get(place, (record.offset, 0))
             moves[place] = (first, record.offset + 1)
-        await positions.advance(tx, name, self.name, moves)
+        if moves:
+            await positions.advance(tx, name, self.name, moves)
         await self._append(tx, batch)
         tx.after_commit.append(lambda: self._committed(c, moves, outcomes, batch))
 
     def _committed(
-        self, c: _Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[Outcome], batch: Batch
+        self, c: Consuming, moves: dict[Position, tuple[int, int]], outcomes: list[Outcome], batch: Batch
     ) -> None:
         c.moved({place: following for place, (_, following) in moves.items()})
+        c.rest({**moves, **batch.put_off}, batch.put_off, monotonic(), self.limits.backoff)
+        for (topic, partition), reason in batch.put_off.items():
+            RETRIES.labels(c.consumer.name).inc()
+            log.warning("waiting", consumer=c.consumer.name, topic=topic, partition=partition, detail=reason)
         c.burst.add(outcomes)
         RECORDS.labels(c.consumer.name).inc(len(outcomes))
         for record, reason in batch.rejected.values():
@@ -305,7 +286,7 @@ class Worker:
             await postgres.append(tx, events[0][0], [event for _, event in events])
             log.debug("appended", topic=topic, events=len(events))
 
-    async def _bury(self, c: _Consuming, record: Record, error: Exception) -> None:
+    async def _bury(self, c: Consuming, record: Record, error: Exception) -> None:
         """The record alone failed: out of the way with it, its reason and where it broke."""
         reason, trace = told(error)
         async with self._database.transaction() as tx:
@@ -313,7 +294,7 @@ class Worker:
             batch.reject(record, reason)
             await self._finish(c, tx, batch, trace)
 
-    async def _replay(self, c: _Consuming) -> None:
+    async def _replay(self, c: Consuming) -> None:
         """Dead letters that somebody asked to try again; one by one as soon as one of them fails."""
         limit = c.consumer.batch_size
         while not self._stop.is_set():
@@ -339,7 +320,7 @@ class Worker:
                         await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.arrival(), trace)
                 limit = 1
 
-    def _halt(self, c: _Consuming, reason: str) -> None:
+    def _halt(self, c: Consuming, reason: str) -> None:
         c.state, c.reason = "halted", reason
         HALTED.labels(c.consumer.name).set(1)
         log.error("consumer halted", consumer=c.consumer.name, worker=self.name, reason=reason)

@@ -141,6 +141,11 @@ class Places:
         async with self._looking, bounded():
             return await self._records(at, await self._bounds(at))
 
+    async def between(self, place: TopicPartition, start: int, stop: int) -> list[ConsumerRecord]:
+        """What lies between these Kafka offsets, the second excluded; without what retention has taken."""
+        async with self._looking, bounded():
+            return (await self._look({place: (start, stop)}))[place]
+
     async def close(self) -> None:
         """Lets go of the connection."""
         if (client := self._client) is not None:

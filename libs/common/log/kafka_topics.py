@@ -23,6 +23,7 @@ from libs.common.log.base import Halted
 from libs.common.log.kafka_client import LARGEST_EVENT, Kafka, KafkaAway, KafkaRefuses, bounded, ended, why_away
 
 LOOK_SECONDS = 0.05
+DELETE_SECONDS = 20.0
 _DAY = 86_400_000
 _AT_FIRST = {topic.name: topic.partitions for topic in RELAYED}
 
@@ -60,6 +61,29 @@ async def make_topics(kafka: Kafka, partitions: Mapping[str, int] = _AT_FIRST) -
             raise (KafkaAway if error.retriable else KafkaRefuses)(told)
     await _told(kafka, partitions)
     return [topic for topic, count in partitions.items() if there.get(topic, 0) < count]
+
+
+async def delete_topics(kafka: Kafka, topics: Sequence[Topic] = RELAYED) -> list[str]:
+    """Deletes them, with all that is in them; the names of those that were there. KafkaAway when one stays."""
+    there = await partition_counts(kafka, topics)
+    names = [kafka.topic(topic.name) for topic in topics if topic.name in there]
+    if not names:
+        return []
+    async with bounded(DELETE_SECONDS):
+        admin = await _admin(kafka)
+        try:
+            answers = (await admin.delete_topics(names)).topic_error_codes
+        finally:
+            await ended(admin.close())
+        for name, code in answers:
+            error: type[KafkaError] = for_code(code)
+            if code and error is not UnknownTopicOrPartitionError:
+                raise KafkaAway(f"topic {name} could not be deleted: {error.__name__}")
+        while True:
+            if not await partition_counts(kafka, topics):
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+    return names
 
 
 async def _told(kafka: Kafka, partitions: Mapping[str, int]) -> None:

@@ -227,25 +227,33 @@ class Session:
 
 
 _COUNT = "SELECT count(*) FROM log_partitions WHERE topic = $1"
-_LOG = re.compile(r"SELECT id FROM log_(\w+) WHERE partition = \$1 AND \"offset\" = \$2")
+_END = "SELECT next_offset FROM log_partitions WHERE topic = $1 AND partition = $2"
+_LOG = re.compile(r"SELECT \"offset\", id FROM log_(\w+) WHERE partition = \$1 AND \"offset\" = ANY\(\$2::bigint\[\]\)")
 
 
 class _Raw:
-    """The two statements that the relay asks by itself."""
+    """The statements that the relay asks by itself."""
 
     def __init__(self, tx: "SimulatedTx") -> None:
         self._tx = tx
 
     async def fetchval(self, sql: str, *arguments: Any) -> Any:
-        """How many partitions a topic has; or the id of the record at a place of the log."""
+        """How many partitions a topic has; or where a partition of the log ends."""
         await self._tx.statement()
+        state = self._tx.database.state
         if sql == _COUNT:
-            return self._tx.database.state.partitions[arguments[0]]
-        partition, offset = arguments
+            return state.partitions[arguments[0]]
+        assert sql == _END, sql
+        return len(state.logs[arguments[0], arguments[1]])
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
+        """The ids of the records at some places of the log."""
+        await self._tx.statement()
         asked = _LOG.fullmatch(sql)
         assert asked is not None, sql
+        partition, offsets = arguments
         log = self._tx.database.state.logs[asked[1], partition]
-        return log[offset].id if 0 <= offset < len(log) else None
+        return [{"offset": n, "id": log[n].id} for n in offsets if 0 <= n < len(log)]
 
 
 class SimulatedTx:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, TopicPartition
+from aiokafka.errors import InvalidTimestampError, KafkaTimeoutError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, OffsetAndTimestamp, RecordMetadata, TopicPartition
 
 from libs.common.contracts.topics import RELAYED
 from libs.common.log.kafka_client import BATCH_BYTES, Kafka
@@ -48,6 +48,9 @@ class Cluster:
         self._following: dict[TopicPartition, int] = defaultdict(int)
         """The number that comes next, unless a relay sends again what it, or another one, has sent before."""
         self.partitions = {topic.name: topic.partitions for topic in RELAYED}
+        self.leaderless: set[TopicPartition] = set()
+        self.refused: set[TopicPartition] = set()
+        """Whose records it finds wrongly dated."""
         self.news = asyncio.Event()
         self.up = asyncio.Event()
         self.up.set()
@@ -59,9 +62,10 @@ class Cluster:
         await self.up.wait()
         await actor.goes()
 
-    def take(self, place: TopicPartition, batch: "Builder") -> None:
-        """A batch arrives."""
+    def take(self, place: TopicPartition, batch: "Builder") -> int:
+        """A batch arrives: at which offset."""
         log = self.logs[place]
+        began = len(log)
         for key, value, headers, timestamp in batch.records:
             offset = len(log)
             if not self.numbered:
@@ -76,6 +80,7 @@ class Cluster:
             )
         self.news.set()
         self.news.clear()
+        return began
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,32 @@ class _Closed:
         """As aiokafka's."""
 
 
+class _Metadata:
+    """What a client knows of the cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def leader_for_partition(self, place: TopicPartition) -> int:
+        """As aiokafka's: -1 when there is none."""
+        return -1 if place in self._cluster.leaderless else 0
+
+
+class _Client(_Closed):
+    """A producer's connection."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = _Metadata(cluster)
+
+
 class SimulatedProducer:
     """As `AIOKafkaProducer`, as far as the relay uses it."""
 
     def __init__(self, *, cluster: Cluster, actor: Actor, **_: object) -> None:
         self._cluster = cluster
         self._actor = actor
-        self._sender = self.client = _Closed()
+        self._sender = _Closed()
+        self.client = _Client(cluster)
         self._last: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -143,7 +167,8 @@ class SimulatedProducer:
         await self._actor.goes()
         acknowledged: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._cluster.waits:
-            acknowledged.set_result(None)
+            at = TopicPartition(topic, partition)
+            acknowledged.set_result(_metadata(at, len(self._cluster.logs[at])))
         sending = self._send(batch, TopicPartition(topic, partition), acknowledged, self._last)
         self._last = asyncio.create_task(sending)
         self._actor.sending.append(self._last)
@@ -165,16 +190,26 @@ class SimulatedProducer:
             counts["slow batch"] += 1
             await passes(dice.uniform(0.5, 8))
             await self._actor.goes()
+        if place in self._cluster.leaderless | self._cluster.refused:
+            if not acknowledged.done():
+                refused = place in self._cluster.refused
+                acknowledged.set_exception(InvalidTimestampError() if refused else KafkaTimeoutError())
+            return
         failed = dice.random()
+        offset = -1
         if failed >= faults.lost_before:
-            self._cluster.take(place, batch)
+            offset = self._cluster.take(place, batch)
         if acknowledged.done():
             return
         if failed < faults.lost_before + faults.lost_after:
             counts["lost batch" if failed < faults.lost_before else "lost acknowledgement"] += 1
             acknowledged.set_exception(KafkaTimeoutError())
         else:
-            acknowledged.set_result(None)
+            acknowledged.set_result(_metadata(place, offset))
+
+
+def _metadata(place: TopicPartition, offset: int) -> RecordMetadata:
+    return RecordMetadata(place.topic, place.partition, place, offset, -1, 0, 0)
 
 
 class SimulatedConsumer:

@@ -17,8 +17,9 @@ from random import Random
 from types import ModuleType
 
 import msgspec
+from aiokafka.structs import TopicPartition
 
-from libs.common import openings, relay, worker
+from libs.common import openings, relay, relay_check, worker
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS, Topic
 from libs.common.log import kafka, kafka_places
 from libs.common.log.base import Event, Log, Record
@@ -36,6 +37,7 @@ STORM_SECONDS = 40.0
 CALM_SECONDS = 120.0
 """So long after the last fault everything must be through."""
 KEYS = 7
+MISHAPS = ("kill", "kill", "pause", "pause", "stop", "start", "restart", "kafka away", "no leader")
 LIMITS = Limits(lease=10.0, patience=1.0)
 
 
@@ -75,9 +77,9 @@ class Process:
         """`kind`: a service, or `relay` and whose."""
         self.actor = Actor(name)
         self._world = world
-        working = self._relay(kind.split()[1]) if kind.startswith("relay") else self._worker(kind)
+        self.working = self._relay(kind.split()[1]) if kind.startswith("relay") else self._worker(kind)
         self._stop = asyncio.Event()
-        self.task = asyncio.create_task(working.run(self._stop))
+        self.task = asyncio.create_task(self.working.run(self._stop))
 
     def _relay(self, service: str) -> Worker:
         database = SimulatedDatabase(self._world.server, service, self.actor)
@@ -230,13 +232,17 @@ class World:
         while loop.time() < STORM_SECONDS:
             await passes(self.dice.expovariate(0.7))
             living = [process for process in self.processes if process.lives]
-            what = self.dice.choice(["kill", "kill", "pause", "pause", "stop", "start", "restart", "kafka away"])
+            what = self.dice.choice(
+                ["kill", "kill", "pause", "pause", "stop", "start", "restart", "kafka away", "no leader"]
+            )
             self.told.counts[what] += 1
             if what == "restart":
                 self.server.restart()
             elif what == "kafka away":
                 self.cluster.up.clear()
                 loop.call_later(self.dice.choice([0.2, 3, 9]), self.cluster.up.set)
+            elif what == "no leader":
+                self._refuse_one()
             elif what == "start" or not living:
                 self.start(self.dice.choice(self.kinds))
             elif what == "kill":
@@ -249,10 +255,20 @@ class World:
                 # Some longer than a lease, some longer than a transaction may idle.
                 loop.call_later(self.dice.choice([0.05, 0.5, 5, 12, 25]), actor.resume)
 
-    def calm(self) -> None:
-        """No faults any more, and at least one worker of each kind."""
+    def _refuse_one(self) -> None:
+        """For a while Kafka takes nothing for one partition."""
+        place = TopicPartition(COMMERCE.name, self.dice.randrange(COMMERCE.partitions))
+        refusing = self.dice.choice([self.cluster.leaderless, self.cluster.refused])
+        refusing.add(place)
+        asyncio.get_running_loop().call_later(self.dice.choice([0.2, 3, 9]), refusing.discard, place)
+
+    def calm(self, *, refusing: bool = False) -> None:
+        """No faults any more (`refusing`: but partitions that Kafka refuses), and at least one worker of each kind."""
         self.server.faults = self.cluster.faults = Faults()
         self.cluster.up.set()
+        if not refusing:
+            self.cluster.leaderless.clear()
+            self.cluster.refused.clear()
         for process in self.processes:
             process.actor.resume()
         for kind in self.kinds:
@@ -335,6 +351,8 @@ def simulated(positions: SimulatedPositions) -> Iterator[None]:
         (kafka_places, "AIOKafkaConsumer", SimulatedConsumer),
         (relay, "AIOKafkaProducer", SimulatedProducer),
         (relay, "make_topics", _made),
+        (relay, "SystemClock", LoopClock),
+        (relay_check, "monotonic", lambda: asyncio.get_running_loop().time()),
     ]
     kept = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:
