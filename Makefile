@@ -39,7 +39,7 @@ kafka-stop: setup ## stops it
 	$(BIN)/python -m regulars.local_kafka stop
 
 test: setup ## all tests, with PostgreSQL of their own (TESTS= PYTEST_ARGS=)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TESTS)
 
 check: setup ## format, lint, types, import contracts, size gate, generated docs, alerts, Helm chart
 	@sh tests/checks/run.sh $(CACHE)
