@@ -31,6 +31,10 @@ FAILED = Counter("regulars_ingest_commit_failures_total", "Commits of the journa
 
 GROUP_LENGTH = 256
 GROUP_BYTES = 8 * 1024 * 1024
+GATHER_SECONDS = 0.005
+"""For how long at the most a group waits for those who come without a pause."""
+TURNS = 2
+"""Of the loop in which nobody came, until none is expected: from a request's arrival to here it takes two."""
 DIGEST_BYTES = 16
 """No two deliveries ever share them, and the index stays small."""
 BELL_SECONDS = 0.02
@@ -54,6 +58,29 @@ class _Waiting(NamedTuple):
     digest: bytes
     since: float
     answer: "asyncio.Future[bool]"
+
+
+class _Session:
+    """A connection of its own; another one once it is cut. The pool's way to one costs as much as what it is for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    async def get(self) -> "asyncpg.Connection[Any]":
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.session()
+        return self._connection
+
+    def cut(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._connection.close(timeout=1)
 
 
 def digest_of(*identity: str) -> bytes:
@@ -86,7 +113,7 @@ class Journal:
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
         self._unheard = asyncio.Event()
-        self._session: asyncpg.Connection[Any] | None = None
+        self._session = _Session(database)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -131,21 +158,24 @@ class Journal:
         return group
 
     async def _work(self) -> None:
-        """One commit at a time: a second one beside it would only make both smaller, and each has its price.
-
-        Nor does a group wait for more to come: larger ones cost less, but the process stands idle meanwhile.
-        """
+        """One commit at a time: a second one beside it would only make both smaller, and each has its price."""
         while True:
             await self._news.wait()
-            # Whoever came in the same turn of the loop comes along.
-            await asyncio.sleep(0)
+            await self._gather()
             if group := self._take():
                 await self._commit(group)
             elif self._stop.is_set():
                 break
-        if self._session is not None:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._session.close(timeout=1)
+        await self._session.close()
+
+    async def _gather(self) -> None:
+        """Lets in whom the process is busy with anyhow: a larger group costs less, and nobody waits for an idle one."""
+        until = monotonic() + GATHER_SECONDS
+        turns, length = TURNS, 0
+        while turns and length < GROUP_LENGTH and monotonic() < until:
+            await asyncio.sleep(0)
+            turns = turns - 1 if len(self._queue) == length else TURNS
+            length = len(self._queue)
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         started = monotonic()
@@ -154,7 +184,7 @@ class Journal:
                 appended = await self._append(group)
         except Exception as error:
             # A commit that is late may still happen; nobody was told that it did, and a repeat is found by its digest.
-            self._cut()
+            self._session.cut()
             _refuse(group)
             FAILED.inc()
             if is_transient(error):
@@ -178,23 +208,13 @@ class Journal:
         events, digests = [w.event for w in group], [w.digest for w in group]
         while True:
             try:
-                return await append_unique(await self._connected(), JOURNAL, events, digests)
+                return await append_unique(await self._session.get(), JOURNAL, events, digests)
             except Exception as error:
                 if not is_transient(error) or self._stop.is_set():
                     raise
                 FAILED.inc()
-                self._cut()
+                self._session.cut()
                 await self._pause(RETRY_SECONDS)
-
-    async def _connected(self) -> "asyncpg.Connection[Any]":
-        if self._session is None or self._session.is_closed():
-            self._session = await self._database.session()
-        return self._session
-
-    def _cut(self) -> None:
-        if self._session is not None:
-            self._session.terminate()
-            self._session = None
 
     async def _expire(self) -> None:
         """Answers those whose turn did not come in time."""
@@ -208,17 +228,20 @@ class Journal:
 
     async def _ring(self) -> None:
         """Wakes the normaliser."""
+        bell = _Session(self._database)
         while not self._stop.is_set():
             await self._unheard.wait()
             self._unheard.clear()
             try:
-                async with asyncio.timeout(self._wait), self._database.autocommit() as pg:
-                    await ring(pg, {JOURNAL.name})
+                async with asyncio.timeout(self._wait):
+                    await ring(await bell.get(), {JOURNAL.name})
             except Exception as error:
+                bell.cut()
                 # Nothing is lost: a reader looks for himself each second.
                 if not is_transient(error):
                     log.exception("bell fault")
             await self._pause(BELL_SECONDS)
+        await bell.close()
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
