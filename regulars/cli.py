@@ -16,6 +16,7 @@ from regulars.integrating import send, tail
 from regulars.keys import app as keys
 from regulars.options import DatabaseUrl, DataDir
 from regulars.replay import replay
+from regulars.simulating import shop
 
 app = typer.Typer(
     name="regulars",
@@ -35,6 +36,7 @@ app.add_typer(dead_letters, name="dead-letters")
 app.command()(connect)
 app.command()(replay)
 app.command()(send)
+app.command()(shop)
 app.command()(tail)
 
 

@@ -126,6 +126,10 @@ class Access:
         return None
 
 
+_SCOPES_NEEDED: dict[object, str] = {}
+"""By dependency, for the API's description."""
+
+
 def require(scope: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the caller's Principal, if his key holds `scope`. Problem 401, 403 or 429 otherwise."""
     if scope not in SCOPES:
@@ -152,7 +156,13 @@ def require(scope: str) -> Callable[..., Awaitable[Principal]]:
             raise Problem(403, "forbidden", f"This needs a key with the scope {scope}.")
         return principal
 
+    _SCOPES_NEEDED[authorized] = scope
     return authorized
+
+
+def scope_of(dependency: object) -> str | None:
+    """The scope that a dependency made by `require` asks for; None of any other."""
+    return _SCOPES_NEEDED.get(dependency)
 
 
 async def create_key(

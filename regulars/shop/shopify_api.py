@@ -120,6 +120,10 @@ class ShopifyApi:
                 if isinstance(state, type_) and state.store == "shopify":
                     self._there[kind][_id(state)] = state
 
+    def counts(self) -> dict[str, int]:
+        """How many it lists of each kind."""
+        return {kind: sum(map(_is_listed, there.values())) for kind, there in self._there.items()}
+
     def erase(self, kind: str, id_: int) -> None:
         """Deletes for good, and tells nobody."""
         del self._there[kind][id_]

@@ -82,6 +82,10 @@ class WooCommerceApi:
                 if isinstance(state, type_) and state.store == "woocommerce":
                     self._there[kind][_id(state)] = state
 
+    def counts(self) -> dict[str, int]:
+        """How many it lists of each kind."""
+        return {kind: len(there) for kind, there in self._there.items()}
+
     def erase(self, kind: str, id_: int) -> None:
         """Deletes for good, of which no webhook tells."""
         del self._there[kind][id_]

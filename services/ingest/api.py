@@ -376,7 +376,7 @@ async def get_delivery(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:read"))],
 ) -> DeliveryDetail:
-    """One delivery with the headers and the body that were sent."""
+    """One delivery with the headers, but for the signature, and the body that were sent."""
     async with edge.database.reading() as tx:
         found = await archive.one(tx, principal.tenant, str(id))
     if found is None:

@@ -142,7 +142,7 @@ class TopicHealth(BaseModel):
 
     topic: str
     last_at: datetime
-    deliveries: Annotated[int, Field(description="In the last 7 days.")]
+    deliveries: Annotated[int, Field(description="In the last 7 days; without those that could not be read.")]
     reconciled: Annotated[int, Field(description="Of them: what no webhook had told of.")]
     longest_delay_seconds: Annotated[
         float | None, Field(description="From a change that no webhook told of until it was found.")

@@ -28,6 +28,7 @@ from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
+from libs.common.web.describing import mend
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
 from libs.common.web.opening import Closed, Opening
@@ -50,8 +51,6 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
         503: "The database is not there, or has too much to do. Try again.",
     }.items()
 }
-_OF_PARAMETERS = ("404",)
-_OF_CHANGES = ("400", "409", "413")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +107,9 @@ class _Api(FastAPI):
             await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        described = super().openapi()
-        for operations in described["paths"].values():
-            for method, operation in operations.items():
-                answers = operation["responses"]
-                for status, needed in (
-                    *((status, operation.get("parameters")) for status in _OF_PARAMETERS),
-                    *((status, method != "get") for status in _OF_CHANGES),
-                ):
-                    if not needed:
-                        answers.pop(status, None)
-                for status, response in answers.items():
-                    content = response.get("content", {})
-                    if status.startswith(("4", "5")) and "application/json" in content:
-                        content[problems.MEDIA_TYPE] = content.pop("application/json")
-        return described
+        if self.openapi_schema is None:
+            mend(super().openapi(), self.routes)
+        return super().openapi()
 
     @cached_property
     def printed(self) -> bytes:

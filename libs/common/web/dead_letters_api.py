@@ -86,6 +86,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[DeadLetterOut]:
+        """Events of a service that could not be processed, newest first."""
         after = decode_cursor(cursor, f"dead_letters {service}", datetime, UUID) if cursor else None
         selection = dead_letters.Selection(consumer=consumer, reason=reason, since=since, state=state)
         async with database_of(service).reading() as tx:
@@ -102,6 +103,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
 
     @router.get("/{service}/{letter_id}")
     async def show_dead_letter(service: str, letter_id: UUID, principal: Reader) -> DeadLetterDetailOut:
+        """One of them with its data, its traceback and the attempts that were made."""
         async with database_of(service).reading() as tx:
             row = await dead_letters.shown(tx, principal.tenant, letter_id)
         if row is None:
@@ -110,6 +112,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
 
     @router.post("/{service}/replay")
     async def replay_dead_letters(service: str, body: ReplayIn, principal: Writer) -> MarkedOut:
+        """Has all that the body names processed again, soon."""
         if not body.model_fields_set:
             raise invalid("", "Name at least one of ids, consumer, reason, since, until.")
         selection = dead_letters.Selection(**body.model_dump(exclude={"ids"}), ids=body.ids)
@@ -118,6 +121,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
 
     @router.post("/{service}/{letter_id}/replay")
     async def replay_dead_letter(service: str, letter_id: UUID, principal: Writer) -> MarkedOut:
+        """Has one processed again, soon. 409 when it is under way, or settled already."""
         async with database_of(service).transaction() as tx:
             marked = await dead_letters.replay(tx, principal.tenant, dead_letters.Selection(ids=[letter_id]))
             if not marked:
@@ -126,6 +130,7 @@ def dead_letters_router(databases: Mapping[str, Database]) -> APIRouter:
 
     @router.post("/{service}/{letter_id}/discard")
     async def discard_dead_letter(service: str, letter_id: UUID, principal: Writer) -> MarkedOut:
+        """Puts one aside for good: it counts as settled, and stays to be looked at."""
         async with database_of(service).transaction() as tx:
             if not await dead_letters.discard(tx, principal.tenant, letter_id):
                 raise await _unmarked(tx, principal, letter_id)

@@ -1,0 +1,66 @@
+"""The OpenAPI document, mended: errors are problem documents, and what no model says stands there all the same."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
+
+from libs.common import problems
+from libs.common.auth import scope_of
+from libs.common.web.idempotency import LONGEST_KEY
+
+_OF_PARAMETERS = ("404",)
+_OF_CHANGES = ("400", "409", "413")
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request again with the same key within 24 hours is done once, and answered the same.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+}
+
+
+def mend(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
+    """Mends what FastAPI made of the routes."""
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            _mend_answers(method, operation)
+    for route in routes:
+        if isinstance(route, APIRoute) and (scope := _scope(route)) is not None:
+            for method in route.methods or ():
+                _tell_scope(document["paths"][route.path_format][method.lower()], method, scope)
+
+
+def _mend_answers(method: str, operation: dict[str, Any]) -> None:
+    answers = operation["responses"]
+    for status, needed in (
+        *((status, operation.get("parameters")) for status in _OF_PARAMETERS),
+        *((status, method != "get") for status in _OF_CHANGES),
+    ):
+        if not needed:
+            answers.pop(status, None)
+    for status, response in answers.items():
+        if status.startswith(("4", "5")):
+            # It stands under the media type of the answer that is wanted.
+            schemas = [told for told in response.get("content", {}).values() if told]
+            if schemas:
+                response["content"] = {problems.MEDIA_TYPE: schemas[0]}
+
+
+def _tell_scope(operation: dict[str, Any], method: str, scope: str) -> None:
+    told = f"Needs a key with the scope `{scope}`."
+    operation["description"] = f"{operation['description']}\n\n{told}" if operation.get("description") else told
+    if method == "POST":
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+
+
+def _scope(route: APIRoute) -> str | None:
+    return next((scope for call in _calls(route.dependant) if (scope := scope_of(call)) is not None), None)
+
+
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    for each in dependant.dependencies:
+        yield each.call
+        yield from _calls(each)
