@@ -34,7 +34,7 @@ with `"platform": "events"`.
 
 | field | required | what |
 |---|---|---|
-| `id` | yes | yours, 1 to 128 characters: the same one of the same store counts once, for ever; again it is accepted, whatever it says, and changes nothing |
+| `id` | yes | yours, 1 to 128 characters: the same one of the same store counts once, for ever |
 | `type` | yes | one of those below, or your own: `custom.` and one to three parts, as in `custom.quiz.finished` |
 | `store` | yes | the store's key |
 | `profile` | yes | whom it speaks of: {", ".join(f"`{name}`" for name in ProfileIn.model_fields)}, as far as known |

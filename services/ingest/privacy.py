@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -161,6 +161,14 @@ async def newest(
 async def open_count(tx: Tx) -> int:
     """How many of all tenants are not at their end."""
     return int(await tx.pg.fetchval(f"SELECT count(*) FROM privacy_requests r WHERE {_OPEN}"))
+
+
+async def longest_wait(tx: Tx) -> timedelta:
+    """For how long the oldest of all tenants has not been at its end; zero when all are."""
+    waited: timedelta | None = await tx.pg.fetchval(
+        f"SELECT clock_timestamp() - min(taken_at) FROM privacy_requests r WHERE {_OPEN}"
+    )
+    return waited or timedelta(0)
 
 
 async def claim(tx: Tx) -> Request | None:

@@ -21,6 +21,7 @@ from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
 from services.ingest.handlers import on_deliveries_received
 from services.ingest.listening import LISTENING_SECONDS, Listening
 from services.ingest.opening import opener
+from services.ingest.privacy_watch import privacy_watch
 from services.ingest.redacting import PRIVACY_SECONDS, PrivacyRequests
 from services.ingest.replaying import REPLAYS_SECONDS, Replays
 from services.ingest.retention import journal_upkeep
@@ -34,6 +35,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
+        privacy_watch(database),
         *_fetching(settings, database),
         subscriptions_watch(database),
         Periodic("listening", LISTENING_SECONDS, Listening(database).run),

@@ -57,12 +57,12 @@ async def test_its_own_instructions_are_followed(
         assert "credentials: good" in seen.splitlines()[0]
         backfill = (await ground.http.post("/v1/backfills", json={"store": store["store_key"]})).raise_for_status()
 
+        found: dict[str, Any] = {}
+
         async def done() -> bool:
-            nonlocal found
-            found = await ground.get(f"/v1/backfills/{backfill.json()['id']}")
+            found.update(await ground.get(f"/v1/backfills/{backfill.json()['id']}"))
             return str(found["state"]) == "done"
 
-        found: dict[str, Any] = {}
         await eventually(done)
         counted = {kind: int(count) for count, kind in re.findall(r"(\d+) (\w+)[,.]", told)}
         assert counted["orders"] > 0

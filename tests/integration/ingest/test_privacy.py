@@ -7,9 +7,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import Gauge
 
 from libs.common.auth import create_key
 from libs.common.contracts.journal import removal_of
+from services.ingest.privacy_watch import OLDEST, privacy_watch
 from services.ingest.redacting import PrivacyRequests
 from tests.integration.ingest.ground import STORE, Ground, shopify_headers
 from tests.unit.ingest.payloads import shopify_order
@@ -243,3 +245,25 @@ async def test_what_older_releases_parked_is_asked_for_once_it_is_replayed(groun
     # Its time runs from when it came.
     due = taken["received_at"] + timedelta(days=30)
     assert (request["id"], datetime.fromisoformat(request["due_at"])) == (taken["id"], due)
+
+
+async def test_for_how_long_the_oldest_has_waited_is_told(ground: Ground) -> None:
+    store = await ground.register()
+    watch = privacy_watch(ground.database)
+    answer = await ground.http.post(
+        PATH, json={"store": store, "kind": "redact", "customer": {"email": "ada@example.com"}}
+    )
+    assert answer.status_code == 202
+    async with ground.database.transaction() as tx:
+        await tx.pg.execute("UPDATE privacy_requests SET taken_at = taken_at - interval '7 hours'")
+    await watch.run(ground.clock.now())
+    assert 7 * 3600 <= _value(OLDEST) < 8 * 3600
+    while await PrivacyRequests(ground.database, batch=100).run(ground.clock.now()):
+        pass
+    await watch.run(ground.clock.now())
+    assert _value(OLDEST) == 0
+
+
+def _value(gauge: Gauge) -> float:
+    [metric] = gauge.collect()
+    return metric.samples[0].value
