@@ -68,7 +68,7 @@ _decoder = msgspec.json.Decoder(FirstPartyEvent)
 def wrong_property(event: FirstPartyEvent) -> tuple[str, str] | None:
     """JSON pointer and what is wrong with it, when the event is not what its type demands."""
     arrival = Arrival(
-        store=StoreFacts(key="", currency="EUR", timezone="UTC"),
+        store=StoreFacts(key="", domain="", currency="EUR", timezone="UTC"),
         platform="events",
         headers={},
         body=b"",

@@ -30,6 +30,8 @@ class StoreFacts(Struct, frozen=True, kw_only=True):
     """What the normalisers must know of a registered store."""
 
     key: str
+    domain: str
+    """As it was registered."""
     currency: str
     """ISO 4217; for objects that print no currency (carts, products)."""
     timezone: str

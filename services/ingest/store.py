@@ -310,14 +310,16 @@ async def store_facts(tx: Tx, wanted: Iterable[tuple[str, str]]) -> dict[tuple[s
     pairs = sorted(set(wanted))
     rows = await tx.pg.fetch(
         """
-        SELECT tenant, key, currency, timezone FROM stores
+        SELECT tenant, key, domain, currency, timezone FROM stores
         JOIN unnest($1::text[], $2::text[]) AS u(tenant, key) USING (tenant, key)
         """,
         [tenant for tenant, _ in pairs],
         [key for _, key in pairs],
     )
     return {
-        (row["tenant"], row["key"]): StoreFacts(key=row["key"], currency=row["currency"], timezone=row["timezone"])
+        (row["tenant"], row["key"]): StoreFacts(
+            key=row["key"], domain=row["domain"], currency=row["currency"], timezone=row["timezone"]
+        )
         for row in rows
     }
 

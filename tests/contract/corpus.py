@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libs.common.contracts.journal import Delivery
 from services.ingest.normalise import Ignored, Observations, Parked, StoreFacts, Uninstalled, Unreadable, normalise
 
 FOLDER = Path(os.environ.get("REGULARS_CORPUS") or Path(__file__).parents[2] / ".." / "shared" / "corpus")
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
-STORE = StoreFacts(key="st_corpus", currency="USD", timezone="America/New_York")
+STORE = StoreFacts(key="st_corpus", domain="corpus.myshopify.com", currency="USD", timezone="America/New_York")
 
 
 class Result(Struct, frozen=True):
@@ -56,7 +57,7 @@ def deliveries() -> Iterator[tuple[str, Delivery]]:
 def read(file: str, delivery: Delivery) -> tuple[Result, Observations | None]:
     """One payload through its normaliser."""
     try:
-        found = normalise(delivery, store=STORE, received_at=RECEIVED_AT, position=1, delivery_ref=file)
+        found = normalise(delivery, store=_store_of(delivery), received_at=RECEIVED_AT, position=1, delivery_ref=file)
     except Unreadable as error:
         return Result(file, delivery.topic, "dead", error.reason), None
     match found:
@@ -67,3 +68,13 @@ def read(file: str, delivery: Delivery) -> tuple[Result, Observations | None]:
             return Result(file, delivery.topic, "parked", reason), None
         case Ignored(reason) | Uninstalled(reason):
             return Result(file, delivery.topic, "ignored", reason), None
+
+
+def _store_of(delivery: Delivery) -> StoreFacts:
+    """Each payload is its own shop's: what it demands of a shop, it demands of the one that it names."""
+    try:
+        body = json.loads(delivery.body)
+    except ValueError:
+        return STORE
+    named = (body.get("shop_domain") or body.get("myshopify_domain")) if isinstance(body, dict) else None
+    return replace(STORE, domain=named.lower()) if isinstance(named, str) else STORE

@@ -93,7 +93,7 @@ def disordered(arrivals: list[Arrival], dice: Random) -> list[Arrival]:
 
 
 def _updated_at(delivery: Delivery, at: datetime) -> datetime | None:
-    facts = StoreFacts(key=delivery.store, currency="EUR", timezone="Europe/Berlin")
+    facts = StoreFacts(key=delivery.store, domain="demo.myshopify.com", currency="EUR", timezone="Europe/Berlin")
     try:
         outcome = normalise(delivery, store=facts, received_at=at, position=0, delivery_ref="")
     except Unreadable:

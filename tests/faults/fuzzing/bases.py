@@ -62,6 +62,11 @@ _CONSENTS = {
     "accepts_marketing": False,
     "accepts_marketing_updated_at": "2026-01-03T00:00:00Z",
 }
+_ASKED = {
+    "shop_id": 1,
+    "shop_domain": "teas.myshopify.com",
+    "customer": {"id": 88, "email": "ada@example.com", "phone": "+4930123456"},
+}
 BY_HAND: tuple[tuple[Platform, str, Any], ...] = (
     ("shopify", "orders/updated", shopify_order(refunds=[_REFUND], fulfillment_status="fulfilled")),
     ("shopify", "orders/paid", shopify_order(taxes_included=True, customer=None)),
@@ -71,6 +76,10 @@ BY_HAND: tuple[tuple[Platform, str, Any], ...] = (
     ("shopify", "customers_marketing_consent/update", _CONSENTS),
     ("shopify", "products/update", {"id": 1, "title": "T", "variants": [{"id": 2, "price": "1"}], "variant_gids": []}),
     ("shopify", "checkouts/delete", {"token": "chk-77"}),
+    ("shopify", "customers/data_request", _ASKED | {"orders_requested": [12, "13"], "data_request": {"id": 9}}),
+    ("shopify", "customers/redact", _ASKED | {"orders_to_redact": [12]}),
+    ("shopify", "shop/redact", {"shop_id": 1, "shop_domain": "teas.myshopify.com"}),
+    ("shopify", "app/uninstalled", {"id": 1, "domain": None, "myshopify_domain": "teas.myshopify.com"}),
     ("woocommerce", "order.updated", woocommerce_order(refunds=[{"id": 9, "total": "-3.00", "reason": "kaputt"}])),
     ("woocommerce", "order.updated", woocommerce_order(**_DRAFT)),
     ("woocommerce", "order.created", _LEGACY),
@@ -142,7 +151,9 @@ def _foreign() -> list[Base]:
         if delivery.platform in {"shopify", "woocommerce"}:
             platform: Platform = "shopify" if delivery.platform == "shopify" else "woocommerce"
             headers = tuple(delivery.headers.items()) or _headers(platform, delivery.topic)
-            found.append(Base(file, platform, delivery.topic, delivery.body, headers))
+            # Published examples of what is asked of a shop name none.
+            body = delivery.body.replace(b"{shop}.myshopify.com", b"teas.myshopify.com")
+            found.append(Base(file, platform, delivery.topic, body, headers))
     return found
 
 

@@ -32,7 +32,7 @@ from services.ingest.outcome import AHEAD
 from tests.faults.fuzzing.mutations import Payload
 
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
-STORE = StoreFacts(key="st_fuzz", currency="EUR", timezone="Europe/Berlin")
+STORE = StoreFacts(key="st_fuzz", domain="teas.myshopify.com", currency="EUR", timezone="Europe/Berlin")
 SLOW = 0.25
 """Seconds of a processor that a body of less than LARGE may take."""
 LARGE = 100_000

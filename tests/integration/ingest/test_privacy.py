@@ -17,6 +17,7 @@ from tests.integration.ingest.ground import STORE, Ground, shopify_headers
 from tests.unit.ingest.payloads import shopify_order
 
 PATH = "/v1/privacy-requests"
+SHOP = {"shop_domain": "demo.myshopify.com"}
 ADA = {"id": 88, "email": "ada@example.com", "phone": None}
 GUEST = {"customer": None, "email": "ada@example.com", "billing_address": None}
 BOB = {"customer": {"id": 99, "email": "bob@example.com"}, "email": "bob@example.com"}
@@ -99,7 +100,7 @@ async def test_what_is_about_a_person_has_no_body_any_more_and_the_rest_has(
 async def test_orders_that_the_platform_names_are_his_whoever_stands_in_them(ground: Ground) -> None:
     store = await ground.register()
     await sent(ground, store)
-    request = {"customer": {"id": 4711}, "orders_to_redact": [7]}
+    request = SHOP | {"customer": {"id": 4711}, "orders_to_redact": [7]}
     await ground.shopify(store, request, topic="customers/redact", id_="r-1")
     await ground.drain()
     gone = {(await ground.get(f"/v1/deliveries/{id_}"))["topic"] for id_ in await unreadable(ground, store)}
@@ -133,7 +134,7 @@ async def test_a_whole_shop_is_gone_but_for_what_comes_later(ground: Ground) -> 
     store = await ground.register()
     await sent(ground, store)
     await asked(ground, store, "data_request", email="ada@example.com")
-    await ground.shopify(store, {"shop_id": 1}, topic="shop/redact", id_="s-1")
+    await ground.shopify(store, {"shop_id": 1, "shop_domain": "demo.myshopify.com"}, topic="shop/redact", id_="s-1")
     await ground.drain()
     assert len(await unreadable(ground, store)) == 11
     ground.clock.set(ground.clock.now() + timedelta(hours=1))
@@ -230,7 +231,7 @@ async def test_a_replay_counts_what_is_removed_and_goes_on(ground: Ground) -> No
 
 async def test_what_older_releases_parked_is_asked_for_once_it_is_replayed(ground: Ground) -> None:
     store = await ground.register()
-    await ground.shopify(store, {"customer": ADA}, topic="customers/data_request", id_="1")
+    await ground.shopify(store, SHOP | {"customer": ADA}, topic="customers/data_request", id_="1")
     await ground.drain()
     async with ground.database.autocommit() as pg:
         [taken] = await pg.fetch("DELETE FROM privacy_requests RETURNING id::text, received_at")

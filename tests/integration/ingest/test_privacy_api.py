@@ -14,7 +14,7 @@ from tests.integration.ingest.test_privacy import ADA, PATH, asked, redacted, se
 from tests.logged import Lines
 from tests.unit.ingest.payloads import shopify_order, woocommerce_order
 
-REQUEST = {"shop_id": 1, "customer": ADA, "orders_requested": [7], "data_request": {"id": 9999}}
+REQUEST = {"shop_domain": "demo.myshopify.com", "customer": ADA, "orders_requested": [7], "data_request": {"id": 9999}}
 
 
 async def test_a_request_that_comes_twice_is_one(ground: Ground) -> None:
@@ -166,7 +166,7 @@ async def test_a_shop_that_throws_the_app_out_is_asked_nothing_more(ground: Grou
     token = {"access_token": "shpat_0123456789abcdef"}
     assert (await ground.http.put(credentials, json=token)).status_code == 200
     backfill = (await ground.http.post("/v1/backfills", json={"store": store})).json()["id"]
-    await ground.shopify(store, {"id": 1}, topic="app/uninstalled", id_="u-1")
+    await ground.shopify(store, {"id": 1, "myshopify_domain": "demo.myshopify.com"}, topic="app/uninstalled", id_="u-1")
     await ground.drain()
     gone = (await ground.get(f"/v1/stores/{store}/health"))["credentials"]
     assert (gone["state"], gone["reason"]) == ("gone", "the app was uninstalled")

@@ -36,7 +36,7 @@ TOPICS = {
     "fulfillments_update": "fulfillments/update",
 }
 """Deletes are tombstones here, which name nobody, and the sender's own identifier events are no Shopify topic."""
-STORE = StoreFacts(key="st", currency="EUR", timezone="UTC")
+STORE = StoreFacts(key="st", domain="demo.myshopify.com", currency="EUR", timezone="UTC")
 CASES = [case for case in json.loads(EXPECTATIONS.read_text())["cases"] if case["topic"] in TOPICS]
 
 

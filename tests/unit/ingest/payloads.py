@@ -9,7 +9,7 @@ from libs.common.contracts.journal import Delivery
 from services.ingest.normalise import Observations, Outcome, StoreFacts, normalise
 
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
-STORE = StoreFacts(key="st_1", currency="EUR", timezone="Europe/Berlin")
+STORE = StoreFacts(key="st_1", domain="demo.myshopify.com", currency="EUR", timezone="Europe/Berlin")
 T = TypeVar("T", bound=Observed)
 
 

@@ -41,7 +41,7 @@ def stored(
 
 def observed(event: FirstPartyEvent) -> list[Observed]:
     arrival = Arrival(
-        store=StoreFacts(key="st_1", currency="EUR", timezone="UTC"),
+        store=StoreFacts(key="st_1", domain="demo.myshopify.com", currency="EUR", timezone="UTC"),
         platform="events",
         headers={},
         body=events.delivery_of(event, "st_1", NOW, "browser").body,

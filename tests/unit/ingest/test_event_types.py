@@ -68,7 +68,7 @@ def event(type_: str, properties: dict[str, Any] | None = None, profile: Identif
 
 def read(told: FirstPartyEvent) -> list[Observed]:
     arrival = Arrival(
-        store=StoreFacts(key="st_1", currency="EUR", timezone="UTC"),
+        store=StoreFacts(key="st_1", domain="demo.myshopify.com", currency="EUR", timezone="UTC"),
         platform="events",
         headers={},
         body=events.delivery_of(told, "st_1", NOW).body,

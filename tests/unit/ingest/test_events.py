@@ -12,7 +12,7 @@ from services.ingest.events import FirstPartyEvent
 from services.ingest.outcome import AHEAD, Arrival, Ignored, Observations, Outcome, StoreFacts, Unreadable
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-FACTS = StoreFacts(key="st_1", currency="EUR", timezone="UTC")
+FACTS = StoreFacts(key="st_1", domain="demo.myshopify.com", currency="EUR", timezone="UTC")
 
 
 def event(type_: str = "consent.changed", **properties: Any) -> FirstPartyEvent:

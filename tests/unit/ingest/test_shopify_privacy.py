@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.contracts.commerce import Identifiers, PrivacyRequested
 from services.ingest.normalise import Ignored, Observations, Uninstalled, Unreadable
-from tests.unit.ingest.payloads import RECEIVED_AT, observed, outcome
+from tests.unit.ingest.payloads import RECEIVED_AT, observed, outcome, shopify_order
 
 SHOP = {"shop_id": 954889, "shop_domain": "demo.myshopify.com"}
 ADA = {"id": 9007199254740993, "email": " ada@example.com", "phone": "+49 30 123456"}
@@ -61,9 +61,52 @@ def test_what_names_nobody_is_dead(topic: str, payload: object) -> None:
         ("customers/redact", SHOP | {"customer": ADA}),
         ("customers/data_request", ASKED),
         ("shop/redact", SHOP),
-        ("app/uninstalled", {"id": 954889}),
+        ("app/uninstalled", {"id": 954889, "domain": "tea.example", "myshopify_domain": "demo.myshopify.com"}),
     ],
 )
 def test_a_test_notification_asks_for_nothing(topic: str, payload: object) -> None:
     assert isinstance(outcome("shopify", topic, payload, headers={"x-shopify-test": "true"}), Ignored)
     assert isinstance(outcome("shopify", topic, payload), Observations | Uninstalled)
+
+
+@pytest.mark.parametrize("theirs", [{"shop_domain": "dev.myshopify.com"}, {"shop_domain": ""}, {"shop_domain": 1}, {}])
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("customers/redact", {"customer": ADA}),
+        ("customers/data_request", {"customer": ADA, "data_request": {"id": 9999}}),
+        ("shop/redact", {"shop_id": 954889}),
+    ],
+)
+def test_what_is_asked_of_another_shop_of_the_app_or_of_none_erases_nothing(
+    topic: str, payload: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    with pytest.raises(Unreadable, match=r"shop_domain: not demo\.myshopify\.com"):
+        outcome("shopify", topic, payload | theirs)
+
+
+def test_another_topic_s_body_erases_no_shop() -> None:
+    with pytest.raises(Unreadable, match="shop_domain"):
+        outcome("shopify", "shop/redact", shopify_order(domain="demo.myshopify.com"))
+
+
+@pytest.mark.parametrize(
+    ("shop", "header"),
+    [
+        ({"id": 2, "domain": "dev.example", "myshopify_domain": "dev.myshopify.com"}, "demo.myshopify.com"),
+        ({"id": 2, "domain": None, "myshopify_domain": None}, "dev.myshopify.com"),
+        ({"id": 2}, "demo.myshopify.com"),
+    ],
+)
+def test_another_shop_s_leave_is_not_this_one_s(shop: dict[str, Any], header: str) -> None:
+    with pytest.raises(Unreadable):
+        outcome("shopify", "app/uninstalled", shop, headers={"x-shopify-shop-domain": header})
+
+
+def test_a_leave_without_a_domain_is_of_whom_the_header_names() -> None:
+    shop, headers = {"id": 2, "domain": None, "myshopify_domain": None}, {"x-shopify-shop-domain": "demo.myshopify.com"}
+    assert isinstance(outcome("shopify", "app/uninstalled", shop, headers=headers), Uninstalled)
+
+
+def test_a_domain_is_the_same_however_it_is_printed() -> None:
+    assert requested("shop/redact", {"shop_id": 954889, "shop_domain": " Demo.myshopify.com"}).kind == "redact_store"
