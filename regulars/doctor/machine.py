@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from libs.common.crypto import KEY_FILE, Keyring
+from libs.common.crypto import KEY_FILE, BadKeyFile, Keyring
 from regulars.doctor.finding import Finding, Ground
 from regulars.parts import settings_class
 from regulars.wrong_settings import unknown_settings, wrong_settings
@@ -46,7 +46,7 @@ async def secret_key(ground: Ground) -> list[Finding]:
             return [Finding("secret key", "failed", f"{path} cannot be read", "run as its owner, or give it to us")]
     try:
         Keyring.from_settings(ground.settings.model_copy(update={"data_dir": ground.data_dir}))
-    except ValueError as error:
+    except BadKeyFile as error:
         return [Finding("secret key", "failed", str(error), "put back the key that the stores were registered under")]
     if not given and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return [Finding("secret key", "warning", f"{path} is open to others", f"chmod 600 {path}")]
