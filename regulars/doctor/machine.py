@@ -59,7 +59,10 @@ async def mail(ground: Ground) -> list[Finding]:
         return [Finding("mail", "warning", "not looked at: settings are wrong", "put the settings in order")]
     given = settings_class("messaging")()
     if not given.model_fields_set & {"smtp_host", "smtp_port", "mail_from", "postal_address"}:
-        why = "not looked at: no mail settings are given here; those of `regulars work messaging` count: ask there"
+        why = (
+            "not looked at: no mail settings are given here; ask with those that `regulars run` or `regulars work"
+            " messaging` has. What its relay did not take, messages tell"
+        )
         return [Finding("mail", "ok", why)]
     told = given.model_dump()
     relay = f"{told['smtp_host']}:{told['smtp_port']}"
