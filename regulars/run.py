@@ -82,7 +82,10 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
             children = _children(options, listener.fileno(), environment)
             living = [group.create_task(child.run(stop)) for child in children]
             # Before anything is made, and the first key is shown, once.
-            if code := await _in_process("wrong_settings", _variables(options, options.database_url or "", address)):
+            found = await _in_process("wrong_settings", _variables(options, options.database_url or "", address))
+            # Who says stop from a terminal says it to that process, too.
+            if found and not stop.is_set():
+                code = max(found, 0)
                 raise Failed("nothing is started: settings are wrong")  # noqa: TRY301 (it ends the group)
             url = await _started(postgres) if postgres else options.database_url or ""
             variables = _variables(options, url, address)
