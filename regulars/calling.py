@@ -1,6 +1,7 @@
 """How commands speak to a running installation's API."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,16 +18,23 @@ class Away(Exception):
     """Nothing answers there, or what does cannot answer yet."""
 
 
-def ask(method: str, url: str, key: str | None, path: str, **request: Any) -> Any:
-    """The answer's JSON. Ends the command, saying why, when there is no good one."""
+def ask(
+    method: str, url: str, key: str | None, path: str, options: Mapping[str, str] | None = None, **request: Any
+) -> Any:
+    """The answer's JSON. Ends the command, saying why, when there is no good one.
+
+    `options`: pointers of the request that the command has options for, with the options' names.
+    """
     try:
-        return answered(method, url, key, path, **request)
+        return answered(method, url, key, path, options, **request)
     except Away as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
 
 
-def answered(method: str, url: str, key: str | None, path: str, **request: Any) -> Any:
+def answered(
+    method: str, url: str, key: str | None, path: str, options: Mapping[str, str] | None = None, **request: Any
+) -> Any:
     """As `ask`, but for who can wait: raises Away when it may be otherwise in a moment."""
     import os
     from http import HTTPStatus
@@ -43,7 +51,7 @@ def answered(method: str, url: str, key: str | None, path: str, **request: Any) 
     except httpx.TransportError as error:
         raise Away(f"nothing answers at {url} (--url, or REGULARS_URL): {error}") from error
     if answer.is_error:
-        told = _told(answer)
+        told = _told(answer, options or {})
         if answer.status_code in {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}:
             raise Away(told)
         print(told, file=sys.stderr)
@@ -51,11 +59,12 @@ def answered(method: str, url: str, key: str | None, path: str, **request: Any) 
     return answer.json()
 
 
-def _told(answer: "httpx.Response") -> str:
+def _told(answer: "httpx.Response", options: Mapping[str, str]) -> str:
     """What is wrong, in one line. What stands in front of the API writes no problem documents."""
     try:
         problem = answer.json()
-        fields = [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", ())]
+        errors = problem.get("errors", ())
+        fields = [f"{options.get(error['pointer'], error['pointer'])}: {error['detail']}" for error in errors]
         return " ".join([problem["detail"], *fields])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{answer.url} answers {answer.status_code}"

@@ -151,13 +151,16 @@ def migrate(
     """Brings the services' schemas to the newest revision, and makes Kafka's topics (REGULARS_LOG=kafka)."""
     from libs.common.settings import CommonSettings
     from libs.common.telemetry import configure_logging
+    from regulars.parts import settings_told
     from regulars.prepare import database_at, migrate_all, topics_fit
     from regulars.schemas import Unusable
 
     configure_logging("info")
+    with settings_told():
+        settings = CommonSettings()
 
     async def migrating() -> None:
-        await topics_fit(CommonSettings(), asked=True)
+        await topics_fit(settings, asked=True)
         async with database_at(database_url, data_dir) as url:
             await migrate_all(url, [name.value for name in service or ServiceName])
 
@@ -173,9 +176,9 @@ def check_config() -> None:
     """Says what is wrong with the settings of this environment, by name."""
     import os
 
-    from regulars.wrong_settings import unknown_settings, wrong_settings
+    from regulars.wrong_settings import unknown_settings, wrong_key_file, wrong_settings
 
-    wrong = wrong_settings()
+    wrong = wrong_settings() or wrong_key_file()
     for setting, reason in wrong.items():
         print(f"{setting}: {reason}")
     unknown = unknown_settings(os.environ)

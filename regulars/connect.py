@@ -1,12 +1,21 @@
 """`regulars connect`: has a shop send its webhooks here, and says what is there, what was made and what is missing."""
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from regulars.calling import LOCAL, Address, Key, ask
 from regulars.integrating import Platform
+
+_TAKES = {
+    Platform.woocommerce: ("consumer_key", "consumer_secret"),
+    Platform.shopify: ("access_token", "client_id", "client_secret"),
+}
+_SECRETS = tuple(name for names in _TAKES.values() for name in names)
+_OPTIONS = {"/url": "--shop-url", **{f"/{name}": f"--{name.replace('_', '-')}" for name in _SECRETS}}
+"""What the API finds fault with, as it is called here."""
 
 
 def _secret(name: str, help_: str) -> Any:
@@ -16,6 +25,7 @@ def _secret(name: str, help_: str) -> Any:
 
 
 def connect(
+    ctx: typer.Context,
     platform: Platform,
     *,
     store: Annotated[str, typer.Option(help="The store's key.")],
@@ -25,10 +35,11 @@ def connect(
     client_id: Annotated[str | None, _secret("client-id", "Shopify: of an app without a token for good.")] = None,
     client_secret: Annotated[str | None, _secret("client-secret", "Shopify: of the same app.")] = None,
     shop_url: Annotated[
-        str | None, typer.Option(help="Where the shop's API is.", show_default="https://, domain")
+        str | None,
+        typer.Option(help="Where the shop's API is, on the store's domain.", show_default="https://, domain"),
     ] = None,
     topic: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, with credentials handed over before.")] = False,
     key: Key = None,
     url: Address = LOCAL,
 ) -> None:
@@ -47,15 +58,28 @@ def connect(
         "client_id": client_id,
         "client_secret": client_secret,
     }
-    credentials = {name: secret for name, secret in given.items() if secret}
-    if credentials and not dry_run:
+    credentials = _meant(ctx, platform, given)
+    if credentials and dry_run:
+        print("--dry-run: looks with the store's credentials as handed over before, not with these", file=sys.stderr)
+    elif credentials:
         at = {"url": shop_url} if shop_url else {}
-        ask("PUT", url, key, f"/v1/stores/{store}/credentials", json=credentials | at)
+        ask("PUT", url, key, f"/v1/stores/{store}/credentials", _OPTIONS, json=credentials | at)
     path = f"/v1/stores/{store}/connection"
     found = ask("GET", url, key, path) if dry_run else ask("POST", url, key, path, json={"topics": topic or None})
     _show(found)
     if not found["complete"]:
         raise typer.Exit(1)
+
+
+def _meant(ctx: typer.Context, platform: Platform, given: Mapping[str, str | None]) -> dict[str, str]:
+    """What was given, less what the environment has for shops of another platform."""
+    found = {}
+    for name, secret in given.items():
+        source = ctx.get_parameter_source(name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if secret and (typed or name in _TAKES[platform]):
+            found[name] = secret
+    return found
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -36,10 +36,16 @@ def send(
     secret: Annotated[
         str, typer.Option(envvar="REGULARS_WEBHOOK_SECRET", help="One of the store's.", show_default=False)
     ],
-    delivery_id: Annotated[str | None, typer.Option(help="The same one again is a duplicate.")] = None,
+    delivery_id: Annotated[
+        str | None, typer.Option(help="The same one again is a duplicate: 200, and not kept.")
+    ] = None,
     url: Address = LOCAL,
 ) -> None:
-    """Sends a webhook as the platform would, signed, and says what was answered."""
+    """Sends a webhook as the platform would, signed, and says what was answered: status, the delivery's id, body.
+
+    What is refused is no delivery, and has no id. A duplicate is answered as the first one was, with an id that no
+    delivery has.
+    """
     import httpx
 
     from libs.common.ids import new_id
@@ -62,9 +68,10 @@ def send(
     except httpx.TransportError as error:
         print(f"nothing answers at {url} (--url, or REGULARS_URL): {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    print(answer.status_code, answer.headers.get("x-request-id", ""), answer.text)
     if not answer.is_success:
+        print(answer.status_code, answer.text)
         raise typer.Exit(1)
+    print(answer.status_code, answer.headers.get("x-request-id", ""), answer.text)
 
 
 def tail(
@@ -77,8 +84,9 @@ def tail(
 ) -> None:
     """Shows deliveries as they come in and are read: a line for each, with what it turned out to be. Ends on Ctrl-C.
 
-    A line has the delivery's id, as `send` prints it: GET /v1/deliveries/{id} has all of it. When the API goes away
-    this waits, and goes on from where it was. Of more than 10,000 at once the oldest are left out.
+    A line has the delivery's id, as `send` prints it: GET /v1/deliveries/{id} has all of it. What was refused, and
+    duplicates, are not shown: GET /v1/deliveries/counts has how many. When the API goes away this waits, and goes on
+    from where it was. Of more than 10,000 at once the oldest are left out.
     """
     asked = {"store": store, "topic": topic, "limit": PAGE}
     # Whether each has been dealt with. What was there before is not shown, unless it is still to be read.

@@ -1,13 +1,15 @@
 """The four services, in the order in which a webhook meets them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from typing import NoReturn
 
 from pydantic import ValidationError
 
+from libs.common.crypto import BadKeyFile
 from libs.common.db import Database
-from libs.common.settings import CommonSettings, faults_of
+from libs.common.settings import PREFIX, CommonSettings, faults_of
 from libs.common.telemetry import configure_logging, get_logger
 from regulars.schemas import SERVICES
 
@@ -38,11 +40,23 @@ def settings_told() -> Iterator[None]:
     except ValidationError as error:
         if not error.title.endswith("Settings"):
             raise
-        # One of them would have said how.
-        configure_logging("info")
-        for name, fault in faults_of(error).items():
-            log.critical("wrong setting", setting=name, fault=fault)
-        raise SystemExit(WRONG_SETTINGS) from None
+        end_with(faults_of(error))
+    except BadKeyFile as error:
+        end_with(fault_of_key_file(error))
+
+
+def fault_of_key_file(error: BadKeyFile) -> dict[str, str]:
+    """As that of the setting which would make up for the file."""
+    return {f"{PREFIX}SECRET_KEY": f"unset, and {error}"}
+
+
+def end_with(faults: Mapping[str, str]) -> NoReturn:
+    """Tells a line for each wrong setting, by name. SystemExit."""
+    # One of them would have said how.
+    configure_logging("info")
+    for name, fault in faults.items():
+        log.critical("wrong setting", setting=name, fault=fault)
+    raise SystemExit(WRONG_SETTINGS) from None
 
 
 def database(service: str) -> Database:

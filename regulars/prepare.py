@@ -12,7 +12,7 @@ from libs.common.log.base import Halted
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
-from regulars.parts import settings_classes, settings_told
+from regulars.parts import settings_told
 from regulars.schemas import SERVICES, Unusable, connect, trees
 
 log = get_logger(__name__)
@@ -24,7 +24,8 @@ async def database_at(database_url: str | None, data_dir: Path, *, made: bool = 
 
     `made`: Unusable when there is no embedded one yet, which would be made otherwise.
     """
-    url = database_url or named(CommonSettings())
+    with settings_told():
+        url = database_url or named(CommonSettings())
     if url is not None:
         yield url
     elif made and not (data_dir / "postgres").exists():
@@ -94,9 +95,6 @@ def main() -> None:
     configure_logging("info")
     with settings_told():
         settings = CommonSettings()
-        # Before anything is made, and the first key is shown, once.
-        for each in settings_classes():
-            each()
     configure_logging(settings.log_level)
     asyncio.run(prepare(settings))
 

@@ -48,7 +48,8 @@ def serve_one(service: str, host: str | None, port: int | None) -> None:
             raise SystemExit(NEVER_STARTED)
         log.info("drained")
 
-    uvloop.run(serving())
+    with settings_told():
+        uvloop.run(serving())
 
 
 def work_one(service: str) -> None:
@@ -71,7 +72,8 @@ def work_one(service: str) -> None:
                 await import_module(f"services.{service}.work").run(settings, stop, begun)
         log.info("drained")
 
-    uvloop.run(working())
+    with settings_told():
+        uvloop.run(working())
 
 
 def relay(services: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ started again finds every connection that was made meanwhile.
 
 import asyncio
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -48,7 +49,9 @@ class Options:
 
 async def run(options: Options) -> int:
     """Runs everything until SIGTERM or SIGINT; the exit code."""
-    configure_logging(os.environ.get("REGULARS_LOG_LEVEL") or "info")
+    level = os.environ.get("REGULARS_LOG_LEVEL", "")
+    # Another one is told as any wrong setting.
+    configure_logging(level if level.upper() in logging.getLevelNamesMapping() else "info")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -78,6 +81,12 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
             # They import their code while the database starts and is migrated.
             children = _children(options, listener.fileno(), environment)
             living = [group.create_task(child.run(stop)) for child in children]
+            # Before anything is made, and the first key is shown, once.
+            found = await _in_process("wrong_settings", _variables(options, options.database_url or "", address))
+            # Who says stop from a terminal says it to that process, too.
+            if found and not stop.is_set():
+                code = max(found, 0)
+                raise Failed("nothing is started: settings are wrong")  # noqa: TRY301 (it ends the group)
             url = await _started(postgres) if postgres else options.database_url or ""
             variables = _variables(options, url, address)
             # Kafka's topics are looked at each time.
@@ -93,7 +102,7 @@ async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Ev
     except* Failed as failures:
         for failure in failures.exceptions:
             log.critical(str(failure))
-        code = 1
+        code = code or 1
     finally:
         if postgres is not None:
             await postgres.stop()
@@ -132,12 +141,17 @@ async def _announce(children: Sequence[Child], address: str, stop: asyncio.Event
 
 
 async def _prepare(variables: Mapping[str, str]) -> None:
-    """Migrations and the first key, in a process whose memory is given back. Failed when they fail."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "regulars.prepare", env={**os.environ, **variables}
-    )
-    if code := await process.wait():
+    """Migrations and the first key. Failed when they fail."""
+    if code := await _in_process("prepare", variables):
         raise Failed(f"what must be there before anything runs could not be prepared (code {code})")
+
+
+async def _in_process(module: str, variables: Mapping[str, str]) -> int:
+    """One of ours, in a process whose memory is given back; its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", f"regulars.{module}", env={**os.environ, **variables}
+    )
+    return await process.wait()
 
 
 def _key_given() -> bool:

@@ -24,9 +24,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
-from libs.common.settings import CommonSettings
+from libs.common.settings import KEY_BYTES, CommonSettings, keys_in
 
-KEY_BYTES = 32
 KEY_FILE = "secret.key"
 
 _VERSION = b"\x01"
@@ -35,6 +34,10 @@ _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + KEY_BYTES + 16
 _HEADER_BYTES = len(_VERSION) + _ID_BYTES + _WRAPPED_BYTES + _NONCE_BYTES
 _ALGORITHMS = ["HS256"]
+
+
+class BadKeyFile(Exception):
+    """The file of the installation's keys cannot be read, or holds none."""
 
 
 class BadSeal(Exception):
@@ -77,11 +80,19 @@ class Keyring:
 
     @classmethod
     def from_settings(cls, settings: CommonSettings) -> Self:
-        """From `secret_key`, or else from the file in `data_dir`, which is made if it is not there."""
+        """From `secret_key`, or else from the file in `data_dir`, which is made if it is not there. BadKeyFile."""
         if settings.secret_key is not None:
-            return cls(_parsed(settings.secret_key.get_secret_value()))
+            return cls(keys_in(settings.secret_key.get_secret_value()))
         path = settings.data_dir / KEY_FILE
-        return cls(_parsed(_key_file(path)), lambda: _parsed(_key_file(path)))
+        try:
+            keys = keys_in(_key_file(path))
+        except OSError as error:
+            raise BadKeyFile(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise BadKeyFile(f"{path}: must be {KEY_BYTES} bytes in base64, and is no text") from error
+        except ValueError as error:
+            raise BadKeyFile(f"{path}: {error}") from error
+        return cls(keys, lambda: keys_in(_key_file(path)))
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypts; `context` says where the value belongs and must be the same to open it."""
@@ -174,7 +185,7 @@ def add_key(data_dir: Path) -> None:
         # Of two rotations at a time neither may forget the key that the other has made.
         fcntl.flock(folder, fcntl.LOCK_EX)
         held = path.read_text(encoding="ascii").strip()
-        _parsed(held)
+        keys_in(held)
         _written(path, f"{new_key()},{held}", over=True)
     finally:
         os.close(folder)
@@ -226,13 +237,3 @@ def _written(path: Path, text: str, *, over: bool) -> None:
         pass
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _parsed(text: str) -> list[bytes]:
-    try:
-        keys = [base64.b64decode(part.strip(), validate=True) for part in text.split(",")]
-    except ValueError:
-        keys = []
-    if not keys or any(len(key) != KEY_BYTES for key in keys):
-        raise ValueError(f"REGULARS_SECRET_KEY must be {KEY_BYTES} bytes in base64 (several by commas)")
-    return keys

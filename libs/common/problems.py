@@ -207,6 +207,9 @@ def field_error(location: Sequence[str | int], fault: Mapping[str, Any]) -> Fiel
     detail = _said(fault)
     if place == "body":
         return FieldError(json_pointer(parts), detail)
+    if place == "query" and str(fault["type"]).startswith("datetime") and " " in str(fault.get("input")):
+        # An offset's plus, which an address takes for a blank.
+        detail = f"{detail.removesuffix('.')} (`+` is `%2B` in an address)."
     return FieldError(json_pointer(parts), detail, str(parts[0]) if parts else None)
 
 

@@ -4,12 +4,13 @@ They stop at `main` and `work`: rules and stores get values. Each service's `set
 `settings_table` prints the table in the docs.
 """
 
+import base64
 import os
 import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -17,18 +18,43 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "REGULARS_"
+KEY_BYTES = 32
 
 _SERVER = re.compile(r"\[?[A-Za-z0-9._:-]+\]?:\d{1,5}")
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+
+
+def keys_in(text: str) -> list[bytes]:
+    """Keys as `secret_key` and its file hold them, the current one first. ValueError when these are none."""
+    try:
+        keys = [base64.b64decode(part.strip(), validate=True) for part in text.split(",")]
+    except ValueError:
+        keys = []
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise ValueError(f"must be {KEY_BYTES} bytes in base64 (several by commas)")
+    return keys
+
+
+class _Unreadable(NamedTuple):
+    """Stands in for what a file would have said."""
+
+    why: str
 
 
 class SettingsFiles(PydanticBaseSettingsSource):
     """`REGULARS_SECRET_KEY_FILE=/run/secrets/key` gives `secret_key` the content of that file, for any field."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The file's text without surrounding blanks; OSError when it is named and cannot be read."""
-        path = os.environ.get(f"{PREFIX}{field_name}_FILE".upper())
-        value = Path(path).read_text(encoding="utf-8").strip() if path else None
+        """The file's text without surrounding blanks, or why it cannot be had: that is a fault of the field's."""
+        name = f"{PREFIX}{field_name}_FILE".upper()
+        path = os.environ.get(name)
+        value: str | _Unreadable | None = None
+        try:
+            value = Path(path).read_text(encoding="utf-8").strip() if path else None
+        except OSError as error:
+            value = _Unreadable(f"{name}: {path} cannot be read: {error.strerror}")
+        except ValueError:
+            value = _Unreadable(f"{name}: {path} holds no text in UTF-8")
         return value, field_name, self.field_is_complex(field)
 
     def __call__(self) -> dict[str, Any]:
@@ -36,7 +62,9 @@ class SettingsFiles(PydanticBaseSettingsSource):
         values: dict[str, Any] = {}
         for name, field in self.settings_cls.model_fields.items():
             value, _, is_complex = self.get_field_value(field, name)
-            if value is not None:
+            if isinstance(value, _Unreadable):
+                values[name] = value
+            elif value is not None:
                 values[name] = self.prepare_field_value(name, field, value, is_complex)
         return values
 
@@ -125,6 +153,20 @@ class CommonSettings(BaseSettings):
         ),
     ] = None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _file_is_read(cls, value: Any) -> Any:
+        if isinstance(value, _Unreadable):
+            raise ValueError(value.why)  # noqa: TRY004 (pydantic takes no other for a fault)
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _are_keys(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            keys_in(key.get_secret_value())
+        return key
+
     @field_validator("public_url")
     @classmethod
     def _address(cls, url: str) -> str:
@@ -209,7 +251,7 @@ class CommonSettings(BaseSettings):
 def faults_of(error: ValidationError) -> dict[str, str]:
     """What is wrong with the settings: by the name of the variable, without its value."""
     return {
-        f"{PREFIX}{'_'.join(str(part) for part in fault['loc'])}".upper(): fault["msg"]
+        f"{PREFIX}{'_'.join(str(part) for part in fault['loc'])}".upper(): fault["msg"].removeprefix("Value error, ")
         for fault in error.errors(include_input=False, include_url=False)
     }
 

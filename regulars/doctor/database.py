@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from libs.common.clock import SystemClock
-from libs.common.crypto import Keyring
+from libs.common.crypto import BadKeyFile, Keyring
 from libs.common.db import OLDEST_POSTGRES
 from libs.common.revisions import VERSION_TABLE, heads, known
 from regulars.doctor.finding import Finding, Ground, Level
@@ -95,7 +95,7 @@ async def sealed(ground: Ground) -> list[Finding]:
         if ground.settings is None or not (ground.settings.secret_key or (ground.data_dir / "secret.key").exists()):
             return []
         keyring = Keyring.from_settings(ground.settings.model_copy(update={"data_dir": ground.data_dir}))
-    except (OSError, ValueError):
+    except BadKeyFile:
         return []  # the secret key's own check says so
     async with connected(ground.url) as pg:
         stores = await pg.fetch("SELECT secrets FROM ingest.stores WHERE deleted_at IS NULL")

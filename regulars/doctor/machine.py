@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from libs.common.crypto import KEY_FILE, Keyring
+from libs.common.crypto import KEY_FILE, BadKeyFile, Keyring
 from regulars.doctor.finding import Finding, Ground
 from regulars.parts import settings_class
 from regulars.wrong_settings import unknown_settings, wrong_settings
@@ -46,7 +46,7 @@ async def secret_key(ground: Ground) -> list[Finding]:
             return [Finding("secret key", "failed", f"{path} cannot be read", "run as its owner, or give it to us")]
     try:
         Keyring.from_settings(ground.settings.model_copy(update={"data_dir": ground.data_dir}))
-    except ValueError as error:
+    except BadKeyFile as error:
         return [Finding("secret key", "failed", str(error), "put back the key that the stores were registered under")]
     if not given and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return [Finding("secret key", "warning", f"{path} is open to others", f"chmod 600 {path}")]
@@ -59,7 +59,10 @@ async def mail(ground: Ground) -> list[Finding]:
         return [Finding("mail", "warning", "not looked at: settings are wrong", "put the settings in order")]
     given = settings_class("messaging")()
     if not given.model_fields_set & {"smtp_host", "smtp_port", "mail_from", "postal_address"}:
-        why = "not looked at: no mail settings are given here; those of `regulars work messaging` count: ask there"
+        why = (
+            "not looked at: no mail settings are given here; ask with those that `regulars run` or `regulars work"
+            " messaging` has. What its relay did not take, messages tell"
+        )
         return [Finding("mail", "ok", why)]
     told = given.model_dump()
     relay = f"{told['smtp_host']}:{told['smtp_port']}"

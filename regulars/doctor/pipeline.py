@@ -15,7 +15,7 @@ from libs.common.settings import CommonSettings
 from regulars.doctor.database import connected
 from regulars.doctor.finding import Finding, Ground, Level
 from regulars.schemas import SERVICES
-from services.messaging.store.pending import overdue
+from services.messaging.store.pending import overdue, put_off
 
 OLD_SECONDS = 60.0
 """As the objective has it (deploy/prometheus/rules/slo.yml)."""
@@ -189,15 +189,20 @@ async def dead_letters(ground: Ground) -> list[Finding]:
 
 
 async def messages(ground: Ground) -> list[Finding]:
-    """Timers and messages that are due and not done."""
+    """Timers and messages that are due and not done, and what the mail relay did not take."""
     clock = clock_from(ground.settings.clock_path if ground.settings else None)
     database = Database(ground.url, schema="messaging", pool_size=1)
     try:
         async with database.reading() as tx:
             due = await overdue(tx, clock.now())
+            waiting = await put_off(tx)
     finally:
         await database.close()
     found = []
+    if waiting:
+        told = f"{waiting} wait: the mail relay did not take them"
+        step = "deploy/runbooks/MailRelayFailing.md: `GET /v1/messages` has its words; REGULARS_SMTP_* of the worker"
+        found.append(Finding("messages", "warning", told, step))
     for kind, (count, since) in due.items():
         waited = (clock.now() - since).total_seconds() if since else 0.0
         told = f"{count} {kind} due, the oldest for {waited:.0f} s"

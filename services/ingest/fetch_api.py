@@ -92,20 +92,27 @@ async def put_credentials(
     return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
+def _has_api(found: Store, pointer: str) -> None:
+    if found.platform not in _TAKES:
+        told = f"Stores of {found.platform} have no API to fetch from: they tell of themselves by events."
+        raise invalid(pointer, told)
+
+
 def _key(found: Store, body: CredentialsIn) -> Key:
     """What the store's platform takes, and nothing else."""
-    kinds = _TAKES.get(found.platform, [])
     given = {name: secret for name in _SECRETS if (secret := getattr(body, name)) is not None}
+    _has_api(found, f"/{next(iter(given), _SECRETS[0])}")
+    kinds = _TAKES[found.platform]
     # Of several kinds that which was begun.
-    wanted: tuple[str, ...] = next((kind for kind in kinds if given.keys() & set(kind)), kinds[0] if kinds else ())
+    wanted = next((kind for kind in kinds if given.keys() & set(kind)), kinds[0])
     for name in _SECRETS:
         if name in given and name not in wanted:
             known = any(name in kind for kind in kinds)
             told = f"Not together with {wanted[0]}." if known else f"Stores of {found.platform} have no such thing."
             raise invalid(f"/{name}", told)
-    for name in wanted or _SECRETS[:1]:
+    for name in wanted:
         if name not in given:
-            raise invalid(f"/{name}", "This is missing." if wanted else "This store has no API of its own.")
+            raise invalid(f"/{name}", "This is missing.")
     secrets = {name: secret.get_secret_value() for name, secret in given.items()}
     return ShopifyKey(**secrets) if found.platform == "shopify" else WooCommerceKey(**secrets)
 
@@ -142,6 +149,7 @@ async def post_backfill(
         found = await records.one_store(tx, principal.tenant, body.store)
         if found is None or found.state == "deleted":
             raise invalid("/store", "There is no such store.")
+        _has_api(found, "/store")
         if not await credentials.opened(tx, principal.tenant, body.store):
             raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
         fetch = _wanted(body, _kinds(body, found.platform), principal, now)

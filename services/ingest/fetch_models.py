@@ -44,7 +44,9 @@ class CredentialsIn(BaseModel):
     @classmethod
     def _token(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
-            raise ValueError("This is not an access token of the Admin API: those begin with shpat_.")
+            raise ValueError(
+                "This is not an access token of the Admin API: those are shpat_, and then letters and digits."
+            )
         return token
 
 

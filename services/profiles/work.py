@@ -15,16 +15,13 @@ from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Worker
 from services.profiles.handlers import Rules, handle
 from services.profiles.identity.identifiers import Junk
-from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings
+from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings, listed
 
 
 def rules_of(settings: ProfilesSettings) -> Rules:
     """The settings as values."""
     return Rules(
-        junk=Junk(
-            frozenset(junk.lower() for junk in settings.junk_emails),
-            frozenset(settings.junk_phones),
-        ),
+        junk=Junk(listed(settings.junk_emails), listed(settings.junk_phones)),
         fanout={
             "email": settings.identity_fanout,
             "phone": settings.identity_fanout,

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from libs.common.postmaster import processes_in
+from regulars.parts import WRONG_SETTINGS
 from regulars.shop import shopify
 from tests.conftest import START
 from tests.faults.ledger import drain, reached
@@ -209,6 +210,15 @@ def test_keys_of_a_folder_without_a_database_say_so_and_make_none(tmp_path: Path
 
 
 def test_a_wrong_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
-    run = Running(tmp_path / "data", environment={"REGULARS_RATE_LIMIT": "many"})
-    with pytest.raises(RuntimeError, match="REGULARS_RATE_LIMIT"):
+    wrong = {"REGULARS_RATE_LIMIT": "many", "REGULARS_JOURNAL_DAYS": "3", "REGULARS_LOG_LEVEL": "loud"}
+    run = Running(tmp_path / "data", environment=wrong | {"REGULARS_SECRET_KEY": "abc", "REGULARS_ADMIN_KEY": ""})
+    with pytest.raises(RuntimeError, match=f"ended with {WRONG_SETTINGS}:"):
         run.start()
+    told = [line for line in run.log().splitlines() if "wrong setting" in line]
+    for name in (*wrong, "REGULARS_SECRET_KEY"):
+        assert sum(f'"{name}"' in line for line in told) == 1
+    assert len(told) == len(wrong) + 1
+    assert "Traceback" not in run.log()
+    # Before the database, and the first key, which is shown once.
+    assert run.said == []
+    assert not (tmp_path / "data" / "postgres").exists()

@@ -17,6 +17,7 @@ from libs.common.problems import FieldError, Problem, from_error, json_pointer, 
 from libs.common.telemetry import continue_trace, get_logger, request_context
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+_READING = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -101,4 +102,6 @@ class RequestContext:
         REQUESTS.labels(method, route, str(status)).inc()
         SECONDS.labels(route).observe(seconds)
         if scope["path"] not in PROBES:
-            log.info("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+            # What was only read, and well, is counted above: who looks each second would bury what has happened.
+            tell = log.debug if scope["method"] in _READING and status < HTTPStatus.BAD_REQUEST else log.info
+            tell("answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))

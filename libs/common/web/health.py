@@ -80,7 +80,7 @@ def _told(error: BaseException) -> str:
         # Of what a connection begins with, a server of before does not know `transaction_timeout`.
         return f"the database is older than PostgreSQL {OLDEST_POSTGRES}"
     if is_transient(error):
-        return f"the database does not answer ({type(error).__name__})"
+        return f"the database does not answer ({type(error).__name__}): is it up, and REGULARS_DATABASE_URL right?"
     return f"the database refuses ({type(error).__name__}): is REGULARS_DATABASE_URL right?"
 
 
@@ -114,7 +114,7 @@ async def _asked(check: Check) -> Sequence[str]:
         async with asyncio.timeout(READY_SECONDS):
             return await check()
     except TimeoutError:
-        return [f"no answer in {READY_SECONDS:g} s"]
+        return [f"no answer in {READY_SECONDS:g} s: is the database up, and REGULARS_DATABASE_URL right?"]
 
 
 def _json(content: object, status: int = 200) -> Response:

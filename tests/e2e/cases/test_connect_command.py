@@ -44,6 +44,10 @@ async def test_a_shop_is_connected_and_what_is_missing_told(ground: Ground) -> N
         assert "left alone: 1 webhooks to other addresses" in lines
         assert lines[-2].startswith("test: did not arrive: http://127.0.0.1:1: nothing answers")
         assert lines[-1] == "not complete"
+        elsewhere = await regulars(ground, *words, *given[:-1], "https://elsewhere.example", code=1)
+        assert f"--shop-url: This is not an address on {domain}." in elsewhere
+        asked = await regulars(ground, *words, *given[:3], "cs_of_nobody_at_all", "--dry-run")
+        assert "as handed over before" in asked
         seen = (await regulars(ground, *words, "--dry-run")).splitlines()
         assert ("order.created active" in seen, seen[-1]) == (True, "complete")
         del shop.webhooks[2]
@@ -52,3 +56,24 @@ async def test_a_shop_is_connected_and_what_is_missing_told(ground: Ground) -> N
         assert "is a store of woocommerce, not of shopify" in await regulars(
             ground, "connect", "shopify", "--store", store.key, code=2
         )
+
+
+async def test_only_what_the_platform_takes_comes_from_the_environment(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = {
+        "woocommerce": {"CONSUMER_KEY": KEY, "CONSUMER_SECRET": CONSUMER_SECRET},
+        "shopify": {"CLIENT_ID": "of_the_app", "CLIENT_SECRET": "of_the_app"},
+    }
+    for name, secret in (each for given in of.values() for each in given.items()):
+        monkeypatch.setenv(f"REGULARS_{name}", secret)
+    for platform in of:
+        store = await ground.store(platform, domain="127.0.0.1:1")
+        words = ["connect", platform, "--store", store.key]
+        # Handed over and taken: what fails comes after that.
+        told = await regulars(ground, *words, code=1)
+        assert "no such thing" not in told
+        assert (await ground.get(f"/v1/stores/{store.key}/credentials"))["url"] == "https://127.0.0.1:1"
+        other = "--client-id" if platform == "woocommerce" else "--consumer-key"
+        asked = await regulars(ground, *words, other, "on the command line", code=1)
+        assert f"{other}: Stores of {platform} have no such thing." in asked

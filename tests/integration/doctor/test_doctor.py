@@ -196,7 +196,7 @@ async def test_mail_settings_are_looked_at_where_they_are(data_dir: Path, monkey
     (check,) = [each for each in CHECKS if each.name == "mail"]
     (told,) = await examine(None, data_dir, (check,))
     assert told.level == "ok"
-    assert "`regulars work messaging`" in told.detail
+    assert "`regulars run` or `regulars work messaging`" in told.detail
     monkeypatch.setenv("REGULARS_MAIL_FROM", "hello@shop.test")
     assert of(await examine(None, data_dir, (check,)), "mail", "warning")
 
@@ -246,6 +246,19 @@ async def test_mail_that_is_late(database_url: str, data_dir: Path) -> None:
     assert [each.level for each in found] == ["warning"] * 2
     assert [each.detail.split(",")[0] for each in found] == ["1 timers due", "2 messages due"]
     assert all("MessagesOverdue" in each.next_step for each in found)
+
+
+async def test_mail_that_the_relay_did_not_take_is_told_at_once(database_url: str, data_dir: Path) -> None:
+    (check,) = [each for each in CHECKS if each.name == "messages"]
+    await execute(
+        database_url,
+        "INSERT INTO messaging.messages (tenant, id, flow, version, step, run_key, recipient, store, subject, account,"
+        " profile, channel, transactional, state, reason, due_at, created_at) VALUES ('default', '1', 'f', 1, 1, '1',"
+        " '', 's', 't', 'a', 'p', 'email', false, 'planned', 'provider_away', now(), now())",
+    )
+    (told,) = amiss(await examine(database_url, data_dir, (check,)))
+    assert (told.level, told.detail) == ("warning", "1 wait: the mail relay did not take them")
+    assert "MailRelayFailing" in told.next_step
 
 
 async def test_whose_each_partition_is(database_url: str, data_dir: Path) -> None:

@@ -321,6 +321,18 @@ async def test_bad_requests_are_told_by_field(ground: Ground) -> None:
     assert await pointer("POST", "/v1/backfills", {"store": woo}) == (422, "/store")
     assert await pointer("POST", "/v1/backfills", {"store": "st_nobody"}) == (422, "/store")
     assert await pointer("POST", "/v1/backfills", {"store": woo, "kinds": ["carts"]}) == (422, "/kinds/0")
+    till = await ground.register(platform="events", domain="till.example", secrets=[])
+    for method, at, body, place in (
+        ("PUT", f"/v1/stores/{till}/credentials", CREDENTIALS, "/consumer_key"),
+        ("PUT", f"/v1/stores/{till}/credentials", {}, "/consumer_key"),
+        ("POST", "/v1/backfills", {"store": till}, "/store"),
+        ("POST", "/v1/backfills", {"store": till, "kinds": ["orders"]}, "/store"),
+    ):
+        answer = await ground.http.request(method, at, json=body)
+        detail = "Stores of events have no API to fetch from: they tell of themselves by events."
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"pointer": place, "detail": detail}])
+    token = await ground.http.put(f"/v1/stores/{shopify}/credentials", json={"access_token": "shpat_of_yours"})
+    assert token.json()["errors"][0]["detail"].endswith("those are shpat_, and then letters and digits.")
     assert await pointer("DELETE", path, {}) == (404, None)
     assert (await ground.http.put(path, json=CREDENTIALS)).json()["url"] == "https://shop.example"
     assert await pointer("POST", "/v1/backfills", {"store": woo, "since": "2999-01-01T00:00:00Z"}) == (422, "/since")

@@ -16,9 +16,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from libs.common.batch import Batch
 from libs.common.clock import DrivenClock
 from libs.common.contracts.customers import Fact
-from libs.common.crypto import KEY_BYTES, Keyring
+from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.log.base import Record
+from libs.common.settings import KEY_BYTES
 from services.messaging.handlers import on_customers
 from services.messaging.mail import Identity
 from services.messaging.sender import Sender

@@ -20,6 +20,7 @@ from libs.common.log.schema import create_beginnings, create_consumer_tables, cr
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.web import Limit, Service, build_app
+from libs.common.web.instants import Instant
 
 ADMIN_KEY = "an admin key for tests"
 
@@ -64,8 +65,12 @@ def _router() -> APIRouter:
 
     @router.get("")
     async def listed(
-        _: Annotated[Principal, Depends(require("stores:read"))], limit: Limit = 50, n: int = 0
+        _: Annotated[Principal, Depends(require("stores:read"))],
+        limit: Limit = 50,
+        n: int = 0,
+        since: Instant | None = None,
     ) -> dict[str, int]:
+        del since
         return {"limit": limit, "n": n}
 
     return router

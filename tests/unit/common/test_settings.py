@@ -40,7 +40,7 @@ def test_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REGULARS_ADMIN_KEY_FILE", str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValidationError, match=r"REGULARS_ADMIN_KEY_FILE: .*/none cannot be read: No such file"):
         CommonSettings()
 
 

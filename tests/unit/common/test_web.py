@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,8 +15,10 @@ from libs.common.problems import Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
 from libs.common.web.health import database_check
+from tests.logged import Lines
 
 GOOD = {"name": "a thing"}
+DO = ": is it up, and REGULARS_DATABASE_URL right?"
 SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 """What a client of PostgreSQL begins with."""
 
@@ -39,6 +42,28 @@ async def test_bad_parameters(client: httpx.AsyncClient, query: str, pointer: st
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == pointer
     assert answer.json()["errors"][0]["parameter"] == pointer[1:]
+
+
+async def test_a_plus_that_an_address_made_a_blank_of(client: httpx.AsyncClient) -> None:
+    told = []
+    for time in ("2026-03-01T12:00:00+01:00", "2026-03-01T12:00:00%2B01:00", "yesterday-ish"):
+        answer = await client.get(f"/v1/things?since={time}")
+        told.append(answer.json()["errors"][0]["detail"] if answer.is_error else None)
+    assert told == [
+        "This is not a time as RFC 3339 has it (`+` is `%2B` in an address).",
+        None,
+        "This is not a time as RFC 3339 has it.",
+    ]
+
+
+async def test_reading_well_is_no_news(client: httpx.AsyncClient, lines: Lines) -> None:
+    await client.get("/v1/things")
+    await client.get("/v1/things?limit=0")
+    await client.post("/v1/things", json=GOOD)
+    told = [one for one in map(json.loads, lines.getvalue().splitlines()) if one["event"] == "answered"]
+    assert [(one["method"], one["status"], one["level"]) for one in told] == [
+        ("GET", 200, "debug"), ("GET", 422, "info"), ("POST", 201, "info"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"name": "abc"', b"[" * 1500])
@@ -287,7 +312,7 @@ class TestHealth:
         [
             ("42704", "ingest: the database is older than PostgreSQL 17"),
             ("28P01", "ingest: the database refuses (InvalidPasswordError): is REGULARS_DATABASE_URL right?"),
-            ("57P03", "ingest: the database does not answer (CannotConnectNowError)"),
+            ("57P03", f"ingest: the database does not answer (CannotConnectNowError){DO}"),
         ],
     )
     async def test_a_database_that_lets_nobody_in(self, state: str, reason: str) -> None:
