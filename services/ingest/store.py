@@ -316,12 +316,8 @@ async def store_facts(tx: Tx, wanted: Iterable[tuple[str, str]]) -> dict[tuple[s
         [tenant for tenant, _ in pairs],
         [key for _, key in pairs],
     )
-    return {
-        (row["tenant"], row["key"]): StoreFacts(
-            key=row["key"], domain=row["domain"], currency=row["currency"], timezone=row["timezone"]
-        )
-        for row in rows
-    }
+    told = [dict(row) for row in rows]
+    return {(each.pop("tenant"), each["key"]): StoreFacts(**each) for each in told}
 
 
 # Deliveries ----------------------------------------------------------------------------------------------------------
