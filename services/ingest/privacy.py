@@ -15,6 +15,8 @@ from libs.common.contracts.topics import JOURNAL
 from libs.common.contracts.types import PrivacyKind
 from libs.common.db import Tx
 from services.ingest.archive import CONSUMER
+from services.ingest.learning import Learning
+from services.ingest.statements import Told, asked_for, kind, told, value
 from services.ingest.subjects import Subject
 
 State = Literal["waiting", "running", "done"]
@@ -24,7 +26,7 @@ SERVICE = "ingest"
 
 
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What has come of a request in one service. Counts are of deliveries, in the step that is under way."""
+    """What has come of a request in one service. Counts are of deliveries, in the step or turn that is under way."""
 
     state: State = "waiting"
     looked_at: int = 0
@@ -51,11 +53,15 @@ class Request(Struct, frozen=True, kw_only=True):
     """By the database's clock."""
     state: State = "waiting"
     step: Literal["look", "act"] = "look"
-    """First whose objects are whose, then what was asked for."""
+    """First who he is, in turns, then what was asked for."""
     reached: str | None = None
-    """Id of the last delivery of the step that was looked at."""
+    """Id of the last delivery of the step that was looked at; of the first step, of its turn."""
     roots: list[str] = []
     """Objects that are the person's."""
+    names: list[str] = []
+    """What he is known by beside what `who` says, as `services.ingest.statements` has them."""
+    learning: Learning | None = None
+    """How far the first step has come."""
     receipts: dict[str, Receipt] = {}
     """By service."""
 
@@ -76,13 +82,16 @@ class Held(NamedTuple):
     """None: it is past its retention, or was made unreadable."""
 
     @property
-    def delivery(self) -> Delivery | None:
-        """What was sent."""
-        return None if self.data is None else codec.decode(JOURNAL.name, "delivery.received", self.data)
+    def told(self) -> Told | None:
+        """What was sent, read."""
+        if self.data is None:
+            return None
+        sent: Delivery = codec.decode(JOURNAL.name, "delivery.received", self.data)
+        return told(sent, self.root or "")
 
 
 _COLUMNS = """tenant, id::text, store, kind, subject, received_at, due_at, asked_by, taken_at, state, step,
-    reached::text, roots, receipts"""
+    reached::text, roots, names, learning, receipts"""
 _OPEN = "r.state <> 'done'"
 
 
@@ -194,7 +203,8 @@ async def save(tx: Tx, request: Request) -> None:
     await tx.pg.execute(
         """
         UPDATE privacy_requests
-        SET state = $3, worked_at = clock_timestamp(), step = $4, reached = $5, roots = $6, receipts = $7
+        SET state = $3, worked_at = clock_timestamp(), step = $4, reached = $5, roots = $6, names = $7, learning = $8,
+            receipts = $9
         WHERE tenant = $1 AND id = $2
         """,
         request.tenant,
@@ -203,6 +213,8 @@ async def save(tx: Tx, request: Request) -> None:
         request.step,
         request.reached,
         request.roots,
+        request.names,
+        msgspec.json.encode(request.learning).decode(),
         msgspec.json.encode(request.receipts).decode(),
     )
 
@@ -218,21 +230,24 @@ async def put_back(tx: Tx, request: Request) -> None:
 
 async def forget(tx: Tx, request: Request) -> None:
     """Takes e-mail and phone of whom it is about out of it, and out of requests about the same person before it."""
+    # A phone that was learned may be of several, in other requests.
+    names = {name for name in asked_for(request.who).union(request.names) if kind(name) != "phone"}
     await tx.pg.execute(
         """
-        UPDATE privacy_requests SET subject = subject - 'email' - 'phone'
+        UPDATE privacy_requests SET subject = subject - 'email' - 'phone', names = '{}'
         WHERE tenant = $1 AND store = $2 AND (id = $3 OR (received_at <= $4 AND (
-            $5 = 'redact_store' OR subject->>'customer_id' = $6 OR lower(subject->>'email') = lower($7)
-            OR subject->>'phone' = $8)))
+            $5 = 'redact_store' OR subject->>'customer_id' = ANY($6) OR lower(btrim(subject->>'email')) = ANY($7)
+            OR subject->>'phone' = $8 OR names && $9)))
         """,
         request.tenant,
         request.store,
         request.id,
         request.received_at,
         request.kind,
-        request.who.customer_id,
-        request.who.email,
+        [value(name) for name in names if kind(name) == "customer"],
+        [value(name) for name in names if kind(name) == "email"],
         request.who.phone,
+        sorted(names),
     )
 
 
@@ -253,8 +268,8 @@ def persons(request: Request, held: Sequence[Held]) -> list[Held]:
     left = [each for each in held if each.data is not None]
     if request.kind == "redact_store":
         return left
-    subject = Subject(request.who, request.roots)
-    return [each for each in left if (sent := each.delivery) is not None and subject.is_in(each.root or "", sent.body)]
+    subject = Subject(asked_for(request.who).union(request.names), request.roots)
+    return [each for each in left if (sent := each.told) is not None and subject.is_in(sent)]
 
 
 async def remove(tx: Tx, tenant: str, held: Sequence[Held]) -> None:
@@ -323,8 +338,10 @@ def _root(key: str | None, store: str) -> str | None:
 
 
 def _request(row: Mapping[str, Any]) -> Request:
-    told = dict(row)
-    subject = told.pop("subject")
+    kept = dict(row)
+    subject = kept.pop("subject")
     orders = subject.pop("orders", [])
-    receipts = msgspec.convert(told.pop("receipts"), dict[str, Receipt])
-    return Request(who=msgspec.convert(subject, Identifiers), orders=orders, receipts=receipts, **told)
+    receipts = msgspec.convert(kept.pop("receipts"), dict[str, Receipt])
+    learning = msgspec.convert(kept.pop("learning"), Learning | None)
+    who = msgspec.convert(subject, Identifiers)
+    return Request(who=who, orders=orders, receipts=receipts, learning=learning, **kept)

@@ -1,20 +1,22 @@
 """The periodic `privacy requests`: looks through a store's deliveries for a person, and makes his unreadable.
 
-First whose objects are whose: an order that a person placed as a guest is his, and so are its refunds, which name
-nobody. Then what was asked for: a redaction leaves digests in place of bodies, in the journal and among dead letters; a
-request for data counts what its export will hold. Steps are bounded and kept with how far they came in one transaction,
-so whoever dies goes on where he was. What was observed of it meanwhile ends with the retention of `commerce`.
+First who he is (`services.ingest.learning`): an order that he placed as a guest is his, and so are its refunds, which
+name nobody. It takes as many turns through the deliveries as bring anything new. Then what was asked for: a redaction
+leaves digests in place of bodies, in the journal and among dead letters; a request for data counts what its export will
+hold. Steps are bounded and kept with how far they came in one transaction, so whoever dies goes on where he was. What
+was observed of it meanwhile ends with the retention of `commerce`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from libs.common.db import Database, Tx
 from libs.common.telemetry import get_logger
-from services.ingest import privacy, seen
-from services.ingest.privacy import SERVICE, Receipt, Request
-from services.ingest.subjects import own_root
+from services.ingest import learning, privacy, seen
+from services.ingest.privacy import SERVICE, Held, Receipt, Request
+from services.ingest.statements import asked_for
 
 PRIVACY_SECONDS = 1.0
 """Between two steps: what comes in live has to get through beside it."""
@@ -56,22 +58,18 @@ class PrivacyRequests:
                 return request, False
             request = replace(request, state="running")
         held, last = await privacy.following(tx, request, self._batch)
+        if request.step == "look":
+            return _learned(request, held, last=last), last
         found = privacy.persons(request, held)
         reached = held[-1].id if held else request.reached
-        before = request.receipt
-        receipt = Receipt(state="running", looked_at=before.looked_at + len(held), found=before.found + len(found))
-        if request.step == "look":
-            roots = {root for each in found if each.root and (root := own_root(each.root)) is not None}
-            further = replace(request, reached=reached, roots=sorted({*request.roots, *roots}))
-            # The other step looks at all of them once more.
-            acting = replace(further, step="act", reached=None)
-            return (_noted(acting, Receipt(state="running")) if last else _noted(further, receipt)), last
+        receipt = _counted(request, held, len(found))
         if request.kind != "data_request":
             await privacy.remove(tx, request.tenant, found)
         if last:
             receipt = replace(receipt, state="done", at=now)
             if request.kind != "data_request":
                 await privacy.forget(tx, request)
+                request = replace(request, names=[])
             log.info(
                 "privacy request done",
                 tenant=request.tenant,
@@ -82,6 +80,29 @@ class PrivacyRequests:
             )
         # Ingest's is the only part that there is so far.
         return _noted(replace(request, reached=reached, state=receipt.state), receipt), last
+
+
+def _learned(request: Request, held: Sequence[Held], *, last: bool) -> Request:
+    """With what these teach of who he is."""
+    before = request.learning or learning.begun(asked_for(request.who), request.roots, (1, request.reached or ""))
+    turn, _ = before.at
+    at = (turn + 1, "") if last else (turn, held[-1].id)
+    readable = [told for each in held if (told := each.told) is not None]
+    after, found = learning.looked(before, readable, at)
+    further = replace(request, learning=after, reached=None if last else held[-1].id)
+    if not after.done:
+        # Each turn counts anew.
+        return _noted(further, Receipt(state="running") if last else _counted(request, held, found))
+    if after.gave_up:
+        log.warning("privacy request learns no more", tenant=request.tenant, request=request.id, turns=learning.TURNS)
+    known = replace(further, names=sorted(after.names), roots=sorted(after.roots), learning=None)
+    # The other step looks at all of them once more.
+    return _noted(replace(known, step="act", reached=None), Receipt(state="running"))
+
+
+def _counted(request: Request, held: Sequence[Held], found: int) -> Receipt:
+    before = request.receipt
+    return Receipt(state="running", looked_at=before.looked_at + len(held), found=before.found + found)
 
 
 def _noted(request: Request, receipt: Receipt) -> Request:

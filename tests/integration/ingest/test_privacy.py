@@ -158,12 +158,8 @@ async def test_a_step_that_fails_leaves_nothing_and_the_next_one_goes_on(ground:
         # A worker of its own each time: what is known is in the database.
         await PrivacyRequests(ground.database, batch=3).run(ground.clock.now())
 
-    # Ten deliveries are four steps to look at, and three more of the other four do something.
-    for _ in range(4):
-        await step()
-    seen = []
-    for _ in range(4):
-        before = await ground.get(path), await unreadable(ground, store)
+    seen: list[int] = []
+    while (before := (await ground.get(path), await unreadable(ground, store)))[0]["state"] != "done":
         seen.append(len(before[1]))
         async with ground.database.autocommit() as pg:
             # All that the step does is done when it notes how far it came.
@@ -173,11 +169,12 @@ async def test_a_step_that_fails_leaves_nothing_and_the_next_one_goes_on(ground:
             await pg.execute("ALTER TABLE privacy_requests DROP CONSTRAINT dies")
         assert (await ground.get(path), await unreadable(ground, store)) == before
         await step()
-    done = await ground.get(path)
-    assert (done["state"], seen) == ("done", [0, 2, 3, 3])
-    assert (done["receipts"][0]["looked_at"], done["receipts"][0]["found"]) == (10, 3)
-    # By his number alone a guest's orders are nobody's.
-    assert await unreadable(ground, store) == {about_ada[n] for n in (0, 1, 5)}
+    # Ten deliveries are four steps to look at, as often as it takes, and the last four do something.
+    assert (seen[-4:], {*seen[:-4]}) == ([0, 3, 6, 7], {0})
+    receipt = before[0]["receipts"][0]
+    assert (receipt["looked_at"], receipt["found"]) == (10, 7)
+    # By her number her record is found, and by its e-mail what she ordered as a guest.
+    assert before[1] == set(about_ada)
 
 
 async def test_it_waits_for_what_was_received_before_and_not_read(ground: Ground) -> None:

@@ -11,7 +11,8 @@ from libs.common.contracts import codec
 from libs.common.contracts.commerce import Identifiers
 from libs.common.contracts.journal import Delivery, removal_of
 from libs.common.contracts.topics import JOURNAL
-from services.ingest.subjects import Subject, own_root
+from services.ingest.statements import asked_for, object_of, told
+from services.ingest.subjects import Subject
 from tests.unit.ingest.payloads import shopify_order, woocommerce_order
 
 BY_ID = Identifiers(customer_id="88")
@@ -22,7 +23,8 @@ GRACE = Identifiers(email="grace@example.com")
 
 def is_about(who: Identifiers, payload: Any, *, root: str = "", roots: tuple[str, ...] = ()) -> bool:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return Subject(who, roots).is_in(root, body)
+    delivery = Delivery(store="st_1", platform="shopify", topic="", delivery_id="d-1", headers={}, body=body)
+    return Subject(asked_for(who), roots).is_in(told(delivery, root))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_wherever_it_stands(who: Identifiers, payload: Any) -> None:
         (BY_PHONE, {"id": 4930123456, "sku": "+4930123456"}),
         (BY_PHONE, {"phone": None, "phones": [], "telephone": True}),
         (Identifiers(), {"email": "", "phone": "", "customer_id": None, "order_id": None}),
+        (Identifiers(email=" "), {"email": "", "note": " "}),
     ],
 )
 def test_nobody_else_is_meant(who: Identifiers, payload: Any) -> None:
@@ -87,9 +90,21 @@ def test_what_is_known_to_be_his_names_nobody() -> None:
     assert not is_about(BY_ID, {"id": 88}, root="product:88")
 
 
+def test_what_speaks_of_a_cart_and_of_nobody_is_whose_the_cart_is() -> None:
+    viewed = {"cart_token": "T", "sku": "TEA"}
+    assert is_about(BY_EMAIL, viewed, roots=("cart:T",))
+    assert is_about(BY_EMAIL, viewed | {"cart_token": "T?key=1"}, roots=("cart:T",))
+    assert not is_about(BY_EMAIL, viewed, roots=("checkout:T", "cart:U"))
+    # Devices are lent.
+    order = {"id": 5, "email": "grace@example.com", "cart_token": "T"}
+    assert not is_about(BY_EMAIL, order, root="order:5", roots=("cart:T",))
+    assert is_about(BY_EMAIL, order, root="order:5", roots=("order:5",))
+
+
 def test_only_what_is_one_person_s_is_his_as_a_whole() -> None:
     roots = ["order:1", "checkout:c", "cart:c", "customer:1", "product:1", "store:privacy", "delivery:0a", "person:1"]
-    assert [own_root(root) for root in roots] == [*roots[:4], None, None, None, None]
+    # A customer's record is his by its number alone.
+    assert [object_of(root) for root in roots] == [*roots[:3], None, None, None, None, None]
 
 
 @given(
