@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI
+from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -36,8 +37,13 @@ from libs.common.web.pipeline_api import Line, pipeline_router
 
 WEBHOOKS = "/webhooks/"
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
+_REFERENCE = "#/components/schemas/{model}"
+# Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": ProblemOut, "description": text, "content": {problems.MEDIA_TYPE: {}}}
+    status: {
+        "description": text,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="ProblemOut")}}},
+    }
     for status, text in {
         400: "The body is not JSON.",
         401: "No good API key.",
@@ -118,10 +124,9 @@ class _Api(FastAPI):
                 ):
                     if not needed:
                         answers.pop(status, None)
-                for status, response in answers.items():
-                    content = response.get("content", {})
-                    if status.startswith(("4", "5")) and "application/json" in content:
-                        content[problems.MEDIA_TYPE] = content.pop("application/json")
+        _, problem = models_json_schema([(ProblemOut, "serialization")], ref_template=_REFERENCE)
+        components = described.setdefault("components", {})
+        components["schemas"] = dict(sorted((components.get("schemas", {}) | problem["$defs"]).items()))
         return described
 
     @cached_property
