@@ -16,7 +16,7 @@ from libs.common.embedded_postgres import EmbeddedPostgres
 MEMORY = Path("/dev/shm")  # noqa: S108 - Linux' file system in memory; others have none there
 DISK = Path(tempfile.gettempdir())
 PLENTY = 2 * 1024**3
-"""Bytes. Three servers use a tenth; a container often has 64 MB."""
+"""Bytes. Three servers use a sixth; a container often has 64 MB."""
 PREFIX = f"regulars-tests-postgres-{os.getuid()}-"
 
 
