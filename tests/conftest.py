@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ from libs.common.telemetry import configure_logging
 from regulars.local_kafka import LocalKafka
 from tests.local_kafka import no_kafka
 from tests.logged import Lines
+from tests.server_folder import server_folder
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 KAFKA_FOLDER = "TEST_KAFKA_FOLDER"
+POSTGRES_FOLDER = "TEST_POSTGRES_FOLDER"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """Where the `clock` fixture stands: a Monday noon."""
 
@@ -62,6 +64,16 @@ settings.load_profile("repeatable")
 # As in production: JSON lines, shown with a failed test. structlog's own renderer draws whole frames of locals.
 configure_logging("info")
 
+# Databases live for a test each; what a crash leaves is tried on servers that wait for the disk.
+_FLEETING = (
+    "ALTER SYSTEM SET fsync = off",
+    "ALTER SYSTEM SET full_page_writes = off",
+    # Segments of the log that nobody needs yet, or any more, would take memory.
+    "ALTER SYSTEM SET wal_init_zero = off",
+    "ALTER SYSTEM SET wal_recycle = off",
+    "SELECT pg_reload_conf()",
+)
+
 _numbers = itertools.count()
 
 
@@ -71,14 +83,16 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("REGULARS_TEST_DATABASE_URL"):
         yield given
         return
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    folder = Path(os.environ[POSTGRES_FOLDER]) / str(os.getpid())
+    server = EmbeddedPostgres(folder)
     # The server is a child of the loop that started it.
     with asyncio.Runner() as loop:
         url = loop.run(server.start())
-        # Its databases live for a test each; what a crash leaves is tried on servers that wait for the disk.
-        loop.run(_execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+        loop.run(_execute(url, *_FLEETING, *_cheap_password(url)))
         yield url
         loop.run(server.stop())
+    # What it said outlives its data, beside what the tests wrote.
+    shutil.copy(folder / "postgres.log", tmp_path_factory.mktemp("postgres"))
 
 
 @pytest.fixture
@@ -86,10 +100,10 @@ def durable(postgres_url: str) -> Iterator[None]:
     """The server waits for the disk, as every other one does."""
     ours = "REGULARS_TEST_DATABASE_URL" not in os.environ
     if ours:
-        asyncio.run(_execute(postgres_url, "ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()"))
+        asyncio.run(_execute(postgres_url, "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"))
     yield
     if ours:
-        asyncio.run(_execute(postgres_url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+        asyncio.run(_execute(postgres_url, *_FLEETING))
 
 
 @pytest.fixture(scope="session")
@@ -140,9 +154,23 @@ def kafka(kafka_cluster: LocalKafka) -> Iterator[Kafka]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that began the session chooses the folder, and those that it starts inherit it."""
+    """The process that began the session chooses the folders, and those that it starts inherit them."""
     if not hasattr(config, "workerinput"):
         os.environ[KAFKA_FOLDER] = tempfile.mkdtemp(prefix="regulars-tests-kafka-")
+        ended = ExitStack()
+        os.environ[POSTGRES_FOLDER] = str(ended.enter_context(server_folder()))
+        config.add_cleanup(ended.close)
+
+
+def pytest_collection() -> None:
+    """What is imported stays: to search it for garbage, here and every few tests, takes a fifth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage, and what is not closed is found by it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -208,6 +236,12 @@ def _database(server: str, template: str) -> Iterator[str]:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
         asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _cheap_password(url: str) -> tuple[str, str]:
+    """Thousands of connections are made, and what makes a password hard to guess is half of what each of them takes."""
+    given = make_url(url)
+    return "SET scram_iterations = 1", f"ALTER ROLE {given.username} PASSWORD '{given.password}'"
 
 
 async def _execute(server: str, *statements: str) -> None:

@@ -23,12 +23,11 @@ from libs.common.contracts.topics import relayed
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import RELAY, Logs, shared_log
-from libs.common.problems import ProblemOut
 from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
-from libs.common.web.describing import mend
+from libs.common.web.describing import REFERENCE, mend
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
 from libs.common.web.opening import Closed, Opening
@@ -37,8 +36,12 @@ from libs.common.web.pipeline_api import Line, pipeline_router
 
 WEBHOOKS = "/webhooks/"
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
+# Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": ProblemOut, "description": text, "content": {problems.MEDIA_TYPE: {}}}
+    status: {
+        "description": text,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="ProblemOut")}}},
+    }
     for status, text in {
         400: "The body is not JSON.",
         401: "No good API key.",

@@ -1,16 +1,18 @@
-"""The OpenAPI document, mended: errors are problem documents, and what no model says stands there all the same."""
+"""The OpenAPI document, mended: what no model says stands there all the same."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from libs.common import problems
 from libs.common.auth import scope_of
+from libs.common.problems import ProblemOut
 from libs.common.web.idempotency import LONGEST_KEY
 
+REFERENCE = "#/components/schemas/{model}"
 _OF_PARAMETERS = ("404",)
 _OF_CHANGES = ("400", "409", "413")
 _IDEMPOTENCY_KEY = {
@@ -24,6 +26,9 @@ _IDEMPOTENCY_KEY = {
 
 def mend(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
     """Mends what FastAPI made of the routes."""
+    _, problem = models_json_schema([(ProblemOut, "serialization")], ref_template=REFERENCE)
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(sorted((components.get("schemas", {}) | problem["$defs"]).items()))
     for operations in document["paths"].values():
         for method, operation in operations.items():
             _mend_answers(method, operation)
@@ -41,12 +46,6 @@ def _mend_answers(method: str, operation: dict[str, Any]) -> None:
     ):
         if not needed:
             answers.pop(status, None)
-    for status, response in answers.items():
-        if status.startswith(("4", "5")):
-            # It stands under the media type of the answer that is wanted.
-            schemas = [told for told in response.get("content", {}).values() if told]
-            if schemas:
-                response["content"] = {problems.MEDIA_TYPE: schemas[0]}
 
 
 def _tell_scope(operation: dict[str, Any], method: str, scope: str) -> None:
