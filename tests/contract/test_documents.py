@@ -1,6 +1,7 @@
 """The committed contracts are those of the code, and what would break a reader is told in words."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ ROOT = Path(__file__).parents[2]
 
 def test_committed_pages_are_up_to_date() -> None:
     assert list(docs.stale(ROOT / "docs")) == []
+
+
+def test_each_of_the_twenty_five_cases_is_the_test_that_its_row_names() -> None:
+    told = re.findall(r"^\| (\d+) \|.*\| `(\w+)` \|$", (ROOT / "docs" / "webhooks.md").read_text("utf-8"), re.MULTILINE)
+    tests = [
+        name
+        for file in sorted((ROOT / "tests" / "e2e" / "cases").glob("test_cases_*.py"))
+        for name in re.findall(r"^async def (test_\d\d_\w+)", file.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert [(int(number), name) for number, name in told] == [(int(name[5:7]), name) for name in sorted(tests)]
+    assert len(told) == 25
 
 
 def test_asyncapi_names_one_producer_for_each_topic() -> None:
