@@ -47,6 +47,9 @@ with `"platform": "events"`.
 - All money of an event is in one currency. No amount is negative. Times in `properties` are at most
   {_MINUTES} minutes later than the event's own.
 - Wrong events are answered 422 with a JSON pointer to the first wrong field (in a batch: `"status": "rejected"`).
+- An answer names at most {MOST_ERRORS} errors, of a batch {MOST_ERRORS} an event and {MOST_TOLD} in all beside the first of each event;
+  `errors_left_out` says how many there are besides. In an object with more than {MOST_ERRORS} names too many none is named. A
+  pointer is cut at {LONGEST_POINTER} characters.
 
 ## Objects inside of them
 """

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from msgspec import to_builtins
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.credentials import Credentials
 from services.ingest.fetches import Fetch, State
@@ -20,13 +21,11 @@ _TOKEN = re.compile(r"shp(at|ca|pa|ua)_[0-9A-Za-z]+")
 AccessKey = Annotated[SecretStr, Field(min_length=8, max_length=255)]
 
 
-class CredentialsIn(BaseModel):
+class CredentialsIn(Asked):
     """Of WooCommerce a key of its REST API with its secret; of Shopify an app's token, or the app's id and secret.
 
     To fetch, the right to read is enough.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     consumer_key: Annotated[AccessKey | None, Field(description="WooCommerce: ck_…")] = None
     consumer_secret: Annotated[AccessKey | None, Field(description="WooCommerce: cs_…; never shown again.")] = None
@@ -66,10 +65,8 @@ class CredentialsOut(BaseModel):
         return cls(**{name: getattr(found, name) for name in cls.model_fields})
 
 
-class BackfillIn(BaseModel):
+class BackfillIn(Asked):
     """What is to be fetched of a store."""
-
-    model_config = ConfigDict(extra="forbid")
 
     store: Annotated[Text, Field(description="A store's key.")]
     kinds: Annotated[
