@@ -124,7 +124,10 @@ class StoreIn(Asked):
     @field_validator("domain")
     @classmethod
     def _host(cls, text: str) -> str:
-        return domain_of(text)
+        try:
+            return domain_of(text)
+        except ValueError as error:
+            raise PydanticCustomError("domain", "This is not a host name such as `shop.example`.") from error
 
     @field_validator("secrets")
     @classmethod
