@@ -120,7 +120,9 @@ class BackfillOut(BaseModel):
     reasons: Annotated[list[ReasonOut], Field(description="Of the broken ones, most frequent first.")]
     bulk: Annotated[list[BulkOut], Field(description="Kinds with more objects than `REGULARS_FETCH_BULK_ABOVE`.")]
     failures: Annotated[int, Field(description="Requests that failed since it last got on.")]
-    reason: Annotated[str | None, Field(description="Why it does not get on.")]
+    reason: Annotated[
+        str | None, Field(description="Why it does not get on, and until when the shop wants to be left alone.")
+    ]
 
     @classmethod
     def of(cls, fetch: Fetch) -> Self:
@@ -129,6 +131,7 @@ class BackfillOut(BaseModel):
         named = {name: getattr(fetch, name) for name in cls.model_fields if hasattr(fetch, name)}
         counts = {name: fetch.counts.get(name, 0) for name in ("fetched", "published", "broken")}
         kind = fetch.kinds[fetch.step] if fetch.step < len(fetch.kinds) else None
+        named["reason"] = fetch.held_up
         bulk = [BulkOut(kind=name, **to_builtins(fetch.bulk[name])) for name in fetch.kinds if name in fetch.bulk]
         reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
         return cls(**{**named, **counts, "kind": kind, "reasons": reasons, "bulk": bulk})
@@ -195,4 +198,4 @@ class StoreHealth(BaseModel):
     subscriptions: Annotated[SubscriptionsHealth | None, Field(description="Null without credentials.")]
     reconciled: Annotated[Looked | None, Field(description="What has changed, against the platform's own API.")]
     swept: Annotated[Looked | None, Field(description="What was deleted for good; of WooCommerce customers, too.")]
-    waiting: Annotated[str | None, Field(description="Why a comparison does not get on.")]
+    waiting: Annotated[str | None, Field(description="Why a comparison does not get on, and until when.")]

@@ -115,6 +115,30 @@ async def test_what_nobody_has_read_stays(ground: Ground) -> None:
     assert await rows(ground.database) == []
 
 
+@pytest.mark.parametrize(("days", "theirs"), [(60, 30), (500, 30), (500, 90)])
+async def test_a_tenant_s_replay_keeps_nobody_else_s(ground: Ground, days: int, theirs: int) -> None:
+    ours, _, acme = await two_tenants(ground, days)
+    before = await rows(ground.database)
+    asked = (await ground.http.post("/v1/deliveries/replays", json={"store": ours})).json()
+    assert asked["state"] == "waiting"
+    await keep(ground.database, acme=theirs)
+    assert [row.stripped() if row.tenant == "acme" else row for row in before] == await rows(ground.database)
+    assert await gapless(ground.database)
+    assert {one["body"] is None for one in await shown(ground, acme)} == {True}
+    await ground.http.post(f"/v1/deliveries/replays/{asked['id']}/cancel")
+    await keep(ground.database, acme=theirs)
+    assert len(await rows(ground.database)) == (24 if days < 90 else 0)
+
+
+async def test_it_keeps_only_what_it_may_be_about(ground: Ground) -> None:
+    ours, *_ = await two_tenants(ground, 100)
+    later = (NOW - timedelta(days=10)).isoformat()
+    ground.clock.set(NOW)
+    await ground.http.post("/v1/deliveries/replays", json={"store": ours, "since": later})
+    await keep(ground.database)
+    assert await rows(ground.database) == []
+
+
 async def test_a_dead_delivery_keeps_its_body_until_it_was_read(ground: Ground) -> None:
     store = await ground.register()
     await ground.shopify(store, ORDER | {"id": 8, "line_items": [LINE | {"price": "a lot"}]})
