@@ -55,21 +55,22 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
     async with upkeeping(database) as pg:
         await make_children(pg, JOURNAL, now, span_of(retention.shortest))
         await drop_copies(pg, JOURNAL)
+        # Whether an older table does: a log is cut from its beginning on.
+        stays = False
         for child in await children(pg, JOURNAL):
             passed = retention.passed(now - child.end)
             if not passed or stop.is_set():
                 break
             try:
                 if await _unread(pg, child):
-                    # So is what is younger; and a log is cut from its beginning on.
+                    # So is what is younger.
                     log.warning("retention waits for a reader", table=child.name)
                     break
-                # What these want of it they want of all that is younger, too.
                 if reading := await _reading(pg, child):
                     log.warning("retention waits for replays", table=child.name, tenants=", ".join(reading))
-                    passed = passed.without(reading)
-                elif child.end <= now - timedelta(days=retention.longest):
-                    await _drop(pg, child)
+                    passed, stays = passed.without(reading), True
+                elif child.end <= now - timedelta(days=retention.longest) and not stays:
+                    stays = not await _drop(pg, child)
                     continue
                 if passed and await strip(database, pg, JOURNAL, child, passed, stop):
                     log.info("retention took bodies out", table=child.name, tenants=str(passed))
@@ -80,14 +81,17 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
                 # Tried again in an hour and not at once: it reads and writes the whole table.
                 if not is_transient(error):
                     raise
+                stays = True
                 log.warning("retention waits", table=child.name, error=type(error).__name__)
         await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
         await _forget_letters(pg, retention, now)
 
 
-async def _drop(pg: "asyncpg.Connection[Any]", child: Child) -> None:
-    if await forget(pg, child.name) and await drop_child(pg, JOURNAL, child):
+async def _drop(pg: "asyncpg.Connection[Any]", child: Child) -> bool:
+    dropped = await forget(pg, child.name) and await drop_child(pg, JOURNAL, child)
+    if dropped:
         log.info("retention dropped", table=child.name)
+    return dropped
 
 
 async def _unread(pg: "asyncpg.Connection[Any]", child: Child) -> bool:

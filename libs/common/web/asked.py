@@ -20,6 +20,6 @@ class Asked(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and len(raw) > len(cls.model_fields) + MOST_ERRORS:
+        if isinstance(raw, dict) and 0 < len(raw) - MOST_ERRORS > len(cls.model_fields):
             raise PydanticCustomError("too_many_names", "There are too many names in it.")
         return raw
