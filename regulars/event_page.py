@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from libs.common.problems import LONGEST_POINTER, MOST_ERRORS
+from services.ingest.accepting import MOST_TOLD
 from services.ingest.browser import CLAIMS, SERVERS, WRITTEN
-from services.ingest.browser_api import LARGEST_BODY, PATH
+from services.ingest.browser_api import BYTES_OF_AN_EVENT, LARGEST_BODY, PATH
 from services.ingest.browser_models import MOST_BROWSER_EVENTS
 from services.ingest.event_models import LONGEST_TEXT, MOST_EVENTS, MOST_PROPERTIES, ProfileIn
 from services.ingest.event_properties import BEHAVIOUR
@@ -47,6 +49,9 @@ with `"platform": "events"`.
 - All money of an event is in one currency. No amount is negative. Times in `properties` are at most
   {_MINUTES} minutes later than the event's own.
 - Wrong events are answered 422 with a JSON pointer to the first wrong field (in a batch: `"status": "rejected"`).
+- At most {MOST_ERRORS} errors of an event are told, and of a batch {MOST_TOLD} beside the first of each event;
+  `errors_left_out` says how many there are besides. An object of over {MOST_ERRORS} names too many is not looked into.
+  A pointer is cut at {LONGEST_POINTER} characters.
 
 ## Objects inside of them
 """
@@ -101,8 +106,9 @@ itself, as in a batch; when all are wrong, by a 422.
 - **`id`** counts once for each public key: it is another than the same `id` of the server, or of another key.
 - **`time`**: one more than {_MINUTES} minutes ahead is taken for now.
 - **Answers**: 401 for a key that is unknown or withdrawn, 403 for another origin, 429 with `Retry-After` for too many
-  events of one address or with one key (`REGULARS_BROWSER_ADDRESS_RATE`, `REGULARS_BROWSER_KEY_RATE`). Behind a proxy
-  of your own, name it in `REGULARS_TRUSTED_PROXIES`, or all visitors count as one.
+  events of one address or with one key (`REGULARS_BROWSER_ADDRESS_RATE`, `REGULARS_BROWSER_KEY_RATE`): as many as are
+  sent, and at least one for each {BYTES_OF_AN_EVENT // 1024} KiB. Behind a proxy of your own, name it in
+  `REGULARS_TRUSTED_PROXIES`, or all visitors count as one.
 """
 
 

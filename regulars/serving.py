@@ -136,6 +136,13 @@ class Impatient(HttpToolsProtocol):
             # An offer that came in two pieces, or a tunnel. What follows would be read as another request.
             self.cycle.keep_alive = False
 
+    def on_chunk_header(self) -> None:
+        """The parser's: a chunk begins, or with the last one trailers.
+
+        What says who sent a body is not to come behind it: those are no headers, and nobody reads them.
+        """
+        self.headers = []
+
     def on_body(self, body: bytes) -> None:
         """The parser's: some of the body is there."""
         self._bodied += len(body)
@@ -174,6 +181,10 @@ class Impatient(HttpToolsProtocol):
         # Never before another request's answer, or into the midst of it.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
+            self.transport.write(answer)
+        elif self._arriving and not self._in_head and not self.pipeline and not cycle.response_started:
+            # It is this request's own, whose route waits for what is not to come.
+            cycle.disconnected = True
             self.transport.write(answer)
         self.transport.close()
 

@@ -2,15 +2,15 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import asyncpg
 import msgspec
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -20,6 +20,10 @@ from libs.common.telemetry import get_logger, request_id
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+MOST_ERRORS = 20
+"""Of a document; others are counted."""
+LONGEST_POINTER = 200
+LONGEST_DETAIL = 500
 
 log = get_logger(__name__)
 
@@ -42,6 +46,8 @@ class Problem(Exception):
     code: str
     detail: str
     errors: Sequence[FieldError] = ()
+    left_out: int = 0
+    """Errors that are not among them."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -65,7 +71,8 @@ class ProblemOut(BaseModel):
     code: str
     detail: str
     request_id: str | None = None
-    errors: list[FieldErrorOut] = []
+    errors: Annotated[list[FieldErrorOut], Field(description=f"At most {MOST_ERRORS}.")] = []
+    errors_left_out: Annotated[int, Field(description="How many there are besides; absent when there are none.")] = 0
 
 
 def not_found(what: str) -> Problem:
@@ -101,7 +108,10 @@ def respond(problem: Problem) -> Response:
     if (identifier := request_id()) is not None:
         body["request_id"] = identifier
     if problem.errors:
-        body["errors"] = [_rendered(error) for error in problem.errors]
+        shown = told(problem.errors)
+        body["errors"] = [_rendered(error) for error in shown]
+        if left_out := problem.left_out + len(problem.errors) - len(shown):
+            body["errors_left_out"] = left_out
     return Response(msgspec.json.encode(body), problem.status, dict(problem.headers), MEDIA_TYPE)
 
 
@@ -160,6 +170,18 @@ def _cannot_be_stored(error: BaseException) -> bool:
 def json_pointer(parts: Sequence[str | int]) -> str:
     """RFC 6901: `("secrets", 0)` is `/secrets/0`."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def told(errors: Sequence[FieldError], most: int = MOST_ERRORS) -> list[FieldError]:
+    """The first of them, in not too many words: a pointer may hold whatever name somebody thought of."""
+    return [
+        replace(each, pointer=_cut(each.pointer, LONGEST_POINTER), detail=_cut(each.detail, LONGEST_DETAIL))
+        for each in errors[:most]
+    ]
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _rendered(error: FieldError) -> dict[str, str]:

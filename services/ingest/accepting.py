@@ -1,7 +1,7 @@
 """From events that were sent to events in the journal, whoever sent them; each is answered by itself."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from libs.common.ids import new_id
-from libs.common.problems import FieldError, FieldErrorOut, Problem, field_error, no_json
+from libs.common.problems import MOST_ERRORS, FieldError, FieldErrorOut, Problem, field_error, no_json, told
 from libs.common.telemetry import current_traceparent
 from services.ingest import events
 from services.ingest.edge import Edge
@@ -18,6 +18,9 @@ from services.ingest.events import FirstPartyEvent
 from services.ingest.journal import Unavailable, digest_of, event_of
 from services.ingest.registry import Registered
 from services.ingest.webhooks import RETRY_AFTER_SECONDS
+
+MOST_TOLD = 100
+"""Errors of one answer, beside the first of each event."""
 
 
 class Good(NamedTuple):
@@ -32,7 +35,21 @@ class Good(NamedTuple):
     """As `Journal.append`."""
 
 
-async def take(edge: Edge, rows: Iterable[Any], read: Callable[[Any], Good]) -> list[Row]:
+class Errors:
+    """Those of one answer: of each event the first, and of some a few more."""
+
+    def __init__(self) -> None:
+        self._left = MOST_TOLD
+
+    def row(self, id_: str | None, wrong: Sequence[FieldError]) -> Row:
+        """The answer to an event in which that is wrong."""
+        shown = told(wrong, max(1, min(MOST_ERRORS, self._left)))
+        self._left -= len(shown)
+        errors = [FieldErrorOut(pointer=each.pointer, detail=each.detail) for each in shown]
+        return Row(id=id_, status="rejected", errors=errors, errors_left_out=len(wrong) - len(shown))
+
+
+async def take(edge: Edge, rows: Iterable[Any], read: Callable[[Any], Good], errors: Errors) -> list[Row]:
     """Stores the good ones of `rows`: what JSON held, or the bytes of a document. Problem 503 when it cannot.
 
     `read` raises ValidationError, or Problem, for what is wrong.
@@ -41,7 +58,7 @@ async def take(edge: Edge, rows: Iterable[Any], read: Callable[[Any], Good]) -> 
     stored: list[tuple[Registered, asyncio.Future[bool]]] = []
     try:
         for row in rows:
-            answer, good = _read(row, read)
+            answer, good = _read(row, read, errors)
             answers.append(answer)
             if good is not None:
                 stored.append((good.store, append(edge, good)))
@@ -49,12 +66,12 @@ async def take(edge: Edge, rows: Iterable[Any], read: Callable[[Any], Good]) -> 
         await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
         raise unavailable() from error
     answered = await asyncio.gather(*(each for _, each in stored), return_exceptions=True)
-    for (store, _), told in zip(stored, answered, strict=True):
-        if isinstance(told, Unavailable):
-            raise unavailable() from told
-        if isinstance(told, BaseException):
-            raise told
-        if not told:
+    for (store, _), each in zip(stored, answered, strict=True):
+        if isinstance(each, Unavailable):
+            raise unavailable() from each
+        if isinstance(each, BaseException):
+            raise each
+        if not each:
             edge.tally.duplicate(store)
     return answers
 
@@ -86,19 +103,18 @@ def faults(error: ValidationError) -> Iterator[FieldError]:
         yield field_error(("body", *each["loc"]), each)
 
 
-def _read(row: Any, read: Callable[[Any], Good]) -> tuple[Row, Good | None]:
+def _read(row: Any, read: Callable[[Any], Good], errors: Errors) -> tuple[Row, Good | None]:
     """The answer to a row, and what is to be stored when it is good."""
-    told: str | None = None
+    id_: str | None = None
     try:
         raw = from_json(row) if isinstance(row, bytes) else row
         if isinstance(raw, dict) and isinstance(raw.get("id"), str):
-            told = raw["id"]
-        return Row(id=told, status="accepted"), read(raw)
+            id_ = raw["id"]
+        return Row(id=id_, status="accepted"), read(raw)
     except ValidationError as error:
         wrong = list(faults(error))
     except ValueError as error:
         wrong = [no_json(error)]
     except Problem as problem:
         wrong = list(problem.errors)
-    errors = [FieldErrorOut(pointer=each.pointer, detail=each.detail) for each in wrong]
-    return Row(id=told, status="rejected", errors=errors), None
+    return errors.row(id_, wrong), None

@@ -287,9 +287,14 @@ async def get_delivery_counts(
     return CountsOut(store=store, **outcomes, refused=refused, duplicates=duplicates)
 
 
-@router.post("/v1/deliveries/replays", status_code=202)
+@router.post(
+    "/v1/deliveries/replays",
+    status_code=202,
+    responses={200: {"model": ReplayOut, "description": "One that wants the same is open: this one."}},
+)
 async def post_replay(
     body: ReplayIn,
+    response: Response,
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:write"))],
 ) -> ReplayOut:
@@ -297,6 +302,9 @@ async def post_replay(
 
     What is observed then starts no message, and changes nothing where nothing was wrong. Dead deliveries that can be
     read now are so, too, and are dead no longer.
+
+    One that is open and wants the same is answered again: cancel it to begin anew. At most 5 of a store and 20 of a
+    tenant are open at one time, else 409.
     """
     now = edge.clock.arrival()
     replay = Replay(
@@ -322,8 +330,9 @@ async def post_replay(
         found = await records.one_store(tx, principal.tenant, body.store)
         if found is None or found.state == "deleted":
             raise invalid("/store", "There is no such store.")
-        await replays.ask(tx, replay)
-    return ReplayOut.of(replay)
+        asked = await replays.ask(tx, replay)
+    response.status_code = 202 if asked is replay else 200
+    return ReplayOut.of(asked)
 
 
 @router.get("/v1/deliveries/replays")

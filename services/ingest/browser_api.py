@@ -18,7 +18,7 @@ from libs.common.contracts.commerce import Identifiers
 from libs.common.crypto import BadToken
 from libs.common.problems import FieldError, Problem, invalid, no_json
 from services.ingest import browser, proofs
-from services.ingest.accepting import Good, faults, take
+from services.ingest.accepting import Errors, Good, faults, take
 from services.ingest.api import AnEdge
 from services.ingest.browser_models import BrowserEventIn, BrowserEventsIn
 from services.ingest.callers import caller
@@ -31,6 +31,8 @@ from services.ingest.registry import Registered
 PATH = "/v1/browser/events"
 LARGEST_BODY = 64 * 1024
 """Bytes; as much as a browser sends by `sendBeacon`."""
+BYTES_OF_AN_EVENT = 8 * 1024
+"""So many count as one, whatever is in them: to find out takes its time."""
 ROOM = 0.5
 """Of the journal's queue: the other half is kept for webhooks, which nobody repeats for ever."""
 PREFLIGHT_SECONDS = 3600
@@ -92,9 +94,11 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
     `customer_id`, `email` or `phone` needs a proof.
     """
     registered = _admit(key, request, edge)
-    _limit(key, request, edge, 1)
-    sent = _sent(await request.body(), request.headers)
-    _limit(key, request, edge, len(sent.events) - 1)
+    body = await request.body()
+    weight = max(1, len(body) // BYTES_OF_AN_EVENT)
+    _limit(key, request, edge, weight)
+    sent = _sent(body, request.headers)
+    _limit(key, request, edge, max(0, len(sent.events) - weight))
     now = edge.clock.arrival()
     proven = _proven(sent, registered, edge)
 
@@ -111,7 +115,7 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
             raise invalid(wrong.pointer, wrong.detail) from wrong
         return Good(event, registered, now, sender="browser", room=ROOM)
 
-    answers = await take(edge, sent.events, read)
+    answers = await take(edge, sent.events, read, Errors())
     accepted = sum(row.status == "accepted" for row in answers)
     TAKEN.labels("accepted").inc(accepted)
     TAKEN.labels("rejected").inc(len(answers) - accepted)
@@ -191,4 +195,5 @@ def _all_wrong(answers: list[Row]) -> Problem:
     wrong = [
         FieldError(f"/events/{n}{error.pointer}", error.detail) for n, row in enumerate(answers) for error in row.errors
     ]
-    return Problem(422, "invalid", "The request is not valid.", wrong)
+    left_out = sum(row.errors_left_out for row in answers)
+    return Problem(422, "invalid", "The request is not valid.", wrong, left_out)

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
+from libs.common.web.asked import Asked
 from services.ingest.event_models import Email, Phone, Told
 from services.ingest.models import Identifier
 from services.ingest.registration import MAX_ORIGINS, origin_of
@@ -33,10 +34,8 @@ class BrowserEventIn(Told):
     ]
 
 
-class BrowserEventsIn(BaseModel):
+class BrowserEventsIn(Asked):
     """What a page has to tell."""
-
-    model_config = ConfigDict(extra="forbid")
 
     events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_BROWSER_EVENTS)]
     proof: Annotated[
@@ -45,10 +44,8 @@ class BrowserEventsIn(BaseModel):
     ] = None
 
 
-class PublicKeyIn(BaseModel):
+class PublicKeyIn(Asked):
     """A public key to be made."""
-
-    model_config = ConfigDict(extra="forbid")
 
     origins: Annotated[
         list[Annotated[str, Field(max_length=300), AfterValidator(_origin)]] | None,
@@ -75,10 +72,8 @@ class PublicKeyOut(BaseModel):
         return cls(public_key=key.key, origins=key.origins, created_at=key.created_at, created_by=key.created_by)
 
 
-class ProofIn(BaseModel):
+class ProofIn(Asked):
     """Whom the shop's server has logged in."""
-
-    model_config = ConfigDict(extra="forbid")
 
     customer_id: Identifier | None = None
     email: Email | None = None

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from libs.common.web.asked import Asked
 from services.ingest.connecting import Connection, Done, Trial
 from services.ingest.fetch_models import CredentialsOut
 from services.ingest.models import Text
@@ -15,10 +16,8 @@ SIGNED_BY_THE_APP = (
 )
 
 
-class ConnectionIn(BaseModel):
+class ConnectionIn(Asked):
     """What the platform should send."""
-
-    model_config = ConfigDict(extra="forbid")
 
     topics: Annotated[
         list[Text] | None,

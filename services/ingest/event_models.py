@@ -5,11 +5,12 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import FieldErrorOut
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.event_properties import known
 from services.ingest.event_reference import summary
@@ -42,10 +43,8 @@ Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254),
 Phone = Annotated[str, StringConstraints(strip_whitespace=True, max_length=32), AfterValidator(_a_phone)]
 
 
-class ProfileIn(BaseModel):
+class ProfileIn(Asked):
     """Whom an event speaks of; all but orders, which guests place, need at least one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     email: Email | None = None
     phone: Phone | None = None
@@ -64,10 +63,8 @@ def _known_type(name: str) -> str:
     return name
 
 
-class Told(BaseModel):
+class Told(Asked):
     """What is told of an event, whoever sends it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: Annotated[Identifier, Field(description="The sender's own; the same id of the same store counts once.")]
     type: Annotated[
@@ -84,7 +81,7 @@ class Told(BaseModel):
             max_length=MOST_PROPERTIES,
             description=f"What the type demands (`?`: may be left out; docs/events.md has more):\n{summary()}",
         ),
-    ] = {}
+    ] = {}  # noqa: RUF012 (pydantic copies it)
 
     @field_validator("time")
     @classmethod
@@ -141,6 +138,7 @@ class Row(BaseModel):
     id: Annotated[str | None, Field(description="As sent; null where it could not be read.")]
     status: Literal["accepted", "rejected"]
     errors: Annotated[list[FieldErrorOut], Field(description="Pointers into the event.")] = []
+    errors_left_out: Annotated[int, Field(description="How many there are besides.")] = 0
 
 
 class BatchOut(BaseModel):

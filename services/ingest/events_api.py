@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from libs.common.auth import Principal, require
 from libs.common.problems import FieldError, Problem, invalid, no_json
 from services.ingest import events
-from services.ingest.accepting import Good, append, take, unavailable
+from services.ingest.accepting import Errors, Good, append, take, unavailable
 from services.ingest.api import AnEdge
 from services.ingest.edge import Edge
 from services.ingest.event_models import MOST_EVENTS, Accepted, BatchOut, EventIn, Row
@@ -61,15 +61,16 @@ async def post_events(
 ) -> BatchOut:
     """Takes up to 1,000 events, as a JSON array or as one JSON document a line (NDJSON), each answered by itself.
 
-    A bad event leaves its neighbours alone. When they cannot all be stored the whole answer is a 503: send them again,
-    what had been stored counts once.
+    A bad event leaves its neighbours alone, and is told one of its errors at least. When they cannot all be stored the
+    whole answer is a 503: send them again, what had been stored counts once.
     """
     rows = _rows(await request.body(), request.headers.get("content-type", ""))
     now = edge.clock.arrival()
     answers: list[Row] = []
+    errors = Errors()
     for start in range(0, len(rows), AT_ONCE):
         part = rows[start : start + AT_ONCE]
-        answers += await take(edge, part, lambda raw: _event(EventIn.model_validate(raw), edge, principal, now))
+        answers += await take(edge, part, lambda raw: _event(EventIn.model_validate(raw), edge, principal, now), errors)
     accepted = sum(row.status == "accepted" for row in answers)
     return BatchOut(accepted=accepted, rejected=len(answers) - accepted, events=answers)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 
 from libs.common.auth import Principal, require
 from libs.common.db import Tx
@@ -79,7 +79,8 @@ async def put_credentials(
 ) -> CredentialsOut:
     """Opens a store's own API to us: from now on it is compared with what its webhooks told, every 15 minutes.
 
-    Whether the platform takes them is known a little later.
+    Whether the platform takes them is known a little later. Where the shop wants to be left alone until some time, new
+    credentials wait for that, too: it is the shop that rests, and not whoever asks.
     """
     async with edge.database.reading() as tx:
         found = await _store(tx, principal, key)
@@ -137,11 +138,22 @@ async def delete_credentials(
 # Backfills -----------------------------------------------------------------------------------------------------------
 
 
-@router.post("/v1/backfills", status_code=202)
+@router.post(
+    "/v1/backfills",
+    status_code=202,
+    responses={200: {"model": BackfillOut, "description": "One that wants the same is not at its end: this one."}},
+)
 async def post_backfill(
-    body: BackfillIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("deliveries:write"))]
+    body: BackfillIn,
+    response: Response,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("deliveries:write"))],
 ) -> BackfillOut:
-    """Fetches what a store had before us. It builds profiles and figures, and starts no message."""
+    """Fetches what a store had before us. It builds profiles and figures, and starts no message.
+
+    One that wants the same and is not at its end is answered again, paused or not. There are at most 5 of a store and
+    20 of a tenant at one time, else 409.
+    """
     now = edge.clock.arrival()
     if body.since is not None and body.since >= now:
         raise invalid("/since", "This is yet to come.")
@@ -153,8 +165,10 @@ async def post_backfill(
         if not await credentials.opened(tx, principal.tenant, body.store):
             raise invalid("/store", f"Nothing opens its API yet: PUT /v1/stores/{body.store}/credentials.")
         fetch = _wanted(body, _kinds(body, found.platform), principal, now)
-        await fetches.ask(tx, fetch)
-    return BackfillOut.of(fetch)
+        asked = await fetches.ask_backfill(tx, fetch)
+        shown = await fetches.one(tx, principal.tenant, asked.id)
+    response.status_code = 202 if asked is fetch else 200
+    return BackfillOut.of(shown or asked)
 
 
 def _kinds(body: BackfillIn, platform: str) -> list[Kind]:
@@ -256,6 +270,8 @@ async def _openable(tx: Tx, principal: Principal, id_: str, among: tuple[State, 
         return
     if not await credentials.opened(tx, principal.tenant, found.store):
         raise Problem(409, "no_credentials", f"{NO_CREDENTIALS} PUT /v1/stores/{found.store}/credentials.")
+    if found.state == "failed":
+        await fetches.admit(tx, principal.tenant, found.store)
 
 
 # Health --------------------------------------------------------------------------------------------------------------
@@ -276,7 +292,7 @@ async def get_health(
         held = await credentials.held(tx, principal.tenant, key)
         webhooks = await subscriptions.of_store(tx, principal.tenant, key)
         last = [await _looked(tx, principal, key, purpose) for purpose in ("reconcile", "sweep")]
-    waiting = next((fetch.reason for fetch, _ in last if fetch is not None and fetch.reason is not None), None)
+    waiting = next((fetch.held_up for fetch, _ in last if fetch is not None and fetch.held_up is not None), None)
     return StoreHealth(
         store=key,
         topics=[TopicHealth(**topic._asdict()) for topic in topics],

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from msgspec import to_builtins
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.credentials import Credentials
 from services.ingest.fetches import Fetch, State
@@ -20,13 +21,11 @@ _TOKEN = re.compile(r"shp(at|ca|pa|ua)_[0-9A-Za-z]+")
 AccessKey = Annotated[SecretStr, Field(min_length=8, max_length=255)]
 
 
-class CredentialsIn(BaseModel):
+class CredentialsIn(Asked):
     """Of WooCommerce a key of its REST API with its secret; of Shopify an app's token, or the app's id and secret.
 
     To fetch, the right to read is enough.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     consumer_key: Annotated[AccessKey | None, Field(description="WooCommerce: ck_…")] = None
     consumer_secret: Annotated[AccessKey | None, Field(description="WooCommerce: cs_…; never shown again.")] = None
@@ -68,10 +67,8 @@ class CredentialsOut(BaseModel):
         return cls(**{name: getattr(found, name) for name in cls.model_fields})
 
 
-class BackfillIn(BaseModel):
+class BackfillIn(Asked):
     """What is to be fetched of a store."""
-
-    model_config = ConfigDict(extra="forbid")
 
     store: Annotated[Text, Field(description="A store's key.")]
     kinds: Annotated[
@@ -125,7 +122,9 @@ class BackfillOut(BaseModel):
     reasons: Annotated[list[ReasonOut], Field(description="Of the broken ones, most frequent first.")]
     bulk: Annotated[list[BulkOut], Field(description="Kinds with more objects than `REGULARS_FETCH_BULK_ABOVE`.")]
     failures: Annotated[int, Field(description="Requests that failed since it last got on.")]
-    reason: Annotated[str | None, Field(description="Why it does not get on.")]
+    reason: Annotated[
+        str | None, Field(description="Why it does not get on, and until when the shop wants to be left alone.")
+    ]
 
     @classmethod
     def of(cls, fetch: Fetch) -> Self:
@@ -134,6 +133,7 @@ class BackfillOut(BaseModel):
         named = {name: getattr(fetch, name) for name in cls.model_fields if hasattr(fetch, name)}
         counts = {name: fetch.counts.get(name, 0) for name in ("fetched", "published", "broken")}
         kind = fetch.kinds[fetch.step] if fetch.step < len(fetch.kinds) else None
+        named["reason"] = fetch.held_up
         bulk = [BulkOut(kind=name, **to_builtins(fetch.bulk[name])) for name in fetch.kinds if name in fetch.bulk]
         reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
         return cls(**{**named, **counts, "kind": kind, "reasons": reasons, "bulk": bulk})
@@ -200,4 +200,4 @@ class StoreHealth(BaseModel):
     subscriptions: Annotated[SubscriptionsHealth | None, Field(description="Null without credentials.")]
     reconciled: Annotated[Looked | None, Field(description="What has changed, against the platform's own API.")]
     swept: Annotated[Looked | None, Field(description="What was deleted for good; of WooCommerce customers, too.")]
-    waiting: Annotated[str | None, Field(description="Why a comparison does not get on.")]
+    waiting: Annotated[str | None, Field(description="Why a comparison does not get on, and until when.")]

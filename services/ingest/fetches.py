@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.db import Tx
+from services.ingest import asking
 from services.ingest.credentials import OPEN, OPENS, Credentials, held
 from services.ingest.platforms.port import Bulk, Kind
 
@@ -47,6 +48,21 @@ class Fetch(Struct, frozen=True, kw_only=True):
     done_at: datetime | None = None
     bulk: dict[str, Bulk] = {}
     """By kind, where the platform prepares all of it."""
+    rests_until: datetime | None = None
+    """When its store may be asked again, where that is not soon."""
+
+    @property
+    def wanted(self) -> tuple[object, ...]:
+        """What was asked for."""
+        return self.store, frozenset(self.kinds), self.since
+
+    @property
+    def held_up(self) -> str | None:
+        """Why it does not get on, and until when."""
+        if self.rests_until is None:
+            return self.reason
+        rest = f"the shop wants to be left alone until {self.rests_until:%Y-%m-%d %H:%M} UTC"
+        return rest if self.reason is None else f"{self.reason}; {rest}"
 
 
 class Due(NamedTuple):
@@ -61,8 +77,13 @@ class Due(NamedTuple):
     """Whether it was before."""
 
 
-_FETCH = """tenant, id::text, store, purpose, kinds, since, until, state, asked_at, asked_by, step, following, counts,
-    reasons, failures, reason, done_at, bulk"""
+_FETCH = """f.tenant, f.id::text, f.store, f.purpose, f.kinds, f.since, f.until, f.state, f.asked_at, f.asked_by,
+    f.step, f.following, f.counts, f.reasons, f.failures, f.reason, f.done_at, f.bulk"""
+_SHOWN = f"""
+    SELECT {_FETCH}, CASE WHEN f.{OPEN} AND c.lease IS NULL
+        AND c.next_call_at > clock_timestamp() + interval '1 minute' THEN c.next_call_at END AS rests_until
+    FROM fetches f LEFT JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store"""
+_UNENDED = "state IN ('waiting', 'running', 'paused')"
 _PAUSED = "(s.paused_at IS NOT NULL AND s.resumed_at IS NULL)"
 
 
@@ -85,6 +106,32 @@ async def ask(tx: Tx, fetch: Fetch) -> bool:
         fetch.asked_by,
     )
     return str(done) == "INSERT 0 1"
+
+
+async def ask_backfill(tx: Tx, fetch: Fetch) -> Fetch:
+    """Leaves it for a worker; where one is not at its end that wants the same, it is that one.
+
+    Problem 409 for too many.
+    """
+    those = await _unended(tx, fetch.tenant)
+    for each in those:
+        if each.wanted == fetch.wanted:
+            return each
+    asking.admit("backfills", [each.store for each in those], fetch.store)
+    await ask(tx, fetch)
+    return fetch
+
+
+async def admit(tx: Tx, tenant: str, store: str) -> None:
+    """Problem 409 unless there may be one more backfill of this store."""
+    asking.admit("backfills", [each.store for each in await _unended(tx, tenant)], store)
+
+
+async def _unended(tx: Tx, tenant: str) -> list[Fetch]:
+    """The tenant's backfills that are not at their end; nobody asks for another one meanwhile."""
+    await asking.alone(tx, "backfills", tenant)
+    rows = await tx.pg.fetch(f"{_SHOWN} WHERE f.tenant = $1 AND f.purpose = 'backfill' AND f.{_UNENDED}", tenant)
+    return [_fetch(row) for row in rows]
 
 
 async def due(tx: Tx, purpose: Purpose, *, before: datetime, until: datetime, limit: int) -> list[Due]:
@@ -123,7 +170,7 @@ async def claim(
     """
     row = await tx.pg.fetchrow(
         f"""
-        SELECT {", ".join(f"f.{name.strip()}" for name in _FETCH.split(","))}
+        SELECT {_FETCH}
         FROM fetches f JOIN credentials c ON c.tenant = f.tenant AND c.store = f.store
         WHERE f.{OPEN} AND {OPENS} AND f.not_before <= clock_timestamp() AND c.next_call_at <= clock_timestamp()
             AND f.tenant <> ALL($1::text[]) AND (f.purpose = 'backfill' OR NOT EXISTS (
@@ -234,9 +281,7 @@ async def turn(tx: Tx, tenant: str, id_: str, *, to: State, among: Sequence[Stat
 
 async def one(tx: Tx, tenant: str, id_: str) -> Fetch | None:
     """A backfill of the tenant."""
-    row = await tx.pg.fetchrow(
-        f"SELECT {_FETCH} FROM fetches WHERE tenant = $1 AND id = $2 AND purpose = 'backfill'", tenant, id_
-    )
+    row = await tx.pg.fetchrow(f"{_SHOWN} WHERE f.tenant = $1 AND f.id = $2 AND f.purpose = 'backfill'", tenant, id_)
     return _fetch(row) if row else None
 
 
@@ -257,10 +302,10 @@ async def newest(
     """Newest first; ids lower than `before`."""
     rows = await tx.pg.fetch(
         f"""
-        SELECT {_FETCH} FROM fetches
-        WHERE tenant = $1 AND purpose = $2 AND ($3::text IS NULL OR store = $3) AND ($4::uuid IS NULL OR id < $4)
-            AND ($6::text IS NULL OR state = $6)
-        ORDER BY fetches.id DESC LIMIT $5
+        {_SHOWN}
+        WHERE f.tenant = $1 AND f.purpose = $2 AND ($3::text IS NULL OR f.store = $3)
+            AND ($4::uuid IS NULL OR f.id < $4) AND ($6::text IS NULL OR f.state = $6)
+        ORDER BY f.id DESC LIMIT $5
         """,
         tenant,
         purpose,

@@ -8,7 +8,6 @@ from msgspec import to_builtins
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     EmailStr,
     Field,
     SecretStr,
@@ -21,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.journal import Delivery, Removal
 from libs.common.money import known_currency
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
 from services.ingest.deleting import Deletion
@@ -95,10 +95,8 @@ PostalAddress = Annotated[
 ]
 
 
-class StoreIn(BaseModel):
+class StoreIn(Asked):
     """A store to register or to change."""
-
-    model_config = ConfigDict(extra="forbid")
 
     platform: Annotated[
         Literal["shopify", "woocommerce", "events"],
@@ -112,7 +110,7 @@ class StoreIn(BaseModel):
             validate_default=True,
             description="All that sign webhooks now; never shown again. None for `events`.",
         ),
-    ] = []
+    ] = []  # noqa: RUF012 (pydantic copies it)
     currency: Currency
     timezone: TimeZone
     name: Annotated[Name | None, Field(description="Default: the domain.")] = None
@@ -126,7 +124,10 @@ class StoreIn(BaseModel):
     @field_validator("domain")
     @classmethod
     def _host(cls, text: str) -> str:
-        return domain_of(text)
+        try:
+            return domain_of(text)
+        except ValueError as error:
+            raise PydanticCustomError("domain", "This is not a host name such as `shop.example`.") from error
 
     @field_validator("secrets")
     @classmethod
@@ -139,10 +140,8 @@ class StoreIn(BaseModel):
         return secrets
 
 
-class StorePatch(BaseModel):
+class StorePatch(Asked):
     """What is to be different about a store. What is absent stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     currency: Currency | None = None
     timezone: TimeZone | None = None
@@ -322,10 +321,8 @@ class CountsOut(BaseModel):
     duplicates: Annotated[int, Field(description="Webhooks and events that had come before: each counts once.")]
 
 
-class ReplayIn(BaseModel):
+class ReplayIn(Asked):
     """Which deliveries are to be read again."""
-
-    model_config = ConfigDict(extra="forbid")
 
     store: Annotated[Text, Field(description="A store's key.")]
     topic: Annotated[Text | None, Field(description="Only this topic of the platform.")] = None

@@ -180,11 +180,11 @@ async def longest_wait(tx: Tx) -> timedelta:
     return waited or timedelta(0)
 
 
-async def claim(tx: Tx) -> Request | None:
-    """The one that has waited longest for its next step, locked until the end of the transaction.
+async def claim(tx: Tx, *, after: str) -> Request | None:
+    """Of the next tenant by name, after this one, what has waited longest for its next step.
 
-    Those of one store one after the other, as they came: what somebody asked for is not to be gone when it is looked
-    for.
+    It is locked until the end of the transaction. Those of one store one after the other, as they came: what somebody
+    asked for is not to be gone when it is looked for.
     """
     row = await tx.pg.fetchrow(
         f"""
@@ -192,8 +192,9 @@ async def claim(tx: Tx) -> Request | None:
             SELECT FROM privacy_requests o WHERE o.tenant = r.tenant AND o.store = r.store AND o.state <> 'done'
                 AND (o.received_at, o.id) < (r.received_at, r.id)
         )
-        ORDER BY worked_at, r.id LIMIT 1 FOR UPDATE SKIP LOCKED
-        """
+        ORDER BY r.tenant <= $1, r.tenant, worked_at, r.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+        after,
     )
     return _request(row) if row else None
 

@@ -3,21 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
 from libs.common.contracts.types import PrivacyKind
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.models import Identifier, Text
 from services.ingest.printed import identifier
 from services.ingest.privacy import Receipt, Request, State
 
 
-class CustomerIn(BaseModel):
+class CustomerIn(Asked):
     """Whom a request is about; at least one of the three."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: Annotated[Identifier | None, Field(description="The platform's own id of the customer.")] = None
     email: Annotated[Text | None, Field(examples=["ada@example.com"])] = None
@@ -36,10 +35,8 @@ class CustomerIn(BaseModel):
         return Identifiers(customer_id=identifier(self.id), email=self.email, phone=self.phone)
 
 
-class PrivacyRequestIn(BaseModel):
+class PrivacyRequestIn(Asked):
     """What somebody asked a shop for. Shopify sends such requests by itself."""
-
-    model_config = ConfigDict(extra="forbid")
 
     store: Annotated[Text, Field(description="A store's key.")]
     kind: Annotated[

@@ -25,12 +25,14 @@ log = get_logger(__name__)
 
 
 class PrivacyRequests:
-    """Takes the open requests by turns, a step at a time."""
+    """Takes the open requests by turns, a step at a time: tenants first, then those of one tenant."""
 
     def __init__(self, database: Database, *, batch: int) -> None:
         """`batch`: deliveries of one step, at most."""
         self._database = database
         self._batch = batch
+        self._served = ""
+        """Whose turn it was."""
 
     async def run(self, now: datetime) -> bool:
         """One step of one request. Again at once after one that had less to look at than it might have."""
@@ -38,8 +40,9 @@ class PrivacyRequests:
         again = False
         try:
             async with self._database.transaction() as tx:
-                request = await privacy.claim(tx)
+                request = await privacy.claim(tx, after=self._served)
                 if request is not None:
+                    self._served = request.tenant
                     further, again = await self._further(tx, request, now)
                     await privacy.save(tx, further)
         except Exception:

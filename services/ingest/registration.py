@@ -24,12 +24,13 @@ MAX_ORIGINS = 20
 
 
 def domain_of(text: str) -> str:
-    """`https://Shop.Example.com/wp/` is `shop.example.com`. ValueError when there is no host name in it.
+    """`https://Shop.Example.com/wp/` is `shop.example.com`. ValueError for what is no host name with or without those.
 
+    Nor is one behind a name and a password, or before a `?` or `#` without a path: whoever typed that meant another.
     Names in other letters are those of IDNA 2008, as in browsers: `faß.de` is `xn--fa-hia.de`, and not `fass.de`.
     """
     host = re.sub(r"^[a-z][a-z0-9+.-]*://", "", text.strip().lower())
-    host = re.split(r"[/?#]", host, maxsplit=1)[0].rpartition("@")[2].rstrip(".")
+    host = host.partition("/")[0].rstrip(".")
     try:
         host = _in_ascii(host)
     except UnicodeError:

@@ -30,20 +30,23 @@ log = get_logger(__name__)
 
 
 class Replays:
-    """Takes the open replays by turns, a step at a time."""
+    """Takes the open replays by turns, a step at a time: tenants first, then those of one tenant."""
 
     def __init__(self, database: Database, *, batch: int) -> None:
         """`batch`: deliveries of one step."""
         self._database = database
         self._batch = batch
+        self._served = ""
+        """Whose turn it was."""
 
     async def run(self, now: datetime) -> bool:
         """One step of one replay: its effects and how far it has come, in one transaction. Never again at once."""
         replay: Replay | None = None
         try:
             async with self._database.transaction() as tx:
-                replay = await replays.claim(tx)
+                replay = await replays.claim(tx, after=self._served)
                 if replay is not None:
+                    self._served = replay.tenant
                     await replays.save(tx, await self._further(tx, replay, now))
         except Exception:
             if replay is not None:

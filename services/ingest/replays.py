@@ -12,6 +12,7 @@ from libs.common.contracts.journal import removal_of
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import Record
+from services.ingest import asking
 from services.ingest.archive import CONSUMER
 from services.ingest.store import DeliveryRow, add_outcome_counts
 
@@ -43,6 +44,12 @@ class Replay(Struct, frozen=True, kw_only=True):
     reasons: dict[str, int]
     """Why deliveries could not be read -> how many."""
 
+    @property
+    def wanted(self) -> tuple[object, ...]:
+        """What was asked for. Two that were asked for up to now, each at its time, are the same."""
+        until = None if self.until == self.asked_at else self.until
+        return self.store, self.topic, self.outcome, self.since, until, self.dry_run
+
 
 class Kept(NamedTuple):
     """A delivery as it lies in the archive."""
@@ -57,6 +64,7 @@ class Kept(NamedTuple):
 
 _COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
     reached::text, total, counts, reasons"""
+_OPEN = "state IN ('waiting', 'running')"
 _RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
 # $1 tenant, $2 store, $3 topic, $4 since, $5 until.
 _SEEN = """
@@ -69,8 +77,15 @@ _LETTER = f"""
 _DEAD = f"d.state = 'dead' AND {_LETTER}"
 
 
-async def ask(tx: Tx, replay: Replay) -> None:
-    """Leaves it for a worker."""
+async def ask(tx: Tx, replay: Replay) -> Replay:
+    """Leaves it for a worker; where one is open that wants the same, it is that one. Problem 409 for too many."""
+    await asking.alone(tx, "replays", replay.tenant)
+    rows = await tx.pg.fetch(f"SELECT {_COLUMNS} FROM replays WHERE tenant = $1 AND {_OPEN}", replay.tenant)
+    those = [Replay(**dict(row)) for row in rows]
+    for each in those:
+        if each.wanted == replay.wanted:
+            return each
+    asking.admit("replays", [each.store for each in those], replay.store)
     await tx.pg.execute(
         """
         INSERT INTO replays (tenant, id, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
@@ -89,6 +104,7 @@ async def ask(tx: Tx, replay: Replay) -> None:
         replay.asked_at,
         replay.asked_by,
     )
+    return replay
 
 
 async def one(tx: Tx, tenant: str, id_: str) -> Replay | None:
@@ -114,7 +130,7 @@ async def newest(tx: Tx, tenant: str, *, limit: int, before: str | None) -> list
 async def cancel(tx: Tx, tenant: str, id_: str) -> None:
     """What it has done by then stays done."""
     await tx.pg.execute(
-        "UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running')",
+        f"UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND id = $2 AND {_OPEN}",
         tenant,
         id_,
     )
@@ -123,7 +139,7 @@ async def cancel(tx: Tx, tenant: str, id_: str) -> None:
 async def cancel_of(tx: Tx, tenant: str, store: str) -> None:
     """All of a store that are not at their end."""
     await tx.pg.execute(
-        "UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND store = $2 AND state IN ('waiting', 'running')",
+        f"UPDATE replays SET state = 'cancelled' WHERE tenant = $1 AND store = $2 AND {_OPEN}",
         tenant,
         store,
     )
@@ -133,7 +149,7 @@ async def open_of(tx: Tx, tenant: str, store: str) -> int:
     """How many of a store are not at their end."""
     return int(
         await tx.pg.fetchval(
-            "SELECT count(*) FROM replays WHERE tenant = $1 AND store = $2 AND state IN ('waiting', 'running')",
+            f"SELECT count(*) FROM replays WHERE tenant = $1 AND store = $2 AND {_OPEN}",
             tenant,
             store,
         )
@@ -142,16 +158,20 @@ async def open_of(tx: Tx, tenant: str, store: str) -> int:
 
 async def open_count(tx: Tx) -> int:
     """How many of all tenants are not at their end."""
-    return int(await tx.pg.fetchval("SELECT count(*) FROM replays WHERE state IN ('waiting', 'running')"))
+    return int(await tx.pg.fetchval(f"SELECT count(*) FROM replays WHERE {_OPEN}"))
 
 
-async def claim(tx: Tx) -> Replay | None:
-    """The one that has waited longest for its next step, locked until the end of the transaction."""
+async def claim(tx: Tx, *, after: str) -> Replay | None:
+    """Of the next tenant by name, after this one, what has waited longest for its next step.
+
+    It is locked until the end of the transaction.
+    """
     row = await tx.pg.fetchrow(
         f"""
-        SELECT {_COLUMNS} FROM replays WHERE state IN ('waiting', 'running')
-        ORDER BY worked_at, replays.id LIMIT 1 FOR UPDATE SKIP LOCKED
-        """
+        SELECT {_COLUMNS} FROM replays WHERE {_OPEN}
+        ORDER BY tenant <= $1, tenant, worked_at, replays.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+        after,
     )
     return Replay(**dict(row)) if row else None
 

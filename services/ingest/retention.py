@@ -1,6 +1,7 @@
 """The periodic that keeps the journal: new tables, bodies past their tenant's retention, tables past everybody's.
 
-What a consumer has still to read stays: the normaliser by its position, an open replay by what it was asked for.
+What somebody has still to read stays: everybody's by the normaliser's position, a tenant's by what its open replays
+were asked for. They keep nobody else's.
 """
 
 import asyncio
@@ -54,18 +55,24 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
     async with upkeeping(database) as pg:
         await make_children(pg, JOURNAL, now, span_of(retention.shortest))
         await drop_copies(pg, JOURNAL)
+        # Whether an older table does: a log is cut from its beginning on.
+        stays = False
         for child in await children(pg, JOURNAL):
             passed = retention.passed(now - child.end)
             if not passed or stop.is_set():
                 break
             try:
-                if await _wanted(pg, child):
-                    # So is what is younger, by the normaliser; and a log is cut from its beginning on.
+                if await _unread(pg, child):
+                    # So is what is younger.
                     log.warning("retention waits for a reader", table=child.name)
                     break
-                if child.end <= now - timedelta(days=retention.longest):
-                    await _drop(pg, child)
-                elif await strip(database, pg, JOURNAL, child, passed, stop):
+                if reading := await _reading(pg, child):
+                    log.warning("retention waits for replays", table=child.name, tenants=", ".join(reading))
+                    passed, stays = passed.without(reading), True
+                elif child.end <= now - timedelta(days=retention.longest) and not stays:
+                    stays = not await _drop(pg, child)
+                    continue
+                if passed and await strip(database, pg, JOURNAL, child, passed, stop):
                     log.info("retention took bodies out", table=child.name, tenants=str(passed))
             except asyncpg.UndefinedTableError:
                 # Another worker was faster.
@@ -74,34 +81,46 @@ async def keep_journal(database: Database, retention: Retention, now: datetime, 
                 # Tried again in an hour and not at once: it reads and writes the whole table.
                 if not is_transient(error):
                     raise
+                stays = True
                 log.warning("retention waits", table=child.name, error=type(error).__name__)
         await pg.execute("DELETE FROM log_seen WHERE at < $1", now - timedelta(days=SEEN_DAYS))
         await _forget_letters(pg, retention, now)
 
 
-async def _drop(pg: "asyncpg.Connection[Any]", child: Child) -> None:
-    if await forget(pg, child.name) and await drop_child(pg, JOURNAL, child):
+async def _drop(pg: "asyncpg.Connection[Any]", child: Child) -> bool:
+    dropped = await forget(pg, child.name) and await drop_child(pg, JOURNAL, child)
+    if dropped:
         log.info("retention dropped", table=child.name)
+    return dropped
 
 
-async def _wanted(pg: "asyncpg.Connection[Any]", child: Child) -> bool:
-    """Whether there is something in it that somebody has not read yet."""
-    wanted: bool = await pg.fetchval(
+async def _unread(pg: "asyncpg.Connection[Any]", child: Child) -> bool:
+    """Whether there is something in it that the normaliser has not come to."""
+    unread: bool = await pg.fetchval(
         f"""
         SELECT EXISTS (
             SELECT FROM log_partitions l
             LEFT JOIN positions p ON p.consumer = $1 AND p.topic = l.topic AND p.partition = l.partition
             WHERE l.topic = $2 AND coalesce(p.next_offset, 0)
                 <= (SELECT max(c."offset") FROM {child.name} c WHERE c.partition = l.partition)
-        ) OR EXISTS (
-            SELECT FROM replays WHERE state IN ('waiting', 'running') AND (since IS NULL OR since < $3)
         )
         """,
         CONSUMER,
         JOURNAL.name,
+    )
+    return unread
+
+
+async def _reading(pg: "asyncpg.Connection[Any]", child: Child) -> list[str]:
+    """Tenants that may have some of it read again by a replay."""
+    rows = await pg.fetch(
+        """
+        SELECT DISTINCT tenant FROM replays WHERE state IN ('waiting', 'running') AND (since IS NULL OR since < $1)
+        ORDER BY tenant
+        """,
         child.end,
     )
-    return wanted
+    return [row["tenant"] for row in rows]
 
 
 async def _forget_letters(pg: "asyncpg.Connection[Any]", retention: Retention, now: datetime) -> None:

@@ -130,8 +130,8 @@ class IngestSettings(CommonSettings):
         int,
         Field(
             ge=0,
-            description="Events that browsers of one address (IPv6: of 64 bits) may send in a minute and process."
-            " 0: no limit.",
+            description="Events that browsers of one address (IPv6: of 64 bits) may send in a minute and process;"
+            " 8 KiB of a request count as one at least. 0: no limit.",
             json_schema_extra={"unit": "events/min"},
         ),
     ] = 600

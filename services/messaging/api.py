@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 
 from libs.common.auth import Principal, require
 from libs.common.clock import Clock
@@ -13,6 +13,7 @@ from libs.common.contracts.types import Channel
 from libs.common.db import Database, Tx
 from libs.common.problems import invalid, invalid_parameter, not_found, not_found_by
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
+from libs.common.web.asked import Asked
 from libs.common.web.paging import Cursor
 from services.messaging.ledger import State
 from services.messaging.person import masked, usable_address, without_addresses
@@ -87,18 +88,14 @@ class FlowOut(BaseModel):
     definition: dict[str, Any]
 
 
-class FlowPatch(BaseModel):
+class FlowPatch(Asked):
     """What may be changed; what is absent stays."""
-
-    model_config = ConfigDict(extra="forbid")
 
     paused: StrictBool
 
 
-class SuppressionIn(BaseModel):
+class SuppressionIn(Asked):
     """An address on a channel."""
-
-    model_config = ConfigDict(extra="forbid")
 
     address: str = Field(max_length=254)
     channel: Literal["email"] = "email"

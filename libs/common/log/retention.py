@@ -1,7 +1,7 @@
 """How long the bodies of a log are kept: an installation's days, and those of tenants that differ."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import NamedTuple, Self
 
@@ -19,6 +19,11 @@ class Passed(NamedTuple):
     def __bool__(self) -> bool:
         """Whether there may be any."""
         return self.others or bool(self.tenants)
+
+    def without(self, tenants: Collection[str]) -> "Passed":
+        """The same but for these, who keep theirs for now."""
+        named = {*self.tenants, *tenants} if self.others else {*self.tenants} - {*tenants}
+        return Passed(self.others, tuple(sorted(named)))
 
     def __str__(self) -> str:
         names = ", ".join(self.tenants)

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from libs.common import dead_letters
 from libs.common.auth import Principal, require
 from libs.common.db import Database, Tx
 from libs.common.problems import Problem, invalid, not_found
+from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from libs.common.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 
@@ -48,10 +49,8 @@ class DeadLetterDetailOut(DeadLetterOut):
     data: Any = Field(description='The event\'s data; `{"base64": …}` when its contract cannot read it.')
 
 
-class ReplayIn(BaseModel):
+class ReplayIn(Asked):
     """Which to try again: those that satisfy all that is given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=1000)
     consumer: str | None = Field(default=None, max_length=200)

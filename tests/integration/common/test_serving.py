@@ -22,6 +22,11 @@ def _echo() -> FastAPI:
     async def echo(request: Request) -> Response:
         return Response(await request.body())
 
+    @app.post("/names")
+    async def names(request: Request) -> Response:
+        await request.body()
+        return Response(b",".join(name for name, _ in request.headers.raw) + b" of the whole body")
+
     @app.get("/long")
     async def long() -> Response:
         return Response(b"x" * 20_000_000)
@@ -177,6 +182,57 @@ async def test_who_never_listens_is_hung_up_on(server: serving.Server, port: int
     assert await eventually(taken)
     assert await eventually(gone, timeout=10)
     writer.close()
+
+
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+NO_CHUNKS = [
+    b"xyz\r\nhello\r\n0\r\n\r\n",
+    b"-1\r\nx\r\n0\r\n\r\n",
+    b"f" * 20 + b"\r\nx\r\n0\r\n\r\n",
+    b"1\nx\n0\n\n",
+    b"1\r\nxy\r\n0\r\n\r\n",
+    b"1\r\nx\r\n0\r\nno trailer\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        CHUNKED.replace(b"chunked", b"xchunked") + b"1\r\nx\r\n0\r\n\r\n",
+        CHUNKED.replace(b"chunked", b"chunked, identity") + b"1\r\nx\r\n0\r\n\r\n",
+        CHUNKED.replace(b"Host", b"Content-Length: 3\r\nHost") + b"1\r\nx\r\n0\r\n\r\n",
+        *(CHUNKED + body for body in NO_CHUNKS),
+    ],
+)
+async def test_a_body_that_is_not_sent_as_http_has_it_is_told_so(port: int, sent: bytes) -> None:
+    answer = await _answers(port, sent)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.count(b"HTTP/1.1") == answer.count(b"application/problem+json") == 1
+
+
+@pytest.mark.parametrize("body", NO_CHUNKS)
+async def test_so_it_is_when_the_route_waits_for_it_already(port: int, body: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+    async with asyncio.timeout(10):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.count(b"HTTP/1.1") == answer.count(b"application/problem+json") == 1
+    writer.close()
+
+
+async def test_nothing_is_told_before_the_answer_to_another_request(port: int) -> None:
+    answer = await _answers(port, REQUEST.replace(b"/openapi.json", b"/long") + CHUNKED + b"xyz\r\n")
+    assert b"400 Bad Request" not in answer
+
+
+@pytest.mark.parametrize("chunks", [b"", b"1\r\nx\r\n1\r\ny\r\n"])
+async def test_trailers_are_no_headers(port: int, chunks: bytes) -> None:
+    sent = CHUNKED.replace(b"/echo", b"/names") + chunks + b"0\r\nX-Signed: yes\r\nX-Again: yes\r\n\r\n"
+    answer = await _answers(port, sent)
+    assert answer.endswith(b"\r\n\r\nhost,transfer-encoding of the whole body")
 
 
 async def test_what_is_no_http_is_told_so(port: int) -> None:

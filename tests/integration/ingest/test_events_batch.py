@@ -30,7 +30,7 @@ async def test_a_batch_is_accepted_and_observed_once(ground: Ground) -> None:
         assert answer.status_code == 202
         told = answer.json()
         assert (told["accepted"], told["rejected"]) == (120, 0)
-        assert told["events"][7] == {"id": "e-7", "status": "accepted", "errors": []}
+        assert told["events"][7] == {"id": "e-7", "status": "accepted", "errors": [], "errors_left_out": 0}
     lines = b"\n".join(msgspec.json.encode(each) for each in batch) + b"\n\n"
     answer = await ground.http.post("/v1/events/batch", content=lines, headers=NDJSON)
     assert answer.json()["accepted"] == 120

@@ -48,8 +48,8 @@ async def _store_of(ground: Ground, address: str, headers: dict[str, str]) -> st
     path = f"/v1/stores/{key}/credentials"
     answer = await ground.http.put(path, json=CREDENTIALS | {"url": address}, headers=headers)
     assert answer.status_code == 200, answer.text
-    for _ in range(2):
-        asked = {"store": key, "kinds": ["orders"]}
+    for since in ("2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"):
+        asked = {"store": key, "kinds": ["orders"], "since": since}
         assert (await ground.http.post("/v1/backfills", json=asked, headers=headers)).status_code == 202
     return str(key)
 
@@ -120,7 +120,8 @@ async def test_nothing_waits_for_a_store_without_credentials(ground: Ground, sho
     ground.clock.set(small_world().end)
     path = f"/v1/stores/{store}/credentials"
     held = await ground.get(path)
-    paused, waiting = [(await ground.http.post("/v1/backfills", json={"store": store})).json()["id"] for _ in range(2)]
+    asked = [{"store": store, "kinds": [kind]} for kind in ("orders", "products")]
+    paused, waiting = [(await ground.http.post("/v1/backfills", json=each)).json()["id"] for each in asked]
     await ground.http.post(f"/v1/backfills/{paused}/pause")
     assert (await ground.http.delete(path)).status_code == 204
     for id_ in (paused, waiting):
@@ -206,6 +207,35 @@ async def test_stores_that_are_too_young_to_compare_keep_nobody_waiting(
     async with ground.database.reading() as tx:
         asked = await tx.pg.fetch("SELECT store, purpose FROM fetches ORDER BY purpose")
     assert [tuple(row) for row in asked] == [(store, "reconcile"), (store, "sweep")]
+
+
+async def test_until_when_a_shop_wants_to_be_left_alone_is_told(ground: Ground) -> None:
+    async def rests(_: Request) -> Response:
+        return Response(b"{}", 429, {"retry-after": "31536000"})
+
+    async with served(Starlette(routes=[Route(ORDERS, rests)])) as address:  # type: ignore[arg-type]
+        store = await ground.register(**store_at(address.removeprefix("http://")))
+        path = f"/v1/stores/{store}/credentials"
+        opening = CREDENTIALS | {"url": address}
+        await ground.http.put(path, json=opening)
+        asked = {"store": store, "kinds": ["orders"]}
+        first = (await ground.http.post("/v1/backfills", json=asked)).json()
+        assert first["reason"] is None
+        await _fetching(ground).run(ground.clock.now())
+        async with ground.database.autocommit() as pg:
+            at = await pg.fetchval("SELECT next_call_at FROM credentials")
+        rest = f"the shop wants to be left alone until {at:%Y-%m-%d %H:%M} UTC"
+        told = await ground.get(f"/v1/backfills/{first['id']}")
+        assert (told["state"], told["reason"]) == ("waiting", f"the shop answers 429; {rest}")
+        # It rests whatever it is asked for, and whoever asks.
+        await ground.http.put(path, json=opening)
+        later = await ground.http.post("/v1/backfills", json=asked | {"since": "2025-01-01T00:00:00Z"})
+        assert (later.status_code, later.json()["state"], later.json()["reason"]) == (202, "waiting", rest)
+        assert not await _fetching(ground).run(ground.clock.now())
+        assert later.json() in (await ground.get("/v1/backfills"))["data"]
+        ground.clock.set(ground.clock.now() + timedelta(hours=1))
+        await _fetching(ground).plan(ground.clock.now())
+        assert (await ground.get(f"/v1/stores/{store}/health"))["waiting"] == rest
 
 
 async def test_that_it_is_we_who_refuse_is_told(ground: Ground, store: str) -> None:

@@ -128,8 +128,8 @@ async def test_two_replays_at_a_time_count_a_change_once(ground: Ground) -> None
             " SELECT tenant, store, outcome, journal_partition, count(*) FROM deliveries GROUP BY 1, 2, 3, 4"
         )
     ground.clock.set(ground.clock.now().replace(year=2027))
-    for _ in range(2):
-        assert (await ground.http.post(PATH, json={"store": store})).status_code == 202
+    for one in ({"store": store}, {"store": store, "topic": "orders/create"}):
+        assert (await ground.http.post(PATH, json=one)).status_code == 202
     at_once = [Replays(ground.database, batch=100) for _ in range(2)]
     async with ground.database.autocommit() as pg:
         async with pg.transaction():
@@ -152,7 +152,7 @@ async def test_a_replay_that_fails_stands_before_no_other(ground: Ground) -> Non
     assert (await ground.http.post(PATH, json={"store": store})).status_code == 202
     async with ground.database.autocommit() as pg:
         await pg.execute('UPDATE replays SET counts = \'{"looked_at": "?"}\'')
-    other = (await ground.http.post(PATH, json={"store": store})).json()
+    other = (await ground.http.post(PATH, json={"store": store, "topic": "orders/create"})).json()
     working = Replays(ground.database, batch=100)
     with pytest.raises(TypeError):
         await working.run(ground.clock.now())
@@ -176,7 +176,8 @@ async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: 
 async def test_open_replays_take_turns(ground: Ground) -> None:
     store = await sent(ground, orders=5)
     ground.clock.set(ground.clock.now().replace(year=2027))
-    ids = [(await ground.http.post(PATH, json={"store": store})).json()["id"] for _ in range(2)]
+    asked = [{"store": store}, {"store": store, "since": "2026-01-01T00:00:00Z"}]
+    ids = [(await ground.http.post(PATH, json=one)).json()["id"] for one in asked]
     working = Replays(ground.database, batch=2)
     for _ in range(4):
         await working.run(ground.clock.now())

@@ -1,5 +1,6 @@
 """Bodies past their tenant's retention are gone, and nothing else is."""
 
+import asyncio
 import json
 from datetime import timedelta
 from itertools import pairwise
@@ -14,6 +15,7 @@ from services.ingest.settings import IngestSettings
 from tests.integration.ingest.aged import NOW, age, gapless, keep, read_all, rows
 from tests.integration.ingest.ground import Ground
 from tests.integration.ingest.test_replays import LINE, ORDER, replayed
+from tests.waiting import eventually
 
 SECRETIVE = "ada@acme.example"
 
@@ -111,6 +113,58 @@ async def test_what_nobody_has_read_stays(ground: Ground) -> None:
     await keep(ground.database)
     assert await rows(ground.database) == before
     await ground.http.post(f"/v1/deliveries/replays/{asked.json()['id']}/cancel")
+    await keep(ground.database)
+    assert await rows(ground.database) == []
+
+
+@pytest.mark.parametrize(("days", "theirs"), [(60, 30), (500, 30), (500, 90)])
+async def test_a_tenant_s_replay_keeps_nobody_else_s(ground: Ground, days: int, theirs: int) -> None:
+    ours, _, acme = await two_tenants(ground, days)
+    before = await rows(ground.database)
+    asked = (await ground.http.post("/v1/deliveries/replays", json={"store": ours})).json()
+    assert asked["state"] == "waiting"
+    await keep(ground.database, acme=theirs)
+    assert [row.stripped() if row.tenant == "acme" else row for row in before] == await rows(ground.database)
+    assert await gapless(ground.database)
+    assert {one["body"] is None for one in await shown(ground, acme)} == {True}
+    await ground.http.post(f"/v1/deliveries/replays/{asked['id']}/cancel")
+    await keep(ground.database, acme=theirs)
+    assert len(await rows(ground.database)) == (24 if days < 90 else 0)
+
+
+async def test_nothing_is_cut_out_of_the_midst_when_a_replay_ends_meanwhile(ground: Ground) -> None:
+    ours, theirs, _ = await two_tenants(ground, 500)
+    await ground.shopify(theirs, ORDER | {"id": 99, "line_items": [LINE]}, id_="later")
+    await age(ground.database, 300)
+    await read_all(ground.database)
+    before = await rows(ground.database)
+    asked = (await ground.http.post("/v1/deliveries/replays", json={"store": ours})).json()
+    async with ground.database.autocommit() as pg:
+        first = next(child for child in await children(pg, JOURNAL) if child.end < NOW - timedelta(days=400))
+        async with pg.transaction():
+            # It has seen that this table stays, and cannot take anything out of it yet.
+            await pg.execute(f"LOCK TABLE {first.name} IN ROW EXCLUSIVE MODE")
+            running = asyncio.create_task(keep(ground.database))
+
+            async def waits() -> bool:
+                found = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1::text::regclass AND NOT granted)"
+                return bool(await pg.fetchval(found, first.name))
+
+            await eventually(waits)
+            await ground.http.post(f"/v1/deliveries/replays/{asked['id']}/cancel")
+        await running
+    kept = {row.id for row in await rows(ground.database)}
+    assert kept == {row.id for row in before}
+    assert await gapless(ground.database)
+    await keep(ground.database)
+    assert await rows(ground.database) == []
+
+
+async def test_it_keeps_only_what_it_may_be_about(ground: Ground) -> None:
+    ours, *_ = await two_tenants(ground, 100)
+    later = (NOW - timedelta(days=10)).isoformat()
+    ground.clock.set(NOW)
+    await ground.http.post("/v1/deliveries/replays", json={"store": ours, "since": later})
     await keep(ground.database)
     assert await rows(ground.database) == []
 

@@ -116,6 +116,8 @@ async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
         ({"domain": "not a host"}, "/domain"),
         ({"domain": "a\x00b"}, "/domain"),
         ({"domain": "xn--a.example"}, "/domain"),
+        ({"domain": "ada@shop.example"}, "/domain"),
+        ({"domain": "shop.example#b"}, "/domain"),
         ({"domain": "shop.xn--.example"}, "/domain"),
         ({"domain": "\u2764.example"}, "/domain"),
         ({"domain": ABSENT}, "/domain"),

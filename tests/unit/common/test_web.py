@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
-from libs.common.problems import Problem
+from libs.common.problems import MOST_ERRORS, Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
 from libs.common.web.health import database_check
@@ -32,6 +32,19 @@ async def test_every_bad_field_is_pointed_at_and_none_is_repeated(client: httpx.
     assert "hunter2" not in answer.text
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert (problem["code"], problem["status"], problem["type"]) == ("invalid", 422, "about:blank")
+
+
+async def test_many_bad_fields_are_counted_and_some_named(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/things", json={"name": "abc", "secrets": ["short"] * 100})
+    problem = answer.json()
+    pointers = [error["pointer"] for error in problem["errors"]]
+    assert pointers == [f"/secrets/{n}" for n in range(MOST_ERRORS)]
+    assert problem["errors_left_out"] == 100 - MOST_ERRORS
+
+
+async def test_an_object_of_too_many_names_is_not_looked_into(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/things", json={"name": "ab"} | {f"{n}": 1 for n in range(100)})
+    assert answer.json()["errors"] == [{"pointer": "", "detail": "There are too many names in it."}]
 
 
 @pytest.mark.parametrize(
