@@ -8,6 +8,7 @@ from libs.common.backoff import pause_before
 from libs.common.burst import Burst
 from libs.common.consumer import Consumer
 from libs.common.log.base import Position
+from libs.common.lookout import Lookout
 from libs.common.openings import Openings
 
 _SHOWN = 3
@@ -37,6 +38,8 @@ class Consuming:
     shown: set[Position] = field(default_factory=set)
     state: str = "running"
     reason: str | None = None
+    lookout: Lookout | None = None
+    """While it is halted for something that may turn out to be no fault of ours."""
     _resting: dict[Position, _Rest] = field(default_factory=dict)
 
     def moved(self, to: Mapping[Position, int]) -> None:

@@ -186,6 +186,15 @@ class CommonSettings(BaseSettings):
             json_schema_extra={"unit": "requests/min"},
         ),
     ] = 60_000
+    dead_letter_burst: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=100_000,
+            description="A consumer halts before more than so many of the last twice as many events become dead"
+            " letters, unless they are the doing of some senders alone, since others' pass.",
+        ),
+    ] = 500
     max_body: Annotated[
         int,
         Field(ge=1024, description="Largest body of an API request.", json_schema_extra={"unit": "bytes"}),

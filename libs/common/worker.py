@@ -16,7 +16,7 @@ import asyncpg
 
 from libs.common import positions
 from libs.common.batch import Batch, Reject, told
-from libs.common.burst import Burst, Outcome
+from libs.common.burst import Burst, Outcome, sender_of
 from libs.common.clock import Clock, monotonic
 from libs.common.consumer import Consumer
 from libs.common.consuming import Consuming
@@ -24,6 +24,7 @@ from libs.common.db import Database, Tx, is_transient
 from libs.common.ids import new_id
 from libs.common.log import postgres
 from libs.common.log.base import Halted, Log, Position, Record
+from libs.common.lookout import AHEAD, Lookout, TooManyDead
 from libs.common.openings import Openings, notice_growth
 from libs.common.outage import Outage
 from libs.common.telemetry import get_logger
@@ -46,8 +47,8 @@ class Limits:
     backoff: float = 2.0
     """Longest pause between tries while the database or Kafka is away."""
     burst: int = 500
-    """More dead letters than this among the last `burst_of` records stop the consumer: better late than a day dead."""
-    burst_of: int = 1000
+    """More dead letters than this among the last twice as many records, and nobody's in particular, stop the consumer:
+    better late than a day dead."""
 
 
 @dataclass(slots=True)
@@ -84,10 +85,7 @@ class Worker:
         self._clock = clock
         self.limits = limits or Limits()
         self.consumers = consumers
-        self._consuming = [
-            Consuming(c, Burst(self.limits.burst, self.limits.burst_of), Openings(database, c, self.name))
-            for c in consumers
-        ]
+        self._consuming = [Consuming(c, Burst(self.limits.burst), Openings(database, c, self.name)) for c in consumers]
         self._periodics = periodics
         self._stop = asyncio.Event()
         self._session: asyncpg.Connection[Any] | None = None
@@ -179,21 +177,24 @@ class Worker:
         outage = Outage(consumer=c.consumer.name)
         while not self._stop.is_set():
             try:
-                if c.state == "halted" or not c.owned:
+                if not c.owned or (c.state == "halted" and c.lookout is None):
                     c.tries_no_more()
                     c.given.clear()
                     await c.given.wait()
                     continue
-                await self._give_back(c)
-                if records := await self._read(c):
-                    await self._process(c, records)
-                if monotonic() - looked >= self.limits.patience:
-                    looked = monotonic()
-                    await self._replay(c)
+                if c.lookout is not None:
+                    await self._look_ahead(c, c.lookout)
+                else:
+                    await self._give_back(c)
+                    if records := await self._read(c):
+                        await self._process(c, records)
+                    if monotonic() - looked >= self.limits.patience:
+                        looked = monotonic()
+                        await self._replay(c)
                 outage.is_over()
                 c.tries_no_more()
             except Halted as error:
-                self._halt(c, str(error))
+                self._halt(c, error)
             except positions.Fenced as error:
                 FENCED.labels(c.consumer.name).inc()
                 log.warning("fenced", consumer=c.consumer.name, worker=self.name, detail=str(error))
@@ -203,7 +204,8 @@ class Worker:
                 if not is_transient(error):
                     raise
                 RETRIES.labels(c.consumer.name).inc()
-                c.state, c.reason = "retrying", type(error).__name__
+                if c.state != "halted":
+                    c.state, c.reason = "retrying", type(error).__name__
                 outage.goes_on(error)
                 await self._pause(outage.pause(self.limits.backoff))
 
@@ -247,9 +249,12 @@ class Worker:
     async def _finish(self, c: Consuming, tx: Tx, batch: Batch, poison: str | None = None) -> None:
         """Dead letters, position, events out: in the batch's transaction, in this order."""
         name, records = c.consumer.name, batch.records
-        outcomes = [(r.tenant, (r.topic, r.partition, r.offset) in batch.rejected) for r in records]
+        died = batch.rejected
+        outcomes = [
+            Outcome(sender_of(r), c.consumer.kind(r), (r.topic, r.partition, r.offset) in died) for r in records
+        ]
         if c.burst.is_ours(outcomes):
-            raise Halted(f"more than {self.limits.burst} dead letters among the last {self.limits.burst_of} records")
+            raise TooManyDead(c.burst, outcomes)
         if batch.rejected:
             await positions.bury(tx, name, list(batch.rejected.values()), self._clock.arrival(), poison)
         # What is expected comes from the records, not from memory: a heartbeat may have refreshed that meanwhile.
@@ -320,10 +325,26 @@ class Worker:
                         await positions.bury(tx, c.consumer.name, [(records[0], reason)], self._clock.arrival(), trace)
                 limit = 1
 
-    def _halt(self, c: Consuming, reason: str) -> None:
-        c.state, c.reason = "halted", reason
+    def _halt(self, c: Consuming, error: Halted) -> None:
+        c.state, c.reason, c.lookout = "halted", str(error), None
+        # Where effects lie elsewhere nothing can be tried.
+        if isinstance(error, TooManyDead) and not c.consumer.copies:
+            c.lookout = Lookout(self._database, c.consumer, c.burst, error.case)
         HALTED.labels(c.consumer.name).set(1)
-        log.error("consumer halted", consumer=c.consumer.name, worker=self.name, reason=reason)
+        self._beat_now.set()
+        log.error("consumer halted", consumer=c.consumer.name, worker=self.name, reason=c.reason)
+
+    async def _look_ahead(self, c: Consuming, lookout: Lookout) -> None:
+        """Of a halted consumer: goes on once somebody's records pass who is not to blame."""
+        reading = self._log.read(lookout.places(c.owned), AHEAD, self.limits.patience, ahead=True)
+        tried = await lookout.look(await self._unless_stopped(reading), self._clock.now())
+        if lookout.is_over:
+            c.state, c.reason, c.lookout = "running", None, None
+            HALTED.labels(c.consumer.name).set(0)
+            self._beat_now.set()
+            log.warning("consumer goes on, others pass", consumer=c.consumer.name, worker=self.name)
+        elif tried:
+            await self._pause(self.limits.patience)
 
     def _places(self) -> list[Places]:
         return [(c.consumer.name, c.consumer.topics, dict(c.owned), c.shown) for c in self._consuming]

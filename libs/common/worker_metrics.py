@@ -25,7 +25,7 @@ RETRIES = Counter("regulars_consumer_retries_total", "Pauses because of a transi
 # Of several processes the worst one speaks: that another worker is well does not help who waits for this one.
 HALTED = Gauge(
     "regulars_consumer_halted",
-    "1 when the consumer stopped itself and needs somebody",
+    "1 while the consumer has stopped itself",
     ["consumer"],
     multiprocess_mode="livemax",
 )

@@ -12,7 +12,7 @@ from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
 from services.ingest import events, privacy, registering, seen, store
-from services.ingest.journal import origin_of
+from services.ingest.journal import SOURCE, origin_of
 from services.ingest.normalise import (
     Ignored,
     Observation,
@@ -21,6 +21,7 @@ from services.ingest.normalise import (
     Parked,
     Uninstalled,
     Unreadable,
+    kind_of,
     normalise,
 )
 from services.ingest.outcome import Arrival, StoreFacts
@@ -60,6 +61,12 @@ async def on_deliveries_received(batch: Batch) -> None:
         read.append((record, delivery, outcome))
     await store.save_deliveries(batch.tx, rows)
     await act(batch, read)
+
+
+def kind_of_record(record: Record) -> str:
+    """`shopify orders/create`. Never raises: who asks is about to bury the record."""
+    platform, _, rest = record.source.removeprefix(f"{SOURCE}/").partition("/")
+    return kind_of(platform, rest.partition("/")[2])
 
 
 async def act(batch: Batch, read: Sequence[tuple[Record, Delivery, Outcome]]) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "StoreFacts",
     "Uninstalled",
     "Unreadable",
+    "kind_of",
     "normalise",
     "root_key",
 ]
@@ -118,6 +119,11 @@ def root_key(platform: str, topic: str, body: bytes) -> str:
         if source_id is not None:
             return f"{kind}:{source_id}"
     return f"delivery:{blake2b(body, digest_size=16).hexdigest()}"
+
+
+def kind_of(platform: str, topic: str) -> str:
+    """What of us reads it, however its sender spells it: `shopify orders/create`."""
+    return f"{platform} {_topic(topic)}"
 
 
 @lru_cache(maxsize=1024)

@@ -13,12 +13,12 @@ from libs.common.log.base import Log
 from libs.common.log.postgres import PostgresLog
 from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
-from libs.common.worker import Consumer, Periodic, Worker
+from libs.common.worker import Consumer, Limits, Periodic, Worker
 from services.ingest.archive import CONSUMER
 from services.ingest.connecting import watcher
 from services.ingest.fetches_watch import fetches_watch
 from services.ingest.fetching import FETCHES_SECONDS, Fetching, Rhythm
-from services.ingest.handlers import on_deliveries_received
+from services.ingest.handlers import kind_of_record, on_deliveries_received
 from services.ingest.listening import LISTENING_SECONDS, Listening
 from services.ingest.opening import opener
 from services.ingest.privacy_watch import privacy_watch
@@ -31,7 +31,9 @@ from services.ingest.subscriptions_watch import subscriptions_watch
 
 def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
     """What turns deliveries into observations."""
-    normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
+    normalise = Consumer(
+        CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size, kind=kind_of_record
+    )
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
@@ -44,7 +46,8 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
         database_watch(database),
         *relay_watch(settings, database, log),
     ]
-    return Worker(database, log, clock, consumers=[normalise], periodics=periodics)
+    limits = Limits(burst=settings.dead_letter_burst)
+    return Worker(database, log, clock, consumers=[normalise], periodics=periodics, limits=limits)
 
 
 def _fetching(settings: IngestSettings, database: Database) -> list[Periodic]:

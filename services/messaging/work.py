@@ -16,7 +16,7 @@ from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
 from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
-from libs.common.worker import Consumer, Periodic, Worker
+from libs.common.worker import Consumer, Limits, Periodic, Worker
 from services.messaging.backlog import BACKLOG_SECONDS, Backlog
 from services.messaging.handlers import on_customers
 from services.messaging.mail import Identity
@@ -63,6 +63,7 @@ def worker(settings: MessagingSettings, database: Database, clock: Clock, log: L
             database_watch(database),
             *relay_watch(settings, database, log),
         ],
+        limits=Limits(burst=settings.dead_letter_burst),
     )
 
 

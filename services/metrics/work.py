@@ -9,7 +9,7 @@ from libs.common.database_watch import database_watch
 from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
-from libs.common.worker import Consumer, Periodic, Worker
+from libs.common.worker import Consumer, Limits, Periodic, Worker
 from services.metrics.handlers import on_facts
 from services.metrics.settings import CONSUMER, SCHEMA, MetricsSettings
 from services.metrics.verify import Watch
@@ -23,6 +23,7 @@ def worker(settings: MetricsSettings, database: Database, clock: Clock, log: Log
         clock,
         consumers=[Consumer(CONSUMER, (CUSTOMERS, MESSAGES), on_facts, settings.metrics_batch_size)],
         periodics=[Periodic("verify", settings.metrics_verify_seconds, Watch(database).run), database_watch(database)],
+        limits=Limits(burst=settings.dead_letter_burst),
     )
 
 

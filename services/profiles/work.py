@@ -12,7 +12,7 @@ from libs.common.log.base import Log
 from libs.common.log.choice import shared_log
 from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
-from libs.common.worker import Consumer, Worker
+from libs.common.worker import Consumer, Limits, Worker
 from services.profiles.handlers import Rules, handle
 from services.profiles.identity.identifiers import Junk
 from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings, listed
@@ -36,7 +36,8 @@ def worker(settings: ProfilesSettings, database: Database, clock: Clock, log: Lo
     handler = partial(handle, rules=rules_of(settings))
     consumer = Consumer(CONSUMER, (COMMERCE, MESSAGES), handler, settings.profiles_batch_size)
     periodics = [log_upkeep(database, CUSTOMERS), database_watch(database), *relay_watch(settings, database, log)]
-    return Worker(database, log, clock, consumers=[consumer], periodics=periodics)
+    limits = Limits(burst=settings.dead_letter_burst)
+    return Worker(database, log, clock, consumers=[consumer], periodics=periodics, limits=limits)
 
 
 async def run(settings: ProfilesSettings, stop: asyncio.Event, begun: Callable[[Worker], None]) -> None:

@@ -51,7 +51,9 @@ class Log(Protocol):
     new record at or below n.
     """
 
-    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+    async def read(
+        self, positions: Mapping[Position, int], max_records: int, wait: float, *, ahead: bool = False
+    ) -> list[Record]:
         """Records from each position on, about `max_records` in all or fewer large ones, in order of their offsets.
 
         Fewer where they are large: some megabytes in all, and of each partition at least one.
@@ -59,6 +61,8 @@ class Log(Protocol):
         Waits up to `wait` seconds for the first one. Several partitions are read at once, since a consumer commits
         them at once. A record with a higher offset than asked comes first when what was asked is not there: by
         retention if the record is the log's `first`, else it is lost.
+
+        `ahead`: only to look, what lies before the positions is not done.
         """
         ...
 

@@ -74,11 +74,14 @@ class KafkaLog:
         self._look_at = 0.0
         self._behind_since: float | None = None
 
-    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+    async def read(
+        self, positions: Mapping[Position, int], max_records: int, wait: float, *, ahead: bool = False
+    ) -> list[Record]:
         """See `Log.read`. KafkaAway when Kafka does not answer, and when it holds something and does not bring it."""
         client = await self._connected({topic for topic, _ in positions})
         await self._stand(client, positions)
-        self._tell(client)
+        if not ahead:
+            self._tell(client)
         await self._watch(client)
         deadline = monotonic() + wait
         while True:

@@ -132,8 +132,11 @@ class PostgresLog:
         self._database = database
         self._bell = Bell(database.session, self.end_offsets)
 
-    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+    async def read(
+        self, positions: Mapping[Position, int], max_records: int, wait: float, *, ahead: bool = False
+    ) -> list[Record]:
         """See `Log.read`."""
+        del ahead
         behind = self._bell.behind(positions) or await self._bell.wait(positions, wait)
         if not behind:
             return []

@@ -188,8 +188,11 @@ class SimulatedLog:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def read(self, positions: Mapping[Position, int], max_records: int, wait: float) -> list[Record]:
+    async def read(
+        self, positions: Mapping[Position, int], max_records: int, wait: float, *, ahead: bool = False
+    ) -> list[Record]:
         """See `Log.read`."""
+        del ahead
         server = self._database.server
         await server.statement(self._database.actor)
         deadline = server.now + wait

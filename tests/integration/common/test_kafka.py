@@ -179,6 +179,22 @@ async def test_lag_tools_see_the_progress(ground: Ground) -> None:
         await eventually(told)
 
 
+async def test_what_was_only_looked_at_is_no_progress(ground: Ground) -> None:
+    await ground.send(range(5))
+    place = TopicPartition(ground.kafka.topic("commerce"), PARTITION)
+    async with administrator(ground.kafka) as admin:
+
+        async def told() -> bool:
+            offsets = await admin.list_consumer_group_offsets(f"{ground.kafka.prefix}regulars.profiles.profiles")
+            return place in offsets and offsets[place].offset == 1
+
+        [ahead, _] = await eventually(lambda: ground.log.read({PLACE: 3}, 10, 2, ahead=True))
+        assert ground.log._telling is None
+        again = await ground.log.read({PLACE: 1}, 10, 2)
+        assert (ahead.offset, again[0].offset) == (3, 1)
+        await eventually(told)
+
+
 async def test_a_client_that_brings_nothing_is_made_anew(ground: Ground) -> None:
     await ground.send(range(3))
     assert await ground.read(0, 3) == numbers(3)

@@ -1,97 +1,18 @@
 """The consumer loop on a real database: every record once, whatever happens to the worker or the data."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
-import pytest_asyncio
 
 from libs.common import positions
-from libs.common.clock import Clock, DrivenClock, SystemClock
+from libs.common.clock import DrivenClock, SystemClock
 from libs.common.contracts.topics import COMMERCE, CUSTOMERS
-from libs.common.db import Database, is_transient
-from libs.common.log.base import Record
-from libs.common.log.postgres import PostgresLog, append
-from libs.common.worker import Batch, Consumer, Limits, Periodic, Reject, Worker
-from tests.contract.logs import Written, event, kafka_log, postgres_log, working
+from libs.common.db import is_transient
+from libs.common.worker import Batch, Limits, Periodic, Reject, Worker
+from tests.contract.logs import working
+from tests.integration.common.workbench import Bench
 from tests.waiting import eventually
-
-Handle = Callable[[Batch], Awaitable[None]]
-
-
-class Bench:
-    """A log with records, and a service that notes the effect of each record in a table of its own."""
-
-    def __init__(self, written: Written, database: Database) -> None:
-        self.written = written
-        self.database = database
-
-    async def write(self, *datas: bytes) -> None:
-        async with self.written.database.transaction() as tx:
-            await append(tx, COMMERCE, [event(f"key {n}", data=data) for n, data in enumerate(datas)])
-
-    def worker(
-        self,
-        handle: Handle | None = None,
-        *,
-        batch_size: int = 500,
-        limits: Limits | None = None,
-        clock: Clock | None = None,
-    ) -> Worker:
-        consumer = Consumer("profiles", (COMMERCE,), handle or self.note, batch_size)
-        return Worker(self.database, self.written.reader(), clock or SystemClock(), consumers=[consumer], limits=limits)
-
-    async def note(self, batch: Batch) -> None:
-        for record in batch.records:
-            if record.data == b"poison":
-                raise ZeroDivisionError
-            if record.data == b"refuse":
-                raise Reject("refused")
-            if record.data == b"leave out":
-                batch.reject(record, "left out")
-        kept = [r for r in batch.records if (r.topic, r.partition, r.offset) not in batch.rejected]
-        await self.save(batch, kept)
-
-    async def save(self, batch: Batch, records: list[Record]) -> None:
-        await batch.tx.pg.executemany("INSERT INTO effects VALUES ($1)", [(r.id,) for r in records])
-
-    async def effects(self) -> Counter[str]:
-        async with self.database.autocommit() as pg:
-            return Counter(row["id"] for row in await pg.fetch("SELECT id FROM effects"))
-
-    async def dead(self) -> list[asyncpg.Record]:
-        async with self.database.autocommit() as pg:
-            return await pg.fetch("SELECT * FROM dead_letters ORDER BY topic, partition, record_offset")
-
-    async def drained(self) -> bool:
-        ends = await PostgresLog(self.written.database).end_offsets("commerce")
-        async with self.database.autocommit() as pg:
-            rows = await pg.fetch("SELECT partition, next_offset FROM positions WHERE consumer = 'profiles'")
-        return {row["partition"]: row["next_offset"] for row in rows} == ends
-
-    async def owners(self) -> Counter[str | None]:
-        async with self.database.autocommit() as pg:
-            return Counter(
-                row["owner"] for row in await pg.fetch("SELECT owner FROM positions WHERE consumer = 'profiles'")
-            )
-
-
-@pytest_asyncio.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def bench(request: pytest.FixtureRequest, empty_database_url: str) -> AsyncIterator[Bench]:
-    opened = (
-        postgres_log(empty_database_url)
-        if request.param == "postgres"
-        else kafka_log(empty_database_url, request.getfixturevalue("kafka"))
-    )
-    async with opened as written:
-        database = Database(empty_database_url, schema="profiles", pool_size=8)
-        async with database.autocommit() as pg:
-            await pg.execute("CREATE TABLE effects (id text NOT NULL)")
-        yield Bench(written, database)
-        await database.close()
 
 
 async def test_each_record_takes_effect_once_and_the_leases_are_given_back(bench: Bench) -> None:
@@ -139,33 +60,6 @@ async def test_a_dead_letter_comes_back_once_its_cause_is_mended(bench: Bench) -
 
 async def _all_settled(bench: Bench) -> bool:
     return all(row["state"] != "replay" for row in await bench.dead())
-
-
-async def test_a_burst_of_rejects_stops_the_consumer_before_it_buries_a_day(bench: Bench) -> None:
-    await bench.write(*[b"refuse"] * 100)
-    worker = bench.worker(limits=Limits(burst=10, burst_of=50), batch_size=4)
-    async with working(worker):
-        await eventually(lambda: _async(bool(worker.problems())))
-        assert "halted" in worker.problems()[0]
-    assert len(await bench.dead()) <= 10
-    assert not await bench.drained()
-
-
-async def test_a_tenant_that_sends_garbage_does_not_stop_the_others(bench: Bench) -> None:
-    async def write(tenant: str, data: bytes) -> None:
-        async with bench.written.database.transaction() as tx:
-            await append(tx, COMMERCE, [event(f"{tenant} {n}", data=data, tenant=tenant) for n in range(40)])
-
-    worker = bench.worker(limits=Limits(burst=10, burst_of=50), batch_size=4)
-    async with working(worker):
-        await write("honest", b"{}")
-        await eventually(bench.drained)
-        await write("other", b"refuse")
-        await write("honest", b"{}")
-        await eventually(bench.drained)
-        assert worker.problems() == []
-    assert len(await bench.effects()) == 80
-    assert len(await bench.dead()) == 40
 
 
 async def _async(value: bool) -> bool:  # noqa: FBT001 (a value, not a switch)

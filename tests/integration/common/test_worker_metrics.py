@@ -32,7 +32,7 @@ async def test_a_halted_consumer_shows_what_waits_for_it(ingest_db: Database, pr
         await append(tx, COMMERCE, [event(f"key {n}") for n in range(20)])
     name = "halting"
     log = PostgresLog(profiles_db)
-    limits = Limits(patience=0.05, burst=3, burst_of=10)
+    limits = Limits(patience=0.05, burst=5)
     worker = Worker(profiles_db, log, SystemClock(), consumers=[Consumer(name, (COMMERCE,), refuse)], limits=limits)
     stop = asyncio.Event()
 
