@@ -42,6 +42,7 @@ from tests.logged import Lines
 from tests.server_folder import server_folder
 
 ROOT = Path(__file__).parents[1]
+PROPERTIES = ROOT / "tests" / "property"
 SERVICES = ("ingest", "profiles", "metrics", "messaging")
 KAFKA_FOLDER = "TEST_KAFKA_FOLDER"
 POSTGRES_FOLDER = "TEST_POSTGRES_FOLDER"
@@ -174,7 +175,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """aiokafka may leave a connection open that one of its tasks is about to make while its client is closed."""
+    """The longest begin first, or one of several processes is busy with them when the others have nothing left."""
+    items.sort(key=lambda item: not item.path.is_relative_to(PROPERTIES))
+    # aiokafka may leave a connection open that one of its tasks is about to make while its client is closed.
     for item in items:
         if item.get_closest_marker("kafka") is not None:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
