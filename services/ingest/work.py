@@ -32,9 +32,10 @@ from services.ingest.subscriptions_watch import subscriptions_watch
 def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log) -> Worker:
     """What turns deliveries into observations."""
     normalise = Consumer(CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size)
+    privacy_requests = PrivacyRequests(database, Keyring.from_settings(settings), batch=settings.replay_rate)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
-        Periodic("privacy requests", PRIVACY_SECONDS, PrivacyRequests(database, batch=settings.replay_rate).run),
+        Periodic("privacy requests", PRIVACY_SECONDS, privacy_requests.run),
         privacy_watch(database),
         *_fetching(settings, database),
         subscriptions_watch(database),
