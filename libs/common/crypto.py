@@ -138,13 +138,14 @@ class Keyring:
 
     def fingerprint(self, secret: bytes, context: bytes) -> bytes:
         """By which the same secret is known again, and which tells nothing to whoever has none of the keys."""
-        return self._fingerprints(secret, context)[0]
+        return self.fingerprints(secret, context)[0]
 
     def is_of(self, fingerprint: bytes, secret: bytes, context: bytes) -> bool:
         """Whether one of these keys made it of this secret."""
-        return any(same(fingerprint, each) for each in self._fingerprints(secret, context))
+        return any(same(fingerprint, each) for each in self.fingerprints(secret, context))
 
-    def _fingerprints(self, secret: bytes, context: bytes) -> list[bytes]:
+    def fingerprints(self, secret: bytes, context: bytes) -> list[bytes]:
+        """What each of these keys would make of it, the current one's first."""
         return [hmac.digest(key, context + b"\0" + secret, "sha256") for key in self._marking]
 
     def sign_token(self, payload: Mapping[str, Any], *, purpose: str, expires: datetime) -> str:

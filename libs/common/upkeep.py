@@ -1,4 +1,4 @@
-"""What a producer's worker does for its log, beside its main work."""
+"""What a producer's worker does for its log and its API, beside its main work."""
 
 from datetime import datetime
 
@@ -7,6 +7,7 @@ from libs.common.contracts.topics import Topic
 from libs.common.db import Database
 from libs.common.log.schema import keep_log
 from libs.common.telemetry import get_logger
+from libs.common.web.idempotency import forget_answers
 from libs.common.worker import Periodic
 
 log = get_logger(__name__)
@@ -15,7 +16,7 @@ HOUR = 3600.0
 
 
 def log_upkeep(database: Database, *topics: Topic) -> Periodic:
-    """Each hour: makes the tables of the coming weeks and drops those past retention."""
+    """Each hour: makes the tables of the coming weeks, drops those past retention, forgets answers of days before."""
     # Retention goes by wall time even under a driven clock: the log is dated by the database.
     wall = SystemClock()
 
@@ -23,6 +24,7 @@ def log_upkeep(database: Database, *topics: Topic) -> Periodic:
         for topic in topics:
             for table in await keep_log(database, topic, wall.now()):
                 log.info("retention dropped", table=table)
+        await forget_answers(database)
         return False
 
     return Periodic("log upkeep", HOUR, run)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.ingest.statements import Saying, Told, kind, object_of
 from services.ingest.subjects import Subject
@@ -67,6 +68,15 @@ def begun(names: Iterable[str], roots: Iterable[str], at: Place = BEGINNING) -> 
     """Knows what a request says."""
     known = frozenset(names)
     return Learning(names=known, roots=frozenset(roots), at=at, changed=at, watched=dict.fromkeys(sorted(known), at))
+
+
+def knowing(before: Learning, names: Iterable[str], roots: Iterable[str]) -> Learning:
+    """Knows this, too, before it looks further: earlier requests found it to be his."""
+    known, owned = before.names.union(names), before.roots.union(roots)
+    if (known, owned) == (before.names, before.roots):
+        return before
+    new = dict.fromkeys(sorted(known - before.names), before.at)
+    return replace(before, names=known, roots=owned, changed=before.at, watched=new | before.watched)
 
 
 def looked(before: Learning, deliveries: Sequence[Told], at: Place) -> tuple[Learning, int]:
@@ -117,8 +127,9 @@ class _Search:
                 found += 1
             elif told.root in subject.roots:
                 found += 1
-            elif subject.is_mentioned(told):
-                self._roots.update(filter(None, [object_of(told.root)]))
+            elif (where := subject.mentioned(told)) is not None:
+                if where == "field":
+                    self._roots.update(filter(None, [object_of(told.root)]))
                 found += 1
             for saying in told.sayings:
                 self._hear(saying)

@@ -1,7 +1,7 @@
 """All SQL of privacy requests: what was asked for, how far it has come, and the deliveries that it is about."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from libs.common.contracts import codec
 from libs.common.contracts.commerce import Identifiers, PrivacyRequested
-from libs.common.contracts.journal import Delivery, readable, removed
+from libs.common.contracts.journal import Delivery, readable
 from libs.common.contracts.topics import JOURNAL
 from libs.common.contracts.types import PrivacyKind
 from libs.common.db import Tx
 from services.ingest.archive import CONSUMER
 from services.ingest.learning import Learning
-from services.ingest.statements import Told, asked_for, kind, told, value
+from services.ingest.statements import Told, asked_for, told
 from services.ingest.subjects import Subject
 
 State = Literal["waiting", "running", "done"]
@@ -62,8 +62,15 @@ class Request(Struct, frozen=True, kw_only=True):
     """What he is known by beside what `who` says, as `services.ingest.statements` has them."""
     learning: Learning | None = None
     """How far the first step has come."""
+    marks: list[bytes] = []
+    """What redactions before it left of him (`services.ingest.marks`); and this one, once it is done."""
     receipts: dict[str, Receipt] = {}
     """By service."""
+
+    @property
+    def subject(self) -> Subject:
+        """Him, as far as he is known."""
+        return Subject(asked_for(self.who).union(self.names), self.roots)
 
     @property
     def receipt(self) -> Receipt:
@@ -77,7 +84,9 @@ class Held(NamedTuple):
     id: str
     partition: int
     offset: int
-    root: str | None
+    key: str | None
+    """As the journal has it; None: its record is gone."""
+    source: str | None
     data: bytes | None
     """None: it is past its retention, or was made unreadable."""
 
@@ -87,11 +96,11 @@ class Held(NamedTuple):
         if self.data is None:
             return None
         sent: Delivery = codec.decode(JOURNAL.name, "delivery.received", self.data)
-        return told(sent, self.root or "")
+        return told(sent, (self.key or "").removeprefix(f"{sent.store}:"))
 
 
 _COLUMNS = """tenant, id::text, store, kind, subject, received_at, due_at, asked_by, taken_at, state, step,
-    reached::text, roots, names, learning, receipts"""
+    reached::text, roots, names, learning, marks, receipts"""
 _OPEN = "r.state <> 'done'"
 
 
@@ -205,7 +214,7 @@ async def save(tx: Tx, request: Request) -> None:
         """
         UPDATE privacy_requests
         SET state = $3, worked_at = clock_timestamp(), step = $4, reached = $5, roots = $6, names = $7, learning = $8,
-            receipts = $9
+            receipts = $9, marks = $10
         WHERE tenant = $1 AND id = $2
         """,
         request.tenant,
@@ -217,7 +226,30 @@ async def save(tx: Tx, request: Request) -> None:
         request.names,
         msgspec.json.encode(request.learning).decode(),
         msgspec.json.encode(request.receipts).decode(),
+        request.marks,
     )
+
+
+async def earlier(tx: Tx, request: Request, marks: Collection[bytes]) -> tuple[set[str], set[bytes]]:
+    """Roots and marks of the redactions of its store that are done and left one of these, or one that such a one left.
+
+    All of them are about one person, as far as anybody knows.
+    """
+    met: set[bytes] = set()
+    while True:
+        rows = await tx.pg.fetch(
+            """
+            SELECT roots, marks FROM privacy_requests
+            WHERE tenant = $1 AND store = $2 AND state = 'done' AND kind = 'redact' AND marks <> '{}' AND marks && $3
+            """,
+            request.tenant,
+            request.store,
+            [*met.union(marks)],
+        )
+        found = {mark for row in rows for mark in row["marks"]}
+        if found <= met:
+            return {root for row in rows for root in row["roots"]}, met
+        met |= found
 
 
 async def put_back(tx: Tx, request: Request) -> None:
@@ -229,38 +261,13 @@ async def put_back(tx: Tx, request: Request) -> None:
     )
 
 
-async def forget(tx: Tx, request: Request) -> None:
-    """Takes e-mail and phone of whom it is about out of it, and out of requests about the same person before it."""
-    # A phone that was learned may be of several, in other requests.
-    names = {name for name in asked_for(request.who).union(request.names) if kind(name) != "phone"}
-    await tx.pg.execute(
-        """
-        UPDATE privacy_requests SET subject = subject - 'email' - 'phone', names = '{}'
-        WHERE tenant = $1 AND store = $2 AND (id = $3 OR (received_at <= $4 AND (
-            $5 = 'redact_store' OR subject->>'customer_id' = ANY($6) OR lower(btrim(subject->>'email')) = ANY($7)
-            OR subject->>'phone' = $8 OR names && $9)))
-        """,
-        request.tenant,
-        request.store,
-        request.id,
-        request.received_at,
-        request.kind,
-        [value(name) for name in names if kind(name) == "customer"],
-        [value(name) for name in names if kind(name) == "email"],
-        request.who.phone,
-        sorted(names),
-    )
-
-
 # Deliveries ----------------------------------------------------------------------------------------------------------
 
 
 async def following(tx: Tx, request: Request, limit: int) -> tuple[list[Held], bool]:
     """The next deliveries of its store by id, at most `limit`, and whether these are the last."""
     rows = await tx.pg.fetch(_FOLLOWING, *_place(request), request.reached, limit, STEP_BYTES)
-    held = [
-        Held(row["id"], row["partition"], row["offset"], _root(row["key"], request.store), row["data"]) for row in rows
-    ]
+    held = [Held(*(row[name] for name in Held._fields)) for row in rows]
     return held, not rows or (rows[0]["chosen"] < limit and len(rows) == rows[0]["chosen"])
 
 
@@ -269,34 +276,8 @@ def persons(request: Request, held: Sequence[Held]) -> list[Held]:
     left = [each for each in held if each.data is not None]
     if request.kind == "redact_store":
         return left
-    subject = Subject(asked_for(request.who).union(request.names), request.roots)
+    subject = request.subject
     return [each for each in left if (sent := each.told) is not None and subject.is_in(sent)]
-
-
-async def remove(tx: Tx, tenant: str, held: Sequence[Held]) -> None:
-    """Leaves the digests of these deliveries, wherever they lie."""
-    places = [each.partition for each in held], [each.offset for each in held]
-    await tx.pg.execute(
-        f"""
-        UPDATE log_journal j SET data = {removed("j.data", "redacted")}
-        FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")
-        WHERE j.partition = u.partition AND j."offset" = u."offset" AND j.tenant = $1 AND {readable("j.data")}
-        """,
-        tenant,
-        *places,
-    )
-    await tx.pg.execute(
-        f"""
-        UPDATE dead_letters l SET data = {removed("l.data", "redacted")}, traceback = NULL,
-            -- What a fault of ours says may quote what it met.
-            reason = CASE WHEN l.traceback IS NULL THEN l.reason ELSE split_part(l.reason, ':', 1) END
-        FROM unnest($2::int[], $3::bigint[]) AS u(partition, "offset")
-        WHERE l.consumer = '{CONSUMER}' AND l.topic = '{JOURNAL.name}' AND l.partition = u.partition
-            AND l.record_offset = u."offset" AND l.tenant = $1 AND {readable("l.data")}
-        """,
-        tenant,
-        *places,
-    )
 
 
 # $1 tenant, $2 store, $3 until, $4 reached, $5 limit, $6 bytes. A delivery that was dead once may lie in two places.
@@ -315,14 +296,15 @@ _FOLLOWING = f"""
             )
         ) u ORDER BY id LIMIT $5
     ), held AS (
-        SELECT c.id, c.partition, c."offset", coalesce(j.key, l.event_key) AS key, count(*) OVER () AS chosen,
+        SELECT c.id, c.partition, c."offset", coalesce(j.key, l.event_key) AS key,
+            coalesce(j.source, l.event_source) AS source, count(*) OVER () AS chosen,
             CASE WHEN {readable("j.data")} THEN j.data WHEN {readable("l.data")} THEN l.data END AS data
         FROM chosen c
         LEFT JOIN log_journal j ON j.partition = c.partition AND j."offset" = c."offset" AND j.tenant = $1
         LEFT JOIN dead_letters l ON l.consumer = '{CONSUMER}' AND l.topic = '{JOURNAL.name}' AND l.tenant = $1
             AND l.partition = c.partition AND l.record_offset = c."offset"
     )
-    SELECT id::text, partition, "offset", key, chosen, data FROM (
+    SELECT id::text, partition, "offset", key, source, chosen, data FROM (
         SELECT *, coalesce(sum(octet_length(data))
             OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
         FROM held
@@ -332,10 +314,6 @@ _FOLLOWING = f"""
 
 def _place(request: Request) -> tuple[str, str, datetime]:
     return request.tenant, request.store, request.received_at
-
-
-def _root(key: str | None, store: str) -> str | None:
-    return None if key is None else key.removeprefix(f"{store}:")
 
 
 def _request(row: Mapping[str, Any]) -> Request:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec.structs import replace
 
 from libs.common.auth import Principal, require
@@ -24,6 +24,7 @@ from libs.common.log.postgres import append
 from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
+from libs.common.web.idempotency import made_before, not_to_be_remembered
 from libs.common.web.paging import Cursor
 from services.ingest import archive, privacy
 from services.ingest import store as records
@@ -35,17 +36,26 @@ from services.ingest.outcome import PRIVACY_ROOT, PRIVACY_TERM
 from services.ingest.privacy import State
 from services.ingest.privacy_models import PrivacyRequestIn, PrivacyRequestOut
 
+_PATH = "/v1/privacy-requests"
+
 router = APIRouter(tags=["ingest"])
 
 
-@router.post("/v1/privacy-requests", status_code=202)
+@router.post(_PATH, status_code=202)
 async def post_privacy_request(
-    body: PrivacyRequestIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("privacy:write"))]
+    body: PrivacyRequestIn,
+    request: Request,
+    response: Response,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("privacy:write"))],
 ) -> PrivacyRequestOut:
     """Has a person's data collected, or his deliveries made unreadable: for shops that send no webhook for it.
 
-    It covers what had come by now. A redaction cannot be taken back.
+    It covers what had come by now. A redaction cannot be taken back. Asked again with its `Idempotency-Key` it answers
+    how far that request has come by then.
     """
+    if (before := made_before(request)) is not None:
+        return PrivacyRequestOut.of(await _one(edge, principal, UUID(before.rpartition("/")[2])))
     now = edge.clock.arrival()
     if body.due_at is not None and body.due_at <= now:
         raise invalid("/due_at", "This is over.")
@@ -66,6 +76,7 @@ async def post_privacy_request(
         taken = privacy.of_observed(asked, principal.tenant, principal.key_id)
         await privacy.take(tx, [taken])
         await append(tx, COMMERCE, [_event(asked, principal.tenant)])
+    not_to_be_remembered(request, response, f"{_PATH}/{taken.id}")
     return PrivacyRequestOut.of(taken)
 
 
@@ -82,7 +93,7 @@ def _event(asked: PrivacyRequested, tenant: str) -> Event:
     )
 
 
-@router.get("/v1/privacy-requests")
+@router.get(_PATH)
 async def get_privacy_requests(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("privacy:read"))],
@@ -112,7 +123,7 @@ async def get_privacy_requests(
     return Page(data=[PrivacyRequestOut.of(one) for one in found[:limit]], next=following)
 
 
-@router.get("/v1/privacy-requests/{id}")
+@router.get(f"{_PATH}/{{id}}")
 async def get_privacy_request(
     id: UUID,  # noqa: A002 (the path says so)
     edge: AnEdge,
@@ -123,7 +134,7 @@ async def get_privacy_request(
 
 
 @router.get(
-    "/v1/privacy-requests/{id}/export",
+    f"{_PATH}/{{id}}/export",
     response_class=Ndjson,
     responses={200: {"description": "One delivery a line, as `GET /v1/deliveries/{id}` shows it."}},
 )

@@ -12,9 +12,11 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from libs.common.crypto import Keyring
 from libs.common.db import Database, Tx
 from libs.common.telemetry import get_logger
-from services.ingest import learning, privacy, seen
+from services.ingest import erasing, learning, privacy, seen
+from services.ingest.marks import Marks
 from services.ingest.privacy import SERVICE, Held, Receipt, Request
 from services.ingest.statements import asked_for
 
@@ -27,9 +29,10 @@ log = get_logger(__name__)
 class PrivacyRequests:
     """Takes the open requests by turns, a step at a time: tenants first, then those of one tenant."""
 
-    def __init__(self, database: Database, *, batch: int) -> None:
+    def __init__(self, database: Database, keyring: Keyring, *, batch: int) -> None:
         """`batch`: deliveries of one step, at most."""
         self._database = database
+        self._keyring = keyring
         self._batch = batch
         self._served = ""
         """Whose turn it was."""
@@ -60,19 +63,20 @@ class PrivacyRequests:
                 # What was received before it, and is read after it, would be overlooked.
                 return request, False
             request = replace(request, state="running")
+        marks = Marks(self._keyring, request.tenant, request.store)
         held, last = await privacy.following(tx, request, self._batch)
         if request.step == "look":
-            return _learned(request, held, last=last), last
+            return await _learned(tx, request, held, marks, last=last), last
         found = privacy.persons(request, held)
         reached = held[-1].id if held else request.reached
         receipt = _counted(request, held, len(found))
         if request.kind != "data_request":
-            await privacy.remove(tx, request.tenant, found)
+            await erasing.remove(tx, request.tenant, found)
+            await erasing.rename(tx, request, held, marks)
         if last:
             receipt = replace(receipt, state="done", at=now)
             if request.kind != "data_request":
-                await privacy.forget(tx, request)
-                request = replace(request, names=[])
+                request = await erasing.forget(tx, request, marks)
             log.info(
                 "privacy request done",
                 tenant=request.tenant,
@@ -85,14 +89,16 @@ class PrivacyRequests:
         return _noted(replace(request, reached=reached, state=receipt.state), receipt), last
 
 
-def _learned(request: Request, held: Sequence[Held], *, last: bool) -> Request:
-    """With what these teach of who he is."""
+async def _learned(tx: Tx, request: Request, held: Sequence[Held], marks: Marks, *, last: bool) -> Request:
+    """With what these teach of who he is, beside what redactions before it knew."""
     before = request.learning or learning.begun(asked_for(request.who), request.roots, (1, request.reached or ""))
     turn, _ = before.at
     at = (turn + 1, "") if last else (turn, held[-1].id)
     readable = [told for each in held if (told := each.told) is not None]
-    after, found = learning.looked(before, readable, at)
-    further = replace(request, learning=after, reached=None if last else held[-1].id)
+    roots, met = await privacy.earlier(tx, request, {*request.marks, *marks.any_of(before.names)})
+    names, objects = marks.met(readable, met)
+    after, found = learning.looked(learning.knowing(before, names, roots | objects), readable, at)
+    further = replace(request, learning=after, reached=None if last else held[-1].id, marks=sorted(met))
     if not after.done:
         # Each turn counts anew.
         return _noted(further, Receipt(state="running") if last else _counted(request, held, found))

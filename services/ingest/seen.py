@@ -244,10 +244,11 @@ async def forget(pg: "asyncpg.Connection[Any]", table: str) -> bool:
     `last` and `known` go on to tell what they told. How many there were of each outcome is kept elsewhere, and stays.
     False when another worker is at it.
     """
-    blocks = await pg.fetchval(
+    blocks: int | None = await pg.fetchval(
         "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::int", table
     )
-    for first in range(0, blocks, FORGOTTEN_BLOCKS):
+    # None: another worker has dropped it at this moment.
+    for first in range(0, blocks or 0, FORGOTTEN_BLOCKS):
         async with pg.transaction():
             if not await mine(pg, JOURNAL):
                 return False

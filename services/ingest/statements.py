@@ -5,7 +5,6 @@ names that are told to be one person's: by the customer's own record, or by what
 an event. Objects are what else is one person's: `order:1001`, `checkout:<token>`, `cart:<token>`.
 """
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,16 +16,14 @@ from msgspec import Struct
 from libs.common.contracts.commerce import Identifiers
 from libs.common.contracts.journal import Delivery
 from services.ingest.events import SENDERS
+from services.ingest.mentions import ALIKE, digits, plain
 from services.ingest.outcome import Unreadable
 from services.ingest.printed import decoded, first, identifier, text
 
 OBJECTS = ("order", "checkout", "cart")
 """Kinds of root objects that are one person's as a whole, whatever else they name."""
-ALIKE = 6
-"""Digits without which a phone is not worth reading."""
 LONGEST_EMAIL = 254
 
-_NOT_DIGITS = re.compile(r"[^0-9]+")
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
 
 
@@ -50,6 +47,8 @@ class Told(NamedTuple):
     sayings: tuple[Saying, ...]
     objects: tuple[str, ...]
     """That it belongs to, its root included."""
+    aside: str = ""
+    """What came beside the body: topic, number and headers."""
 
     @property
     def names(self) -> Iterator[str]:
@@ -59,17 +58,25 @@ class Told(NamedTuple):
 
 def told(delivery: Delivery, root: str) -> Told:
     """`root`: as the journal has it, without the store. Never raises: what nobody can read says nothing."""
-    try:
-        content = decoded(_ANY, delivery.body)
-    except Unreadable:
+    aside = "\n".join([delivery.topic, delivery.delivery_id, *delivery.headers.values()])
+    content = content_of(delivery.body)
+    if content is None:
         # A form, perhaps, or half a document.
-        return Told(root, delivery.body, None, (), _objects(root))
+        return Told(root, delivery.body, None, (), _objects(root), aside)
     body = _dict(content)
     if delivery.platform in SENDERS:
         sayings, objects = _of_event(root, _dict(body.get("profile")))
     else:
         sayings, objects = _of_webhook(root, body)
-    return Told(root, delivery.body, content, tuple(each for each in sayings if each.names), objects)
+    return Told(root, delivery.body, content, tuple(each for each in sayings if each.names), objects, aside)
+
+
+def content_of(body: bytes) -> Any:
+    """What JSON prints; None when it is none."""
+    try:
+        return decoded(_ANY, body)
+    except Unreadable:
+        return None
 
 
 def asked_for(who: Identifiers) -> set[str]:
@@ -92,16 +99,6 @@ def value(name: str) -> str:
 def object_of(root: str) -> str | None:
     """The root when it is of an object that is one person's."""
     return root if kind(root) in OBJECTS else None
-
-
-def plain(email: str) -> str:
-    """As e-mails are compared."""
-    return email.strip().casefold()
-
-
-def digits(phone: str) -> str:
-    """Those of a phone, as they are printed."""
-    return _NOT_DIGITS.sub("", phone)
 
 
 @lru_cache(65_536)

@@ -3,17 +3,20 @@
 Who is asked about is known by names (`services.ingest.statements`) and by objects. Names may stand anywhere in a body,
 one that no normaliser can read yet included, so all of it is looked through. An object that he was found in by name (an
 order as a guest) is his as a whole: its refunds and its deletion name nobody. What speaks of a cart or checkout of his,
-and of nobody by name, is his, too: what a visitor did before he said who he is.
+and of nobody by name, is his, too: what a visitor did before he said who he is. Whoever mentions him between other
+words (a note, an address, the name of a field) says nothing of the object: that delivery alone is about him.
 """
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Any
-from urllib.parse import unquote_plus
+from typing import Any, Literal
 
+from services.ingest.mentions import ALIKE, Mentions, digits, plain, readings, readings_of_form, stands
 from services.ingest.printed import identifier
-from services.ingest.statements import ALIKE, Told, digits, kind, phones, plain, value
+from services.ingest.statements import Told, content_of, kind, phones, value
 
+_DIALLED = re.compile(r"\+?[0-9][0-9 ()./-]{7,}")
 _CUSTOMER = ("customer", "customerid")
 
 
@@ -29,6 +32,7 @@ class Subject:
         self._emails = self._values("email", self.names)
         self._phones = self._values("phone", self.names)
         self._alike = {each[-ALIKE:] for each in self._phones}
+        self._mentions = Mentions(self._emails, self._phones)
 
     @staticmethod
     def _values(of: str, names: Collection[str]) -> frozenset[str]:
@@ -36,7 +40,7 @@ class Subject:
 
     def is_in(self, told: Told) -> bool:
         """Whether the delivery is about the person."""
-        return self.is_named(told) or self.owns(told) or told.root in self.roots or self.is_mentioned(told)
+        return self.is_named(told) or self.owns(told) or told.root in self.roots or self.mentioned(told) is not None
 
     def is_named(self, told: Told) -> bool:
         """Whether he is one of those of whom it says who they are."""
@@ -46,26 +50,57 @@ class Subject:
         """Whether it belongs to an object of his, and names nobody."""
         return not any(told.names) and any(each in self.roots for each in told.objects)
 
-    def is_mentioned(self, told: Told) -> bool:
-        """Whether a name of his stands anywhere in it, however deep."""
+    def mentioned(self, told: Told) -> Literal["field", "text"] | None:
+        """Where a name of his stands in it, however deep: as a field's whole value, or between something else."""
+        text = "\n".join([told.body.decode(errors="replace"), told.aside])
+        texts = list(readings_of_form(text) if told.content is None else readings(text))
+        spelled = any(map(self._mentions.spelled, texts)) or self.is_called(told.root)
         if told.content is None:
-            text = plain(unquote_plus(told.body.decode(errors="replace")))
-            return any(email in text for email in self._emails)
-        left: list[tuple[str, Any, dict[str, Any]]] = [("", told.content, {})]
+            spelled = spelled or any(map(self._mentions.dialled, texts))
+        elif spelled or any(map(self._may_name, texts)):
+            where = self._within(told.content)
+            if where is not None:
+                return where
+        return "text" if spelled else None
+
+    def is_called(self, called: str) -> bool:
+        """Whether what something is called says who he is: it holds an e-mail of his, or is a phone of his."""
+        if any(map(self._mentions.spelled, readings(called))):
+            return True
+        number = value(called) or called
+        return _DIALLED.fullmatch(number) is not None and any(each in self.names for each in phones(number, None))
+
+    def _may_name(self, text: str) -> bool:
+        """Whether a body that reads so has to be taken apart for a field that names him."""
+        bare = text.replace("_", "")
+        return (
+            any(email in text for email in self._emails)
+            or ("customer" in bare and any(stands(number, text) for number in self._numbers))
+            or ("orderid" in bare and any(stands(order, text) for order in self._orders))
+            or self._mentions.may_dial(text)
+        )
+
+    def _within(self, content: Any) -> Literal["field", "text"] | None:
+        """`content`: all of a body; JSON that is printed within a text of it is taken apart, too."""
+        dialled = False
+        left: list[tuple[str, Any, dict[str, Any]]] = [("", content, {})]
         while left:
             name, found, around = left.pop()
             if isinstance(found, str):
                 if plain(found) in self._emails or self._is(name, found, around):
-                    return True
+                    return "field"
+                if found[:1] in ("{", "["):
+                    left.append((name, content_of(found.encode(errors="replace")), around))
+                dialled = dialled or self._mentions.dialled(found)
             elif isinstance(found, dict):
                 if name in _CUSTOMER and identifier(found.get("id")) in self._numbers:
-                    return True
+                    return "field"
                 left += [(_bare(key), each, found) for key, each in found.items()]
             elif isinstance(found, list):
                 left += [(name, each, around) for each in found]
             elif isinstance(found, int) and self._is(name, found, around):
-                return True
-        return False
+                return "field"
+        return "text" if dialled else None
 
     def _is(self, name: str, found: str | int, around: dict[str, Any]) -> bool:
         """`name`: of the field, or of the list that it is in. `around`: what that stands in."""

@@ -2,6 +2,9 @@
 
 An answer is remembered for 24 hours per API key, idempotency key and address. The same key with another body is a 422,
 with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
+
+What says who somebody is must not be remembered: a route that made such a thing calls `not_to_be_remembered`, and no
+more than its Location is. Asked again the route itself answers, by `made_before`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +12,8 @@ from hashlib import sha256
 from http import HTTPStatus
 
 import msgspec
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,8 +22,11 @@ from libs.common.db import Database
 from libs.common.problems import FieldError, Problem, respond
 
 LONGEST_KEY = 255
+KEPT_HOURS = 24
 _TO_BE_TRIED_AGAIN = frozenset({401, 403, 408, 429})
 _KEPT_HEADERS = frozenset({b"content-type", b"location"})
+_REPLAYED = {"idempotency-replayed": "true"}
+_FORGETFUL, _MADE = "answer_not_to_be_remembered", "made_before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,12 @@ class Idempotency:
         except Problem as problem:
             await respond(problem)(scope, receive, send)
             return
-        if remembered is not None:
+        if isinstance(remembered, Response):
             await remembered(scope, receive, send)
+            return
+        if remembered is not None:
+            scope["state"][_MADE] = remembered
+            await self._app(scope, receive, _replayed(send))
             return
         try:
             await self._run(claim, scope, receive, send)
@@ -74,16 +85,17 @@ class Idempotency:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return await self._access.principal(token) if scheme.lower() == "bearer" else None
 
-    async def _begin(self, claim: _Claim) -> Response | None:
-        """None: ours to do. Otherwise the remembered answer. Problem 409 or 422."""
+    async def _begin(self, claim: _Claim) -> Response | str | None:
+        """None: ours to do. Otherwise the remembered answer, or the Location of what was made. Problem 409 or 422."""
         async with self._database.transaction() as tx:
             await tx.pg.execute(
                 """
-                DELETE FROM common.idempotency_keys WHERE started_at < now() - interval '24 hours'
+                DELETE FROM common.idempotency_keys WHERE started_at < now() - make_interval(hours => $5)
                    OR (tenant, key_id, key, route) = ($1, $2, $3, $4)
                       AND status IS NULL AND started_at < now() - interval '5 minutes'
                 """,
                 *claim.place,
+                KEPT_HOURS,
             )
             ours = await tx.pg.fetchval(
                 """
@@ -114,7 +126,9 @@ class Idempotency:
                 409, "in_progress", "A request with this Idempotency-Key is under way.", headers={"retry-after": "1"}
             )
         headers = msgspec.json.decode(row["headers"], type=dict[str, str])
-        return Response(row["body"], row["status"], headers | {"idempotency-replayed": "true"})
+        if row["body"] is None:
+            return headers["location"]
+        return Response(row["body"], row["status"], headers | _REPLAYED)
 
     async def _run(self, claim: _Claim, scope: Scope, receive: Receive, send: Send) -> None:
         start: Message = {}
@@ -128,13 +142,14 @@ class Idempotency:
             if message.get("more_body", False):
                 return
             # Remembered before it is sent: whoever got an answer gets the same one again.
-            await self._finish(claim, start, bytes(body))
+            forgetful = scope["state"].get(_FORGETFUL, False)
+            await self._finish(claim, start, None if forgetful else bytes(body))
             await send(start)
             await send({"type": "http.response.body", "body": bytes(body)})
 
         await self._app(scope, receive, remember)
 
-    async def _finish(self, claim: _Claim, start: Message, body: bytes) -> None:
+    async def _finish(self, claim: _Claim, start: Message, body: bytes | None) -> None:
         status: int = start["status"]
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TO_BE_TRIED_AGAIN:
             await self._forget(claim)
@@ -161,6 +176,35 @@ class Idempotency:
                 """,
                 *claim.place,
             )
+
+
+def made_before(request: Request) -> str | None:
+    """Location of what this very request made, when it came before."""
+    made: str | None = request.scope["state"].get(_MADE)
+    return made
+
+
+def not_to_be_remembered(request: Request, response: Response, location: str) -> None:
+    """Answers with this Location, by which the route can answer again: nothing else of the answer is kept."""
+    response.headers["location"] = location
+    request.scope["state"][_FORGETFUL] = True
+
+
+async def forget_answers(database: Database) -> None:
+    """Those that are too old to be given again, though nobody asks."""
+    async with database.transaction() as tx:
+        await tx.pg.execute(
+            "DELETE FROM common.idempotency_keys WHERE started_at < now() - make_interval(hours => $1)", KEPT_HOURS
+        )
+
+
+def _replayed(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(_REPLAYED)
+        await send(message)
+
+    return sending
 
 
 def _claim(scope: Scope, principal: Principal, key: str) -> _Claim:

@@ -14,6 +14,7 @@ import httpx
 from fastapi import FastAPI
 
 from libs.common.clock import DrivenClock
+from libs.common.crypto import Keyring
 from libs.common.db import Database
 from libs.common.log.postgres import PostgresLog
 from services.ingest.settings import IngestSettings
@@ -66,6 +67,11 @@ class Ground:
     database: Database
     clock: DrivenClock
     settings: IngestSettings
+
+    @property
+    def keyring(self) -> Keyring:
+        """The installation's keys, as they are by now."""
+        return Keyring.from_settings(self.settings)
 
     async def register(self, **changes: Any) -> str:
         """A store's key."""
