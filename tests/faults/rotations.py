@@ -73,7 +73,7 @@ class Run:
             while not self._over.is_set():
                 n += 1
                 shop = self._shops[(lane + n) % STORES]
-                body = b'{"id": %d}' % (lane * 10**9 + n)
+                body = b'{"id": %d, "currency": "EUR", "created_at": "2026-03-01T10:00:00Z"}' % (lane * 10**9 + n)
                 signature = sign(shop.secret(lagging=lane % 2 == 1).encode(), body).decode()
                 told = signed("shopify", "orders/create", new_id(), signature)
                 began = monotonic()
