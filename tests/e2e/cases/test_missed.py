@@ -1,7 +1,7 @@
 """Shops of which some webhooks never arrive: in the end everything is as the shops have it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from libs.common.clock import DrivenClock
 from regulars.shop import shopify, woocommerce
-from regulars.shop.model import Change, Consent, Customer, Deleted, Order, ProductState, RefundTold, State
+from regulars.shop.model import Change, Consent, Customer, Deleted, Order, ProductState, RefundTold, State, World
 from regulars.shop.shopify_api import ShopifyApi
 from regulars.shop.woocommerce_api import WooCommerceApi
 from tests.e2e.cases.conftest import at_work
@@ -65,12 +65,13 @@ class Shop:
         return {root.partition(":")[2] for root in self.missed - told}
 
 
-def shops() -> list[Shop]:
-    woo = [each for each in WORLD.changes if each.store == "woocommerce" and _root(each)]
+def shops(world: World = WORLD) -> list[Shop]:
+    """Both of a world."""
+    woo = [each for each in world.changes if each.store == "woocommerce" and _root(each)]
     # Refunds and consents, too: they tell of a part, and the whole may be what was lost.
     shopify_ = [
         each
-        for each in WORLD.changes
+        for each in world.changes
         if each.store == "shopify"
         and each.topics[-1] != "events"
         and (_root(each) or isinstance(each.state, RefundTold | Consent))
@@ -143,6 +144,11 @@ async def _tell(shop: Shop, store: Store, but: range) -> None:
 async def _everything(store: Store, shop: Shop) -> dict[str, Any]:
     """Orders as the API shows them, and what they add up to."""
     orders = await store.ground.line.all(f"/v1/orders?store={store.key}")
+    return {"orders": alike(orders, shop), "kpis": await store.kpis()}
+
+
+def alike(orders: Sequence[dict[str, Any]], shop: Shop) -> list[dict[str, Any]]:
+    """Orders as the API shows them, without what depends on which webhooks told of them."""
     shown = [
         {
             name: value
@@ -155,10 +161,7 @@ async def _everything(store: Store, shop: Shop) -> dict[str, Any]:
         if order["source_id"] in shop.unheard:
             # Only webhooks name it.
             order["checkout_token"] = None
-    return {
-        "orders": sorted(shown, key=lambda order: str(order["source_id"])),
-        "kpis": await store.kpis(),
-    }
+    return sorted(shown, key=lambda order: str(order["source_id"]))
 
 
 def _dated(order: dict[str, Any], name: str) -> bool:
