@@ -119,4 +119,4 @@ def _of_this_shop(arrival: Arrival, *domains: Scalar) -> None:
     the body must say whose it is. It alone is signed; the topic is not, and bodies of other topics do not say that.
     """
     if arrival.store.domain not in {(text(domain) or "").lower() for domain in domains}:
-        raise Unreadable(f"shop_domain: not {arrival.store.domain}, which this store was registered as")
+        raise Unreadable("shop_domain: not the domain that this store was registered with")
