@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from libs.common.log.base import Record
 
+MOST_BLAMED = 10
+"""Of whom it may be that all send garbage at one time."""
 _STORE = "st_"
 
 
@@ -44,10 +46,15 @@ class _View:
     def __init__(
         self, who: Callable[[Sender], Hashable], dead: Sequence[Said], passed: Iterable[Said], strays: int
     ) -> None:
-        counts = Counter(who(sender) for sender, _ in dead)
         self._who = who
         self._most_strays = strays
-        self._blamed = {each for each, n in counts.items() if n > strays}
+        self._blamed: set[Hashable] = set()
+        left = len(dead)
+        for each, n in Counter(who(sender) for sender, _ in dead).most_common(MOST_BLAMED):
+            if left <= strays:
+                break
+            self._blamed.add(each)
+            left -= n
         self._theirs = Counter(kind for sender, kind in dead if who(sender) in self._blamed)
         self._strays = len(dead) - self._theirs.total()
         self._passing: set[str] = set()
@@ -117,8 +124,9 @@ class Burst:
     """The last outcomes of a consumer.
 
     A burst of dead letters stops the consumer, since a bad deploy must not bury a day of orders. But no sender may stop
-    the others. Blamed is who has many of the dead letters, more than a tenth of what a burst is: a store, or a tenant
-    with all its stores. What it has of one kind (what one piece of code reads) is its own doing, and not ours, if
+    the others. Blamed are those with the most dead letters, until no more than a tenth of what a burst is are others':
+    stores, or tenants with all their stores. What they have of one kind (what one piece of code reads) is their own
+    doing, and not ours, if
 
     - of the same kind a record of somebody passed who is not blamed; or
     - of that kind nobody else has any, and something passed of somebody who is not blamed.

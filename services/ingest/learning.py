@@ -3,12 +3,12 @@
 Closed over: what is learned is looked for in turn, until a whole turn through the store's deliveries brings nothing
 new. Nothing that is somebody else's is to be learned, by these rules:
 
-- A customer's own record (its copy within an order, too) that names an e-mail of his makes its number his. Another
-  e-mail of that record is his unless another customer's record has it.
-- What only stands together in an order, a checkout or an event is one person's where neither stands beside anybody
-  else. So a number that guests share is nobody's, nor is an account that ordered for him his: its record says whose.
-- A phone is learned where all names that it stands beside are his. One that was asked for by teaches others where one
-  saying names all that it stands beside, and the rules above allow each: a household's phone teaches nobody.
+- A customer's own record (its copy within an order, too) that names an e-mail of his makes its number his, unless it
+  has stood beside more than EMAILS: guests share some numbers. Another e-mail of that record is his unless another
+  customer's record has it.
+- What only stands together in an order, a checkout or an event teaches nothing: anybody may order in another's name.
+- A phone is learned where all names that it stands beside are his. One that was asked for by teaches what a record
+  says where that names all that it stands beside, and the rules above allow each: a household's phone teaches nobody.
 - A delivery that says he is its person, or that belongs to an object of his and names nobody, makes its order,
   checkout and cart his. Tokens teach no names: devices are lent.
 - What stands beside more than CROWD different things teaches nothing and is not learned, records aside.
@@ -31,6 +31,8 @@ CROWD = 50
 """Different sayings about one name, at most, that may be of one person."""
 TURNS = 20
 """Through a store's deliveries, at most. Each brings something new, but for the last."""
+EMAILS = 5
+"""That one number may have stood beside."""
 AGAIN = 4
 """How often those of one step are looked at again for what they taught; what is left then, the next turn finds."""
 
@@ -125,7 +127,7 @@ class _Search:
             if subject.is_named(told) or subject.owns(told):
                 self._roots.update(told.objects)
                 found += 1
-            elif told.root in subject.roots:
+            elif subject.has(told):
                 found += 1
             elif (where := subject.mentioned(told)) is not None:
                 if where == "field":
@@ -152,9 +154,6 @@ class _Search:
 
     def _hear(self, saying: Saying) -> None:
         his = self._names.intersection(saying.names)
-        if saying.record and any(kind(name) == "email" for name in his):
-            his.update(name for name in saying.names if kind(name) == "customer")
-            self._names |= his
         if not self._crowded.issuperset(his):
             for name in saying.names:
                 self._watched.setdefault(name, self._at)
@@ -196,20 +195,17 @@ class _Company:
         match kind(known), kind(name):
             case _, "phone":
                 return self._beside(name) <= self._his
-            case "phone", _:
+            case "phone", _ if saying.record:
                 told = {each for each in saying.names if kind(each) != "phone"}
                 together, new = self._his | told, told - self._his
                 return (
                     self._beside(known) <= together and new <= whole and all(self._fits(each, together) for each in new)
                 )
             case "email", "customer":
-                # Where an account's record has the e-mail, or several accounts go by it, another one's is no proof.
-                alone = self._beside(known, "customer") == {name}
-                return alone and self._fits(name, self._his | {name})
+                return saying.record and len(self._beside(name, "email")) <= EMAILS
             case "customer", "email":
-                own = self._beside(known, "email", record=True)
-                alone = name in own if own else self._beside(known, "email") <= self._his | {name}
-                return alone and self._fits(name, self._his)
+                few = len(self._beside(known, "email")) <= EMAILS
+                return saying.record and few and self._fits(name, self._his)
             case _:
                 return False
 

@@ -1,4 +1,6 @@
-"""Whether a text mentions a person that nobody took apart: his e-mail anywhere, his phone among words. Pure.
+"""Whether a text mentions a person that nobody took apart: his e-mail, anywhere. Pure.
+
+No phones: shops' and products' numbers are as long, and stand in every link.
 
 A text may be JSON, JSON printed within JSON, a form, or an address with a query: it is read as it stands, and with one
 escaping after another taken off.
@@ -10,8 +12,6 @@ from urllib.parse import unquote, unquote_plus
 
 ALIKE = 6
 """Digits without which a phone is not worth reading."""
-TELLING = 8
-"""Digits that no other number ends with, among those that stand beside words."""
 DEPTH = 4
 """Escapings, at most: JSON within JSON within a query."""
 
@@ -19,8 +19,6 @@ DEPTH = 4
 _ESCAPED = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SPACES = frozenset("bfnrt")
 _BEGINNINGS = " \t\r\n\"'&=?@"
-_WORD = re.compile(r"[^\W\d_]")
-_NUMBER = re.compile(r"(?<![\w+])[+(]{0,2}[0-9](?:[\s()./\-\u2010-\u2015]{0,3}[0-9]){7,}(?!\w)")
 _OTHERS = bytes(set(range(256)) - set(b"0123456789"))
 
 
@@ -33,23 +31,11 @@ class Mentions:
         self._emails = tuple(sorted(each for each in emails if "@" in each.strip("@")))
         alternatives = "|".join(map(re.escape, self._emails))
         self._email = re.compile(rf"(?<!\w)(?<!\w[.+\-])(?:{alternatives})(?![\w\-]|\.\w)")
-        self._phones = tuple(sorted(each for each in phones if len(each) >= TELLING))
         self._tails = tuple(sorted({each[-ALIKE:] for each in phones}))
 
     def spelled(self, text: str) -> bool:
         """Whether an e-mail of his stands in it, as a whole. `text`: one of `readings`."""
         return any(each in text for each in self._emails) and self._email.search(text) is not None
-
-    def dialled(self, text: str) -> bool:
-        """Whether a number that stands in it may be a phone of his, with its country's code or without."""
-        if not self._phones or len(text) < TELLING or not self.may_dial(text) or not _WORD.search(text):
-            return False
-        found = (digits(each.replace("(0)", "")).lstrip("0") for each in _NUMBER.findall(text))
-        return any(
-            each.endswith(phone) or (len(each) >= TELLING and phone.endswith(each))
-            for each in found
-            for phone in self._phones
-        )
 
     def may_dial(self, text: str) -> bool:
         """Whether the last digits of a phone of his follow one another in it, whatever stands between them."""

@@ -10,24 +10,26 @@ from libs.common.contracts.commerce import Identifiers
 from libs.common.contracts.types import PrivacyKind
 from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
+from services.ingest.event_models import Email
 from services.ingest.models import Identifier, Text
 from services.ingest.printed import identifier
 from services.ingest.privacy import Receipt, Request, State
+from services.ingest.statements import asked_for
 
 
 class CustomerIn(Asked):
     """Whom a request is about; at least one of the three."""
 
     id: Annotated[Identifier | None, Field(description="The platform's own id of the customer.")] = None
-    email: Annotated[Text | None, Field(examples=["ada@example.com"])] = None
+    email: Annotated[Email | None, Field(examples=["ada@example.com"])] = None
     phone: Annotated[
         Text | None, Field(pattern="[0-9]", description="With the country's code.", examples=["+49 30 123456"])
     ] = None
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
-        if self.identifiers() == Identifiers():
-            raise PydanticCustomError("nobody", "At least one of id, email and phone is needed.")
+        if not asked_for(self.identifiers()):
+            raise PydanticCustomError("nobody", "At least one of id, email and phone has to say who it is.")
         return self
 
     def identifiers(self) -> Identifiers:

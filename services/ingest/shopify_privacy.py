@@ -55,6 +55,7 @@ _SHOP = msgspec.json.Decoder(_Shop)
 def data_request(arrival: Arrival) -> Outcome:
     """`customers/data_request`. The platform's own number of it says whether it is the same one again."""
     body = decoded(_REQUEST, arrival.body)
+    _only(body.orders_to_redact)
     number = identifier(body.data_request.id) if body.data_request else None
     return _of_person(arrival, "data_request", body, body.orders_requested, number)
 
@@ -62,12 +63,14 @@ def data_request(arrival: Arrival) -> Outcome:
 def redact(arrival: Arrival) -> Outcome:
     """`customers/redact`. Often an e-mail is all that is known, of somebody who bought as a guest."""
     body = decoded(_REQUEST, arrival.body)
+    _only(body.orders_requested, body.data_request)
     return _of_person(arrival, "redact", body, body.orders_to_redact, None)
 
 
 def redact_store(arrival: Arrival) -> Outcome:
     """`shop/redact`: 48 hours after an app was uninstalled."""
     body = decoded(_REQUEST, arrival.body)
+    _only(body.customer, body.orders_requested, body.orders_to_redact, body.data_request)
     return _requested(arrival, "redact_store", body, Identifiers(), [], None)
 
 
@@ -110,6 +113,12 @@ def _requested(
         orders=orders,
     )
     return Observations([Observation("privacy.requested", PRIVACY_ROOT, observed)])
+
+
+def _only(*others: object) -> None:
+    """Unreadable where any of what other topics say is there: the topic is not signed, and one asks for more."""
+    if any(each is not None for each in others):
+        raise Unreadable("it is the body of another topic")
 
 
 def _of_this_shop(arrival: Arrival, *domains: Scalar) -> None:

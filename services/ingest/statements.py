@@ -5,6 +5,7 @@ names that are told to be one person's: by the customer's own record, or by what
 an event. Objects are what else is one person's: `order:1001`, `checkout:<token>`, `cart:<token>`.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +24,10 @@ from services.ingest.printed import decoded, first, identifier, text
 OBJECTS = ("order", "checkout", "cart")
 """Kinds of root objects that are one person's as a whole, whatever else they name."""
 LONGEST_EMAIL = 254
+NOBODY = frozenset({"guest", "anonymous", "undefined", "null", "none", "nan", "unknown", "false", "true", "-1", "test"})
+"""What shops' own code has for a number where it has none: it is everybody's."""
 
+_EMAIL = re.compile(r"[^@\s<>\x00]+@[^@\s<>\x00]+")
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
 
 
@@ -81,9 +85,7 @@ def content_of(body: bytes) -> Any:
 
 def asked_for(who: Identifiers) -> set[str]:
     """The names that a request gives."""
-    # Whatever it takes for an e-mail is looked for.
-    emails = {f"email:{plain(who.email)}"} if who.email and plain(who.email) else set()
-    return {*_names(who.customer_id, None), *emails, *phones(who.phone or "", None)}
+    return {*_names(who.customer_id, who.email), *phones(who.phone or "", None)}
 
 
 def kind(name: str) -> str:
@@ -160,11 +162,11 @@ def _saying(names: list[str], *, record: bool) -> Saying:
 
 
 def _names(number: Any, email: Any) -> Iterator[str]:
-    if (id_ := identifier(number)) is not None:
+    if (id_ := identifier(number)) is not None and id_.casefold() not in NOBODY:
         yield f"customer:{id_}"
-    address = text(email) if isinstance(email, str) else None
-    if address and "@" in address and len(address) <= LONGEST_EMAIL:
-        yield f"email:{plain(address)}"
+    address = plain(text(email) or "") if isinstance(email, str) else ""
+    if len(address) <= LONGEST_EMAIL and _EMAIL.fullmatch(address):
+        yield f"email:{address}"
 
 
 def _phone_of(body: dict[str, Any], places: list[dict[str, Any]]) -> tuple[str, ...]:

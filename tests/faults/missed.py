@@ -19,9 +19,10 @@ from typing import Any
 
 import httpx
 
-from libs.common.clock import SystemClock
+from libs.common.clock import DrivenClock
 from libs.common.telemetry import configure_logging
 from regulars.shop.world import make_world
+from tests.conftest import START
 from tests.e2e.cases.ground import SECRET, signature
 from tests.e2e.cases.test_missed import Shop, alike, shops
 from tests.faults.ledger import drain, pages
@@ -33,6 +34,8 @@ VICTIMS = ("worker", "api", "worker", "postgres", "worker", "everything")
 BETWEEN_KILLS = 1.0
 RATE = "3"
 """Requests to a shop in a second: so a backfill takes long enough to be killed several times."""
+_OF_DRAFTS = ("checkouts", "abandonment_rate", "conversion_rate")
+"""WooCommerce's drafts become orders in their place: of one whose webhook was lost nothing is left to be fetched."""
 DONE_SECONDS = 900.0
 """Whoever dies while he asks a shop leaves it alone until his lease is over, three minutes."""
 
@@ -54,9 +57,11 @@ class Stores:
 
 async def run_all(folder: Path, days: int, customers: int) -> bool:
     """Whether everything is as it should be."""
-    start = SystemClock().now().replace(microsecond=0) - timedelta(days=days)
-    world = make_world(seed=5, start=start, days=days, how_many=customers)
+    world = make_world(seed=5, start=START, days=days, how_many=customers)
+    # Shops are compared from when their stores were registered on: before all that happens in them.
+    clock = DrivenClock.create(folder / "clock", START)
     environment = {
+        "REGULARS_CLOCK_PATH": str(folder / "clock"),
         "REGULARS_LOG_LEVEL": "error",
         "REGULARS_FETCH_PRIVATE_ADDRESSES": "true",
         "REGULARS_FETCH_RATE": RATE,
@@ -70,7 +75,10 @@ async def run_all(folder: Path, days: int, customers: int) -> bool:
             for shop in shops(world):
                 shop.api.tell(change.state for change in shop.changes)
                 domains = [await stack.enter_async_context(serving(shop.api)) for _ in range(2)]
-                every.append((await _told(run, shop, domains), domains))
+                every.append((await _registered(run, shop, domains), domains))
+            clock.set(world.end)
+            for each, _ in every:
+                await _told(run, each)
             await asyncio.to_thread(drain, run)
             stores = [each for each, _ in every]
             if any(
@@ -80,11 +88,12 @@ async def run_all(folder: Path, days: int, customers: int) -> bool:
             ):
                 print("nothing was lost")
                 return False
+            clock.set(world.end + timedelta(hours=1))
             backfills = [await _opened(run, each, domains) for each, domains in every]
             killed = await _kill(run, backfills)
             await asyncio.to_thread(until, "fetched", partial(_are_done, run, backfills), DONE_SECONDS, 0.5)
-            for each in stores:
-                await asyncio.to_thread(until, "compared", partial(_is_compared, run, each.compared), DONE_SECONDS, 0.5)
+            for key in [key for each in stores for key in each.holed]:
+                await asyncio.to_thread(until, "compared", partial(_is_compared, run, key), DONE_SECONDS, 0.5)
             await asyncio.to_thread(drain, run)
         print(f"killed while backfills were under way: {', '.join(killed)}")
         # Of both, whatever the first one is like.
@@ -94,19 +103,27 @@ async def run_all(folder: Path, days: int, customers: int) -> bool:
         await asyncio.to_thread(run.stop)
 
 
-async def _told(run: Running, shop: Shop, domains: list[str]) -> Stores:
-    """The stores, and all webhooks to one of them, all but one in twenty to the others."""
-    headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-    async with httpx.AsyncClient(base_url=run.address, headers=headers, timeout=30) as http:
+async def _registered(run: Running, shop: Shop, domains: list[str]) -> Stores:
+    async with _client(run) as http:
         keys = []
         for domain in (f"all-{shop.platform}.example", *domains):
             body = {"platform": shop.platform, "domain": domain, "secrets": [SECRET], "currency": "EUR"}
             body |= {"timezone": "Europe/Berlin", "consent": "soft_opt_in"}
             keys.append((await http.post("/v1/stores", json=body)).raise_for_status().json()["store_key"])
-        for n, change in enumerate(shop.changes):
-            for key in keys if n not in shop.lost else keys[:1]:
-                await _send(http, shop, key, change.topics[-1], shop.body(change.state), f"w-{n}")
     return Stores(shop, *keys)
+
+
+async def _told(run: Running, stores: Stores) -> None:
+    """All webhooks to one of them, all but one in twenty to the others."""
+    shop = stores.shop
+    async with _client(run) as http:
+        for n, change in enumerate(shop.changes):
+            for key in (stores.whole, *stores.holed) if n not in shop.lost else (stores.whole,):
+                await _send(http, shop, key, change.topics[-1], shop.body(change.state), f"w-{n}")
+
+
+def _client(run: Running) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=run.address, headers={"authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
 
 async def _send(http: httpx.AsyncClient, shop: Shop, key: str, topic: str, body: bytes, id_: str) -> None:
@@ -121,8 +138,7 @@ async def _send(http: httpx.AsyncClient, shop: Shop, key: str, topic: str, body:
 
 async def _opened(run: Running, stores: Stores, domains: list[str]) -> str:
     """Hands over what opens the shop's API; the id of the backfill that is asked for at once."""
-    headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-    async with httpx.AsyncClient(base_url=run.address, headers=headers, timeout=30) as http:
+    async with _client(run) as http:
         for key, domain in zip(stores.holed, domains, strict=True):
             opened = {**stores.shop.opened_by, "url": f"http://{domain}"}
             (await http.put(f"/v1/stores/{key}/credentials", json=opened)).raise_for_status()
@@ -178,7 +194,8 @@ def _state(run: Running, key: str, shop: Shop) -> Any:
         asked = {"window": "30d", "store": key, "currency": "EUR"}
         kpis = client.get("/v1/kpis", params=asked).raise_for_status().json()["kpis"]
     orders = alike(pages(run, "/v1/orders", store=key), shop)
-    return orders, {name: kpi["value"] for name, kpi in kpis.items()}
+    left_out = _OF_DRAFTS if shop.platform == "woocommerce" else ()
+    return orders, {name: kpi["value"] for name, kpi in kpis.items() if name not in left_out}
 
 
 def _judged(run: Running, stores: Stores, backfill: str) -> bool:

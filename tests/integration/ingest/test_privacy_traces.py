@@ -132,7 +132,6 @@ async def test_an_order_called_by_his_name_is_known_again(ground: Ground) -> Non
         {"customer": EVE},
         {"phone_or_email": EVE},
         {"landing_site": "/?email=eve%40example.com"},
-        {"note": "call +49 170 1111111"},
         b"email=eve%40example.com&x=1",
     ],
 )
@@ -153,7 +152,7 @@ async def test_an_order_whose_note_mentions_him_is_not_his(ground: Ground) -> No
         await ground.shopify(store, body, topic=topic, id_=topic)
     await ground.drain()
     done = await redacted(ground, store, email=EVE)
-    assert done["receipts"][0]["found"] == 1
+    assert done["receipts"][0]["found"] == 0
 
 
 async def test_an_idempotency_key_remembers_nobody(ground: Ground) -> None:

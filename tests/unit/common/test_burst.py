@@ -64,6 +64,11 @@ def test_tenants_that_send_garbage_at_one_time_do_not_stop_whoever_sends_the_sam
     assert burst(passing(A)).is_ours(garbage)
 
 
+def test_the_last_few_of_several_that_send_garbage_are_laid_at_their_door_too() -> None:
+    garbage = [*dead(B, 96), *dead(C, 6), *dead(Sender("d", "st_1"), 6)]
+    assert not burst(passing(A)).is_ours(garbage)
+
+
 def test_nor_if_each_sends_what_nobody_else_does() -> None:
     assert not burst(passing(A, "customers")).is_ours([*dead(B, 60), *dead(C, 60, "carts")])
     assert not burst(passing(A, "customers")).is_ours([*dead(A2, 60), *dead(C, 60, "carts")])

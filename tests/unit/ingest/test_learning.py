@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.learning import CROWD, TURNS, Learning, begun, looked
+from services.ingest.learning import CROWD, EMAILS, TURNS, Learning, begun, looked
 from services.ingest.statements import Saying, Told
 
 EVE, ADAM = "email:eve@example.com", "email:adam@example.com"
@@ -60,9 +60,15 @@ def test_a_record_s_names_are_one_person_s(asked: set[str]) -> None:
 @pytest.mark.parametrize(
     ("asked", "deliveries", "more"),
     [
-        # Beside one another, and beside nobody else.
-        ({EVE}, [by_event("customer:7", EVE)], {"customer:7"}),
-        ({"customer:7"}, [by_event("customer:7", EVE)], {EVE}),
+        # Beside one another, and beside nobody else: anybody may order in another's name.
+        ({EVE}, [by_event("customer:7", EVE)], set()),
+        ({"customer:7"}, [by_event("customer:7", EVE)], set()),
+        # A number that guests share, by its records, too.
+        (
+            {EVE},
+            [by_record("customer:1", EVE), *(by_event("customer:1", f"email:{n}@example.com") for n in range(EMAILS))],
+            set(),
+        ),
         # A number that guests share.
         ({EVE}, [by_event("customer:1", EVE), by_event("customer:1", ADAM)], set()),
         ({"customer:1"}, [by_event("customer:1", EVE), by_event("customer:1", ADAM)], set()),

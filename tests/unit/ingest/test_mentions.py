@@ -66,38 +66,6 @@ def test_a_name_that_is_no_email_is_looked_for_in_no_text() -> None:
         assert not is_spelled(f"to {name} of tea", Mentions({name}, ()))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "call me: +49 170 1111111!",
-        "call 0170/1111111, or write",
-        "0049 (0)170 111-11-11 is my number",
-        "my number (030) 123 456",
-        "Tel.+49\u00a030\u00a0123456",
-    ],
-)
-def test_a_phone_is_found_among_words(text: str) -> None:
-    assert ADA.dialled(text)
-    assert ADA.may_dial(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        # Numbers of something else.
-        "+4930123456",
-        "491701111111",
-        "parcel X491701111111",
-        "order 4917011111112 and 14930123456789",
-        "call 123456, or 01111111",
-        "call +43 1 30123457",
-    ],
-)
-def test_any_other_number_is_nobody_s(text: str) -> None:
-    assert not ADA.dialled(text)
-
-
 @pytest.mark.parametrize(("text", "found"), [("7", True), ("a/7?b", True), ("17,71 7", True), ("17,71", False)])
 def test_an_identifier_stands_as_a_whole(text: str, *, found: bool) -> None:
     assert stands("7", text) == found

@@ -86,8 +86,13 @@ def test_what_is_asked_of_another_shop_of_the_app_or_of_none_erases_nothing(
 
 
 def test_another_topic_s_body_erases_no_shop() -> None:
+    for body in (shopify_order(shop_domain="demo.myshopify.com"), ASKED, SHOP | {"orders_to_redact": []}):
+        with pytest.raises(Unreadable, match="another topic"):
+            outcome("shopify", "shop/redact", body)
+    with pytest.raises(Unreadable, match="another topic"):
+        outcome("shopify", "customers/redact", ASKED)
     with pytest.raises(Unreadable, match="shop_domain"):
-        outcome("shopify", "shop/redact", shopify_order(domain="demo.myshopify.com"))
+        outcome("shopify", "shop/redact", {"id": 1, "domain": "demo.myshopify.com"})
 
 
 @pytest.mark.parametrize(

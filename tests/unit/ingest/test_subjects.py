@@ -123,3 +123,42 @@ def test_no_delivery_is_taken_for_one_that_was_removed(delivery: Delivery) -> No
     assert removal_of(kept) is None
     assert removal_of(b"\x00" + kept) == "redacted"
     assert removal_of(b"\x01" + kept) == "retention"
+
+
+STRANGER = Identifiers(email="mallory@example.com", phone="+49 690933842")
+ADAS = {"email": "ada@example.com", "customer": {"id": 88, "email": "ada@example.com"}}
+
+
+@pytest.mark.parametrize(
+    "told_by_another",
+    [
+        {"order_status_url": "https://tea.example/690933842/orders/abc/authenticate?key=1"},
+        {"landing_site": "/products/cup?variant=49690933842"},
+        {"landing_site": "/products/cup?utm_content=mallory%40example.com"},
+        {"referring_site": "https://mallory@example.com/"},
+        {"note_attributes": [{"name": "ref", "value": "mallory@example.com"}]},
+        {"line_items": [{"properties": [{"name": "Recipient", "value": "mallory@example.com"}]}]},
+        {"shipping_address": {"phone": "+49 690933842"}},
+        {"billing_address": {"phone": "+49 690933842"}},
+    ],
+)
+@pytest.mark.parametrize("root", ["order:1", "cart:T", "checkout:T"])
+def test_nobody_makes_another_s_order_his(told_by_another: dict[str, Any], root: str) -> None:
+    # The tokens of carts and checkouts may have been read by who passed by.
+    assert not is_about(STRANGER, ADAS | told_by_another, root=root, roots=("cart:T", "checkout:T"))
+
+
+def test_a_household_s_phone_is_whose_name_is_asked_for() -> None:
+    order = ADAS | {"billing_address": {"phone": "+49 30 123456"}}
+    assert not is_about(Identifiers(email="bob@example.com", phone="+49 30 123456"), order, root="order:1")
+    assert is_about(BY_PHONE, order, root="order:1")
+
+
+@pytest.mark.parametrize("email", ["EUR", "@", "paid", "<EUR>", "a@"])
+def test_what_is_no_email_is_nobody(email: str) -> None:
+    assert asked_for(Identifiers(email=email)) == set()
+
+
+@pytest.mark.parametrize("number", ["guest", "Undefined", "null", "-1"])
+def test_what_shops_have_for_no_number_is_nobody(number: str) -> None:
+    assert asked_for(Identifiers(customer_id=number)) == set()
