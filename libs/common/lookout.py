@@ -73,6 +73,7 @@ class Lookout:
         except Exception as error:
             if is_transient(error):
                 raise
+            # It is told when the record's turn comes: nothing has been done with it here.
             return False
 
     async def _try(self, record: Record, now: datetime) -> bool:

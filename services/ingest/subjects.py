@@ -20,7 +20,8 @@ from services.ingest.mentions import ALIKE, Mentions, digits, plain, readings, r
 from services.ingest.printed import identifier
 from services.ingest.statements import Told, content_of, kind, phones, value
 
-_DIALLED = re.compile(r"\+?[0-9][0-9 ()./-]{7,}")
+# Platforms' own numbers are as long, and begin with neither.
+_DIALLED = re.compile(r"[+0][0-9 ()./-]{8,}")
 _CUSTOMER = ("customer", "customerid")
 
 

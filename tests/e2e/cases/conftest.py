@@ -57,3 +57,14 @@ async def ground(
     """With the settings that everybody has."""
     async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
         yield running
+
+
+@pytest_asyncio.fixture
+async def ground_beside_shops(
+    database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    """Shops may be on this machine, and are asked as fast as they answer."""
+    monkeypatch.setenv("REGULARS_FETCH_PRIVATE_ADDRESSES", "true")
+    monkeypatch.setenv("REGULARS_FETCH_RATE", "1000")
+    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
+        yield running

@@ -1,22 +1,17 @@
 """Shops of which some webhooks never arrive: in the end everything is as the shops have it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-
-import pytest
-import pytest_asyncio
 
 from libs.common.clock import DrivenClock
 from regulars.shop import shopify, woocommerce
 from regulars.shop.model import Change, Consent, Customer, Deleted, Order, ProductState, RefundTold, State, World
 from regulars.shop.shopify_api import ShopifyApi
 from regulars.shop.woocommerce_api import WooCommerceApi
-from tests.e2e.cases.conftest import at_work
 from tests.e2e.cases.ground import Ground, Store
 from tests.integration.ingest.shop_api import CREDENTIALS, TOKEN_OF_SHOPIFY, serving, small_world
 from tests.waiting import eventually
@@ -24,17 +19,6 @@ from tests.waiting import eventually
 DROPPED = 20
 """One in so many webhooks never arrives."""
 WORLD = small_world()
-
-
-@pytest_asyncio.fixture
-async def ground(
-    database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ground]:
-    """Shops may be on this machine, and are asked as fast as they answer."""
-    monkeypatch.setenv("REGULARS_FETCH_PRIVATE_ADDRESSES", "true")
-    monkeypatch.setenv("REGULARS_FETCH_RATE", "1000")
-    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
-        yield running
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,8 @@ def shops(world: World = WORLD) -> list[Shop]:
     ]
 
 
-async def test_five_in_a_hundred_webhooks_are_lost_for_good(ground: Ground, clock: DrivenClock) -> None:
+async def test_five_in_a_hundred_webhooks_are_lost_for_good(ground_beside_shops: Ground, clock: DrivenClock) -> None:
+    ground = ground_beside_shops
     pairs: list[tuple[Shop, Store, Store]] = []
     erased = next(each.state for each in reversed(WORLD.changes) if _is_last_order(each))
     assert isinstance(erased, Order)

@@ -6,35 +6,21 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from libs.common.clock import DrivenClock, SystemClock
-from tests.e2e.cases.conftest import at_work
 from tests.e2e.cases.ground import Ground
 from tests.e2e.cases.test_commands import regulars
 from tests.waiting import eventually
 
 
-@pytest_asyncio.fixture
-async def ground(
-    database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ground]:
-    """Shops may be on this machine, and are asked as fast as they answer."""
-    monkeypatch.setenv("REGULARS_FETCH_PRIVATE_ADDRESSES", "true")
-    monkeypatch.setenv("REGULARS_FETCH_RATE", "1000")
-    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
-        yield running
-
-
 @pytest.mark.parametrize("platform", ["shopify", "woocommerce"])
 async def test_its_own_instructions_are_followed(
-    ground: Ground, clock: DrivenClock, platform: str, monkeypatch: pytest.MonkeyPatch
+    ground_beside_shops: Ground, clock: DrivenClock, platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ground = ground_beside_shops
     clock.set(SystemClock().now())
     words = ["shop", platform, "--port", "0", "--days", "10", "--customers", "20"]
     shop = await asyncio.create_subprocess_exec(

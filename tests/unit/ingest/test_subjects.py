@@ -162,3 +162,11 @@ def test_what_is_no_email_is_nobody(email: str) -> None:
 @pytest.mark.parametrize("number", ["guest", "Undefined", "null", "-1"])
 def test_what_shops_have_for_no_number_is_nobody(number: str) -> None:
     assert asked_for(Identifiers(customer_id=number)) == set()
+
+
+@pytest.mark.parametrize("root", ["order:5800000000001", "product:5800000000001", "delivery:5800000000001"])
+def test_a_platform_s_number_is_no_phone(root: str) -> None:
+    asked = Subject(asked_for(Identifiers(phone="+5800000000001")), ())
+    assert not asked.is_called(root)
+    assert not is_about(Identifiers(phone="+5800000000001"), {"id": 1, "note": None}, root=root)
+    assert asked.is_called("customer:+58 0000 000001")
