@@ -13,8 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self
 
 import asyncpg
@@ -59,6 +60,10 @@ _SETTINGS = {
     "max_logical_replication_workers": "0",
     "wal_compression": "on",
     "max_wal_size": "1GB",
+    # What a busy day needed is kept over quiet ones: to make a new segment (16 MB) holds up every commit for a while.
+    "min_wal_size": "512MB",
+    # Else the kernel keeps what backends write, and a checkpoint writes all of it at once: commits wait behind that.
+    "backend_flush_after": "512kB",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     "autovacuum_naptime": "15s",
@@ -78,8 +83,12 @@ log = get_logger(__name__)
 class EmbeddedPostgres:
     """One server in one folder. `async with EmbeddedPostgres(folder) as url: …`, or `start` and `stop`."""
 
-    def __init__(self, data_dir: str | Path) -> None:
-        """`data_dir` gets `postgres/` (the cluster), `postgres.password`, `postgres.log` and `postgres.lock`."""
+    def __init__(self, data_dir: str | Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`data_dir` gets `postgres/` (the cluster), `postgres.password`, `postgres.log` and `postgres.lock`.
+
+        `settings`: of the server, in place of ours.
+        """
+        self._settings = {**_SETTINGS, **settings}
         self._folder = Path(data_dir).absolute()
         self._cluster = self._folder / "postgres"
         self._password_file = self._folder / "postgres.password"
@@ -243,7 +252,7 @@ class EmbeddedPostgres:
         identity = _Identity.choose(self._cluster)
         if self._log_file.exists() and self._log_file.stat().st_size > LOG_BYTES:
             self._log_file.replace(self._log_file.with_suffix(".log.1"))
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         with self._log_file.open("ab") as output:
             # A session of its own: Ctrl-C is for us, and the server has to be there while we drain.
             self._child = await asyncio.create_subprocess_exec(

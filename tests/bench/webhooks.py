@@ -2,7 +2,7 @@
 
 The bare app answers the same requests with 200 and keeps nothing: what the machine, uvicorn and the generator allow.
 The cases take turns, since a machine's speed drifts, and the medians are told. Every 200 of the route is looked for in
-the journal afterwards.
+the journal afterwards. PostgreSQL has the settings of docker-compose.yml.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ class Site(NamedTuple):
 async def site() -> AsyncIterator[Site]:
     """A fresh database with one store."""
     with tempfile.TemporaryDirectory() as folder:
-        async with fresh_database() as url:
+        async with fresh_database(as_composed=True) as url:
             await run_migrations(url, access.SCHEMA, access.MIGRATIONS)
             await run_migrations(url, SCHEMA, MIGRATIONS)
             environment = {"REGULARS_DATABASE_URL": url, "REGULARS_DATA_DIR": folder, "REGULARS_LOG_LEVEL": "error"}
