@@ -34,7 +34,7 @@ def worker(settings: IngestSettings, database: Database, clock: Clock, log: Log)
     normalise = Consumer(
         CONSUMER, (JOURNAL,), on_deliveries_received, settings.normalise_batch_size, kind=kind_of_record
     )
-    privacy_requests = PrivacyRequests(database, Keyring.from_settings(settings), batch=settings.replay_rate)
+    privacy_requests = PrivacyRequests(database, Keyring.from_settings(settings), rate=settings.privacy_rate)
     periodics = [
         Periodic("replays", REPLAYS_SECONDS, Replays(database, batch=settings.replay_rate).run),
         Periodic("privacy requests", PRIVACY_SECONDS, privacy_requests.run),

@@ -139,7 +139,7 @@ async def test_so_they_do_with_privacy_requests(ground: Ground) -> None:
             store = (await ground.http.post("/v1/stores", json=STORE | domain, headers=headers)).json()["store_key"]
             about = {"store": store, "kind": "redact", "customer": {"email": "ada@example.com"}}
             asked[tenant] = (await ground.http.post(PRIVACY, json=about, headers=headers)).json()["id"], headers
-    working = PrivacyRequests(ground.database, ground.keyring, batch=100)
+    working = PrivacyRequests(ground.database, ground.keyring, rate=100)
     for _ in range(2 * len(asked)):
         await working.run(ground.clock.now())
     third, headers = asked["third"]

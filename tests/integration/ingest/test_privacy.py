@@ -156,7 +156,7 @@ async def test_a_step_that_fails_leaves_nothing_and_the_next_one_goes_on(ground:
 
     async def step() -> None:
         # A worker of its own each time: what is known is in the database.
-        await PrivacyRequests(ground.database, ground.keyring, batch=3).run(ground.clock.now())
+        await PrivacyRequests(ground.database, ground.keyring, rate=3).run(ground.clock.now())
 
     seen: list[int] = []
     while (before := (await ground.get(path), await unreadable(ground, store)))[0]["state"] != "done":
@@ -182,7 +182,7 @@ async def test_it_waits_for_what_was_received_before_and_not_read(ground: Ground
     await ground.shopify(store, shopify_order(id=1), id_="1")
     asking = {"store": store, "kind": "redact", "customer": {"email": "ada@example.com"}}
     id_ = (await ground.http.post(PATH, json=asking)).json()["id"]
-    working = PrivacyRequests(ground.database, ground.keyring, batch=100)
+    working = PrivacyRequests(ground.database, ground.keyring, rate=100)
     await working.run(ground.clock.now())
     assert (await ground.get(f"{PATH}/{id_}"))["state"] == "waiting"
     assert (await ground.get("/v1/pipeline/ingest"))["drained"] is False
@@ -191,6 +191,18 @@ async def test_it_waits_for_what_was_received_before_and_not_read(ground: Ground
     assert len(await unreadable(ground, store)) == 1
     # It was observed before.
     assert {type_ for type_, *_ in await ground.commerce()} == {"order.observed", "privacy.requested"}
+
+
+async def test_a_run_takes_as_many_steps_as_its_rate_allows(ground: Ground) -> None:
+    store = await ground.register()
+    for n in range(5):
+        await ground.shopify(store, shopify_order(id=n + 1), id_=f"{n}")
+    await ground.drain()
+    asking = {"store": store, "kind": "redact", "customer": {"email": "ada@example.com"}}
+    id_ = (await ground.http.post(PATH, json=asking)).json()["id"]
+    await PrivacyRequests(ground.database, ground.keyring, rate=4, batch=1).run(ground.clock.now())
+    [receipt] = (await ground.get(f"{PATH}/{id_}"))["receipts"]
+    assert receipt["looked_at"] == 4
 
 
 async def test_what_is_removed_before_it_is_read_is_skipped_and_counted(ground: Ground) -> None:
@@ -256,7 +268,7 @@ async def test_for_how_long_the_oldest_has_waited_is_told(ground: Ground) -> Non
         await tx.pg.execute("UPDATE privacy_requests SET taken_at = taken_at - interval '7 hours'")
     await watch.run(ground.clock.now())
     assert 7 * 3600 <= _value(OLDEST) < 8 * 3600
-    while await PrivacyRequests(ground.database, ground.keyring, batch=100).run(ground.clock.now()):
+    while await PrivacyRequests(ground.database, ground.keyring, rate=100).run(ground.clock.now()):
         pass
     await watch.run(ground.clock.now())
     assert _value(OLDEST) == 0

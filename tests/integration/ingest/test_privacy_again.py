@@ -105,7 +105,7 @@ async def test_the_keys_that_made_marks_have_to_be_in_the_keyring(ground: Ground
     (ground.settings.data_dir / "secret.key").write_text(f"{new_key()},{before}" if kept else new_key())
     asking = {"store": store, "kind": "redact", "customer": {"email": "ada@example.com"}}
     assert (await ground.http.post(PATH, json=asking)).status_code == 202
-    while await PrivacyRequests(ground.database, ground.keyring, batch=100).run(ground.clock.now()):
+    while await PrivacyRequests(ground.database, ground.keyring, rate=100).run(ground.clock.now()):
         pass
     assert await unreadable(ground, store) == (first | later if kept else first)
 

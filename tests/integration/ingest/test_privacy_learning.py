@@ -185,7 +185,7 @@ async def test_who_dies_while_it_learns_goes_on_where_he_was(ground: Ground) -> 
 
     async def step() -> None:
         # A worker of its own each time: what is known is in the database.
-        await PrivacyRequests(ground.database, ground.keyring, batch=2).run(ground.clock.now())
+        await PrivacyRequests(ground.database, ground.keyring, rate=2).run(ground.clock.now())
 
     async with ground.database.autocommit() as pg:
         # The normaliser has come to the end.
