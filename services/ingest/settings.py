@@ -51,8 +51,9 @@ class IngestSettings(CommonSettings):
         Field(
             ge=1,
             le=20_000,
-            description="Deliveries that each worker looks through, at most, while there are privacy requests. A thousand"
-            " take a fifth of a second of its process; a request takes three turns through its store's, or some more.",
+            description="Deliveries that each worker looks through, at most, while there are privacy requests. A"
+            " thousand take a fifth of a second of its process; a request takes three turns or more"
+            " through its store's.",
             json_schema_extra={"unit": "1/s"},
         ),
     ] = 1000
