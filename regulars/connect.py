@@ -36,7 +36,9 @@ def connect(
     client_secret: Annotated[str | None, _secret("client-secret", "Shopify: of the same app.")] = None,
     shop_url: Annotated[
         str | None,
-        typer.Option(help="Where the shop's API is, on the store's domain.", show_default="https://, domain"),
+        typer.Option(
+            help="Where the shop's API is, on the store's domain.", show_default="as before, or https://, domain"
+        ),
     ] = None,
     topic: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, with credentials handed over before.")] = False,
@@ -63,7 +65,9 @@ def connect(
         print("--dry-run: looks with the store's credentials as handed over before, not with these", file=sys.stderr)
     elif credentials:
         at = {"url": shop_url} if shop_url else {}
-        ask("PUT", url, key, f"/v1/stores/{store}/credentials", _OPTIONS, json=credentials | at)
+        # What the shop refuses must not end what it took until now.
+        checked = {"check": True}
+        ask("PUT", url, key, f"/v1/stores/{store}/credentials", _OPTIONS, json=credentials | at, params=checked)
     path = f"/v1/stores/{store}/connection"
     found = ask("GET", url, key, path) if dry_run else ask("POST", url, key, path, json={"topics": topic or None})
     _show(found)

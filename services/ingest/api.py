@@ -50,6 +50,7 @@ from services.ingest.tally import DUPLICATE
 StoreFilter = Annotated[str | None, Query(max_length=64, description="A store's key; 404 when there is none of it.")]
 TopicFilter = Annotated[str | None, Query(max_length=128, description="A platform's topic, or an event's type.")]
 
+SHOP_SECONDS = 10
 router = APIRouter(tags=["ingest"])
 
 
@@ -65,6 +66,12 @@ async def is_there(tx: Tx, tenant: str, store: str | None) -> None:
     """Problem 404 when `store` names none of the tenant's: nothing to tell is not the same as nobody to ask about."""
     if store is not None and await records.one_store(tx, tenant, store) is None:
         raise not_found_by("store", "store")
+
+
+def later(detail: str, seconds: float | None = None) -> Problem:
+    """A shop cannot be asked now. `seconds`: what it said itself."""
+    wait = max(1, round(seconds)) if seconds is not None else SHOP_SECONDS
+    return Problem(503, "unavailable", detail, headers={"retry-after": str(wait)})
 
 
 async def changed(edge: Edge, principal: Principal, key: str, wanted: Change) -> Store:

@@ -22,8 +22,9 @@ from libs.common.telemetry import get_logger
 from services.ingest import archive, credentials, fetches, headers, store, subscriptions, wanted
 from services.ingest.credentials import Credentials
 from services.ingest.normalise import TEST
-from services.ingest.opening import ShopifyKey, opened
+from services.ingest.opening import Key, ShopifyKey, opened, sealed
 from services.ingest.platforms.port import (
+    Denied,
     Hopeless,
     NotAsked,
     Platform,
@@ -40,6 +41,7 @@ from services.ingest.wanted import Seen
 
 SECONDS = 40.0
 """For all that is asked of a shop: with what comes before and behind, less than the minute that a gateway waits."""
+CHECK_SECONDS = 20.0
 PATIENCE = 8.0
 """Until a store is free that is just being asked for something else."""
 LOOK_SECONDS = 0.1
@@ -104,6 +106,31 @@ class Connecting:
         self._open = open_platform
         self._public_url = public_url
         self._pause = pause
+
+    async def check(self, found: Store, url: str, key: Key, now: datetime) -> None:
+        """Asks the platform with a key that is not kept yet. Raises Refused, Hopeless and Unavailable."""
+        seal = sealed(self._keyring, found.tenant, found.key, key)
+        given = Credentials(
+            tenant=found.tenant,
+            store=found.key,
+            platform=found.platform,
+            url=url,
+            sealed=seal,
+            set_at=now,
+            state="unchecked",
+            reason=None,
+        )
+        platform = self._open(given)
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await platform.subscriptions()
+        except TimeoutError as error:
+            raise Unavailable("the shop takes too long") from error
+        except Denied as error:
+            # To whom they belong may see no webhooks, and other things all the same.
+            log.info("credentials that see no webhooks", tenant=found.tenant, store=found.key, reason=str(error))
+        finally:
+            await platform.aclose()
 
     async def look(self, found: Store, now: datetime) -> Connection:
         """What is there; changes nothing of it. Raises Busy, Refused, Hopeless and Unavailable."""

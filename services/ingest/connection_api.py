@@ -11,7 +11,7 @@ from libs.common.problems import Problem, invalid, not_found
 from libs.common.telemetry import current_traceparent
 from services.ingest import credentials, wanted
 from services.ingest import store as records
-from services.ingest.api import AnEdge
+from services.ingest.api import AnEdge, later
 from services.ingest.connecting import Busy, NoSecret
 from services.ingest.connection_models import ConnectionIn, ConnectionOut
 from services.ingest.credentials import NO_CREDENTIALS
@@ -20,8 +20,6 @@ from services.ingest.platforms.port import Hopeless, Refused, Unavailable
 from services.ingest.registering import TooManySecrets
 from services.ingest.registration import MAX_SECRETS
 from services.ingest.store import Store
-
-RETRY_AFTER_SECONDS = 10
 
 router = APIRouter(tags=["ingest"])
 
@@ -93,9 +91,9 @@ async def _told() -> AsyncIterator[None]:
     try:
         yield
     except Busy:
-        raise _later("The store is being asked for something else, or wants to be left alone.") from None
+        raise later("The store is being asked for something else, or wants to be left alone.") from None
     except Unavailable as error:
-        raise _later(f"{error}.", error.retry_after) from error
+        raise later(f"{error}.", error.retry_after) from error
     except (Refused, Hopeless) as error:
         raise Problem(409, "refused", f"{error}.") from error
     except NoSecret:
@@ -103,8 +101,3 @@ async def _told() -> AsyncIterator[None]:
     except TooManySecrets:
         detail = f"The app's secret has to sign, too, and the store has {MAX_SECRETS} already: PATCH it with fewer."
         raise Problem(409, "too_many_secrets", detail) from None
-
-
-def _later(detail: str, seconds: float | None = None) -> Problem:
-    wait = max(1, round(seconds)) if seconds is not None else RETRY_AFTER_SECONDS
-    return Problem(503, "unavailable", detail, headers={"retry-after": str(wait)})

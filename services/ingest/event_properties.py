@@ -103,7 +103,10 @@ class Cancelled(Order, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class OrderRefund(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One refund of an order, in its currency, given at the event's `time`. It may come before its order."""
+    """One refund of an order, given at the event's `time`. It may come before its order.
+
+    In another currency than its order's it counts nowhere: nobody knows at which rate.
+    """
 
     order_id: Id
     refund_id: Annotated[Id, Meta(description="The same one again is the same refund, not one more.")]

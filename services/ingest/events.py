@@ -198,6 +198,7 @@ def _refund(event: FirstPartyEvent, told: said.OrderRefund, arrival: Arrival) ->
         shipping=purse.minor(told.shipping, "/properties/shipping") or 0,
         taxes=purse.minor(told.taxes, "/properties/taxes") or 0,
         reason=told.reason,
+        currency=purse.currency,
     )
     observed = RefundObserved(**arrival.envelope(told.order_id, event.time), refund=refund)
     return Observations([Observation("refund.observed", root(event), observed)])

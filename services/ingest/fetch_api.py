@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from libs.common.auth import Principal, require
 from libs.common.db import Tx
@@ -15,7 +15,7 @@ from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.ingest import credentials, fetches, seen, subscriptions
 from services.ingest import store as records
-from services.ingest.api import AnEdge, changed
+from services.ingest.api import AnEdge, changed, later
 from services.ingest.credentials import NO_CREDENTIALS, Credentials
 from services.ingest.fetch_models import (
     BackfillIn,
@@ -31,9 +31,9 @@ from services.ingest.fetch_models import (
 )
 from services.ingest.fetches import Fetch, Purpose, State
 from services.ingest.opening import Key, ShopifyKey, WooCommerceKey
-from services.ingest.platforms.port import ALL, Kind
+from services.ingest.platforms.port import ALL, Hopeless, Kind, NotAsked, Refused, Unavailable
 from services.ingest.registering import Access, Change
-from services.ingest.registration import api_url
+from services.ingest.registration import api_url, host_of
 from services.ingest.silence import silence
 from services.ingest.store import Store
 from services.ingest.subscriptions import Kept
@@ -76,21 +76,39 @@ async def put_credentials(
     body: CredentialsIn,
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("stores:write"))],
+    *,
+    check: Annotated[
+        bool, Query(description="Ask the platform first; when it refuses, those before stay: 409.")
+    ] = False,
 ) -> CredentialsOut:
     """Opens a store's own API to us: from now on it is compared with what its webhooks told, every 15 minutes.
 
-    Whether the platform takes them is known a little later. Where the shop wants to be left alone until some time, new
-    credentials wait for that, too: it is the shop that rests, and not whoever asks.
+    Without `check`, whether the platform takes them is known a little later. Where the shop wants to be left alone
+    until some time, new credentials wait for that, too: it is the shop that rests, and not whoever asks.
     """
     async with edge.database.reading() as tx:
         found = await _store(tx, principal, key)
+        held = await credentials.held(tx, principal.tenant, key)
     opened_by = _key(found, body)
     try:
-        url = api_url(body.url, found.domain)
+        url = held.url if body.url is None and held is not None else api_url(body.url, found.domain)
     except ValueError as error:
-        raise invalid("/url", f"This is not an address on {found.domain}.") from error
+        raise invalid("/url", f"This is not an address on {host_of(found.domain)}.") from error
+    if check:
+        await _check(edge, found, url, opened_by)
     await changed(edge, principal, key, Change(access=Access(url=url, key=opened_by)))
     return CredentialsOut.of(await _credentials(edge, principal, key))
+
+
+async def _check(edge: AnEdge, found: Store, url: str, key: Key) -> None:
+    try:
+        await edge.connecting.check(found, url, key, edge.clock.now())
+    except NotAsked as error:
+        raise invalid("/url", f"{error}.") from error
+    except (Refused, Hopeless) as error:
+        raise Problem(409, "refused", f"{error}. Nothing was changed.") from error
+    except Unavailable as error:
+        raise later(f"{url}: {error}. Nothing was changed.", error.retry_after) from error
 
 
 def _has_api(found: Store, pointer: str) -> None:

@@ -36,7 +36,9 @@ class CredentialsIn(Asked):
     client_secret: Annotated[AccessKey | None, Field(description="Shopify: of the same app; never shown again.")] = None
     url: Annotated[
         Text | None,
-        Field(description="Where the shop's API is, on the store's own domain. Default: `https://` and the domain."),
+        Field(
+            description="Where the shop's API is, on the store's own domain. Default: as before, or `https://`, domain."
+        ),
     ] = None
 
     @field_validator("access_token")

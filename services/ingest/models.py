@@ -24,7 +24,7 @@ from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
 from services.ingest.deleting import Deletion
-from services.ingest.registration import MAX_SECRETS, domain_of, is_name, timezones
+from services.ingest.registration import MAX_SECRETS, domain_of, is_name, site_of, timezones
 from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store, StoreState
@@ -102,7 +102,14 @@ class StoreIn(Asked):
         Literal["shopify", "woocommerce", "events"],
         Field(description="`events`: any other shop, which tells of itself by `POST /v1/events`."),
     ]
-    domain: Annotated[Text, Field(description="Host name; a scheme and a path are cut off.", examples=["shop.example"])]
+    domain: Annotated[
+        Text,
+        Field(
+            description="Host name, of WooCommerce the site's address: with its path, since one host may have several."
+            " A scheme, and any other path, are cut off.",
+            examples=["shop.example"],
+        ),
+    ]
     secrets: Annotated[
         list[Secret],
         Field(
@@ -123,9 +130,9 @@ class StoreIn(Asked):
 
     @field_validator("domain")
     @classmethod
-    def _host(cls, text: str) -> str:
+    def _host(cls, text: str, info: ValidationInfo) -> str:
         try:
-            return domain_of(text)
+            return site_of(text) if info.data.get("platform") == "woocommerce" else domain_of(text)
         except ValueError as error:
             raise PydanticCustomError("domain", "This is not a host name such as `shop.example`.") from error
 

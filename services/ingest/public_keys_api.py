@@ -13,7 +13,7 @@ from services.ingest import store as records
 from services.ingest.api import AnEdge, changed
 from services.ingest.browser_models import ProofIn, ProofOut, PublicKeyIn, PublicKeyOut
 from services.ingest.registering import Change, new_public_key
-from services.ingest.registration import origin_of
+from services.ingest.registration import host_of, origin_of
 from services.ingest.store import Store
 
 router = APIRouter(tags=["ingest"])
@@ -32,7 +32,7 @@ async def post_public_key(
     """
     found = await _store(edge, principal, key)
     try:
-        origins = body.origins or [origin_of(f"https://{found.domain}")]
+        origins = body.origins or [origin_of(f"https://{host_of(found.domain)}")]
     except ValueError:
         raise invalid("/origins", "The store's domain is none that a page could come from: name them.") from None
     made = new_public_key(origins, now=edge.clock.now(), by=principal.key_id)

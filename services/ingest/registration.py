@@ -4,6 +4,7 @@ import re
 import unicodedata
 from functools import cache
 from ipaddress import IPv6Address
+from itertools import takewhile
 from zoneinfo import available_timezones
 
 import idna
@@ -11,6 +12,9 @@ import idna
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}(?::\d{{1,5}})?")
 _LONGEST_HOST = 253
+_SEGMENT = re.compile(r"[A-Za-z0-9_~][A-Za-z0-9._~-]*")
+_LONGEST_PATH = 200
+_BEHIND_A_SITE = {"wp-json", "wp-admin", "wp-login.php", "index.php"}
 _SEEN = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "So", "Sm", "Sc", "Po"}
 _TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
 _PORTS = {"http": 80, "https": 443}
@@ -38,6 +42,26 @@ def domain_of(text: str) -> str:
     if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         raise ValueError("not a host name")
     return host
+
+
+def site_of(text: str) -> str:
+    """`https://Shop.Example.com/de/wp-admin/` is `shop.example.com/de`: one host may have several shops. ValueError.
+
+    The path is kept as it is written; what WordPress has behind a site's address, and what follows `?` or `#`, is none
+    of it.
+    """
+    path = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", text.strip()).partition("/")[2]
+    segments = [
+        *takewhile(lambda each: each not in _BEHIND_A_SITE, filter(None, re.split(r"[?#]", path)[0].split("/")))
+    ]
+    if any(_SEGMENT.fullmatch(each) is None for each in segments) or len("/".join(segments)) > _LONGEST_PATH:
+        raise ValueError("not a site's path")
+    return "/".join([domain_of(text), *segments])
+
+
+def host_of(site: str) -> str:
+    """Of what `site_of` and `domain_of` have."""
+    return site.partition("/")[0]
 
 
 def _in_ascii(host: str) -> str:
@@ -86,6 +110,6 @@ def api_url(text: str | None, domain: str) -> str:
     if text is None:
         return f"https://{domain}"
     found = re.fullmatch(r"(https?)://([^/?#@\\]+)(/[A-Za-z0-9._~/-]*)?", text.strip())
-    if found is None or domain_of(found[2]) != domain or "/." in (found[3] or ""):
+    if found is None or domain_of(found[2]) != host_of(domain) or "/." in (found[3] or ""):
         raise ValueError("not an address of this store")
-    return f"{found[1]}://{domain}{(found[3] or '').rstrip('/')}"
+    return f"{found[1]}://{host_of(domain)}{(found[3] or '').rstrip('/')}"

@@ -224,7 +224,11 @@ async def read_suppressions(
     return Page(data=[SuppressionOut.model_validate(dict(row)) for row in shown], next=following)
 
 
-@router.post("/v1/suppressions", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/v1/suppressions",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": SuppressionOut, "description": "It was suppressed already."}},
+)
 async def add_suppression(
     request: Request, response: Response, principal: SuppressionWriter, body: SuppressionAddIn
 ) -> SuppressionOut:

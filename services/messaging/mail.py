@@ -28,7 +28,7 @@ SHOWN = 8
 REQUIRED = ("store", "url", "postal_address", "unsubscribe_url")
 REQUIRED_OF_BASKETS = (*REQUIRED, "lines", "total")
 
-_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?", re.ASCII)
+_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?(?:/[\w.~-]+)*", re.ASCII)
 _BREAKING = re.compile(r"[\x00-\x1f\x7f]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 """What RFC 5322 reads as more than a letter in a name."""

@@ -99,10 +99,12 @@ def counts(order: OrderObserved) -> bool:
 
 
 def refunds(state: OrderState) -> list[Refund]:
-    """The refunds that stand: the latest snapshot's where it lists them all, else all ever told."""
+    """The refunds that stand: the latest snapshot's where it lists them all, else all ever told in its currency."""
     if state.snapshot is not None and state.snapshot.refunds_complete:
         return list(state.snapshot.refunds)
-    return [state.refunds[key].refund for key in sorted(state.refunds)]
+    currency = state.snapshot.currency if state.snapshot is not None else None
+    told = (state.refunds[key].refund for key in sorted(state.refunds))
+    return [each for each in told if currency is None or each.currency in {None, currency}]
 
 
 def view(state: OrderState) -> OrderView | None:

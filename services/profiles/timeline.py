@@ -49,7 +49,7 @@ def of_order(state: ledger.OrderState) -> list[Entry]:
     for refund_id, seen in state.refunds.items():
         refund = seen.refund
         amount = refund.returns + refund.shipping + refund.taxes
-        summary: Summary = {"number": number, "amount": money(amount, order.currency)}
+        summary: Summary = {"number": number, "amount": money(amount, refund.currency or order.currency)}
         moments.append((f"refund:{refund_id}", "order.refunded", seen.at, summary))
     return [
         Entry(

@@ -66,6 +66,8 @@ class Refund(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shipping: int = 0
     taxes: int = 0
     reason: str | None = None
+    currency: str | None = None
+    """ISO 4217, where whoever tells of it alone says so. One in another than its order's counts nowhere."""
 
 
 class OrderObserved(Observed, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
 """The OpenAPI document, mended: what no model says stands there all the same."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
@@ -15,6 +15,7 @@ from libs.common.web.idempotency import LONGEST_KEY
 REFERENCE = "#/components/schemas/{model}"
 _OF_PARAMETERS = ("404",)
 _OF_CHANGES = ("400", "409", "413")
+_OF_BODIES = ("415",)
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -24,7 +25,7 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-def mend(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
+def mend(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
     """Mends what FastAPI made of the routes."""
     _, problem = models_json_schema([(ProblemOut, "serialization")], ref_template=REFERENCE)
     components = document.setdefault("components", {})
@@ -32,8 +33,9 @@ def mend(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
     for operations in document["paths"].values():
         for method, operation in operations.items():
             _mend_answers(method, operation)
-    for route in routes:
-        if isinstance(route, APIRoute) and (scope := _scope(route)) is not None:
+    # Those of included routers are seen by these contexts alone.
+    for route in iter_route_contexts(routes):
+        if isinstance(route.original_route, APIRoute) and (scope := _scope(route.dependant)) is not None:
             for method in route.methods or ():
                 _tell_scope(document["paths"][route.path_format][method.lower()], method, scope)
 
@@ -41,8 +43,9 @@ def mend(document: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
 def _mend_answers(method: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     for status, needed in (
-        *((status, operation.get("parameters")) for status in _OF_PARAMETERS),
+        *((status, operation.get("parameters") or method == "delete") for status in _OF_PARAMETERS),
         *((status, method != "get") for status in _OF_CHANGES),
+        *((status, "requestBody" in operation) for status in _OF_BODIES),
     ):
         if not needed:
             answers.pop(status, None)
@@ -55,8 +58,8 @@ def _tell_scope(operation: dict[str, Any], method: str, scope: str) -> None:
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
 
 
-def _scope(route: APIRoute) -> str | None:
-    return next((scope for call in _calls(route.dependant) if (scope := scope_of(call)) is not None), None)
+def _scope(dependant: Dependant) -> str | None:
+    return next((scope for call in _calls(dependant) if (scope := scope_of(call)) is not None), None)
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

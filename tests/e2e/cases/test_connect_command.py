@@ -46,6 +46,13 @@ async def test_a_shop_is_connected_and_what_is_missing_told(ground: Ground) -> N
         assert lines[-1] == "not complete"
         elsewhere = await regulars(ground, *words, *given[:-1], "https://elsewhere.example", code=1)
         assert f"--shop-url: This is not an address on {domain}." in elsewhere
+        refused = await regulars(ground, *words, *given[:3], "cs_of_nobody_at_all", code=1)
+        assert "the shop refuses these credentials (401). Nothing was changed." in refused
+        away = await regulars(ground, *words, *given[:-1], f"http://{domain}/nothing/there", code=1)
+        assert "Nothing was changed." in away
+        kept = await ground.get(f"/v1/stores/{store.key}/credentials")
+        assert (kept["state"], kept["url"]) == ("good", f"http://{domain}")
+        assert "credentials: good" in await regulars(ground, *words, *given[:4], code=1)
         asked = await regulars(ground, *words, *given[:3], "cs_of_nobody_at_all", "--dry-run")
         assert "as handed over before" in asked
         seen = (await regulars(ground, *words, "--dry-run")).splitlines()
@@ -70,10 +77,9 @@ async def test_only_what_the_platform_takes_comes_from_the_environment(
     for platform in of:
         store = await ground.store(platform, domain="127.0.0.1:1")
         words = ["connect", platform, "--store", store.key]
-        # Handed over and taken: what fails comes after that.
+        # What was given is good to ask the shop with: what fails comes after that.
         told = await regulars(ground, *words, code=1)
-        assert "no such thing" not in told
-        assert (await ground.get(f"/v1/stores/{store.key}/credentials"))["url"] == "https://127.0.0.1:1"
+        assert ("https://127.0.0.1:1: " in told, "Nothing was changed." in told) == (True, True)
         other = "--client-id" if platform == "woocommerce" else "--consumer-key"
         asked = await regulars(ground, *words, other, "on the command line", code=1)
         assert f"{other}: Stores of {platform} have no such thing." in asked

@@ -1,11 +1,15 @@
 """`/v1/stores`."""
 
+import json
 from typing import Any
 
 import pytest
 
 from libs.common.auth import create_key
+from services.ingest.headers import signed
+from services.ingest.signatures import sign
 from tests.integration.ingest.ground import STORE, Ground
+from tests.unit.ingest.payloads import woocommerce_order
 
 ABSENT = object()
 
@@ -42,6 +46,20 @@ async def test_the_same_domain_again_changes_the_store(ground: Ground) -> None:
     assert (changed["store_key"], changed["currency"]) == (key, "CHF")
     assert (changed["name"], changed["consent"]) == ("Tea & Co", "soft_opt_in")
     assert await ground.register(platform="woocommerce") != key
+
+
+async def test_shops_of_one_host_are_stores_of_their_own(ground: Ground) -> None:
+    german = await ground.register(platform="woocommerce", domain="https://multi.example/de/", secrets=["secret of de"])
+    french = await ground.register(platform="woocommerce", domain="https://multi.example/fr/", secrets=["secret of fr"])
+    assert french != german
+    assert (await ground.get(f"/v1/stores/{german}"))["domain"] == "multi.example/de"
+    for store, secret in ((german, b"secret of de"), (french, b"secret of fr")):
+        body = json.dumps(woocommerce_order()).encode()
+        headed = signed("woocommerce", "order.created", "1", sign(secret, body).decode())
+        answer = await ground.http.post(f"/webhooks/woocommerce/{store}", content=body, headers=headed)
+        assert answer.status_code == 200
+    made = await ground.http.post(f"/v1/stores/{german}/public-keys", json={})
+    assert made.json()["origins"] == ["https://multi.example"]
 
 
 async def test_each_change_is_told_to_the_others(ground: Ground) -> None:

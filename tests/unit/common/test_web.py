@@ -296,6 +296,10 @@ class TestHealth:
         assert operation["security"] == [{"HTTPBearer": []}]
         assert operation["responses"]["422"]["content"]["application/problem+json"]["schema"]
         assert operation["responses"]["201"]["content"]["application/json"]
+        assert operation["responses"]["415"]
+        # Of a router that was included, as all of ours are.
+        assert "Needs a key with the scope `" in operation["description"]
+        assert [each["name"] for each in operation["parameters"] if each["in"] == "header"] == ["Idempotency-Key"]
 
     async def test_not_ready_without_migrations(self, empty_database_url: str, clock: DrivenClock) -> None:
         database = Database(empty_database_url, schema="ingest")

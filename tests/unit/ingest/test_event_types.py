@@ -112,7 +112,7 @@ def test_a_refund_goes_with_its_order() -> None:
     [refund] = read(told)
     assert isinstance(refund, RefundObserved)
     assert events.root(told) == events.root(event("order.placed")) == "order:1001"
-    assert refund.refund == Refund(source_id="r1", at=NOW, returns=900, taxes=171, reason="broken")
+    assert refund.refund == Refund(source_id="r1", at=NOW, returns=900, taxes=171, reason="broken", currency="EUR")
 
 
 def test_yen_have_no_decimals() -> None:

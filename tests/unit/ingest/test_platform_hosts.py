@@ -77,6 +77,11 @@ def test_addresses_of_an_api(text: str | None, url: str) -> None:
     assert api_url(text, "shop.example") == url
 
 
+def test_the_api_of_one_site_of_several() -> None:
+    assert api_url(None, "multi.example/de") == "https://multi.example/de"
+    assert api_url("http://multi.example/wp", "multi.example/de") == "http://multi.example/wp"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.registration import domain_of, origin_of, timezones
+from services.ingest.registration import domain_of, host_of, origin_of, site_of, timezones
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,32 @@ def test_a_domain_is_a_host_name(typed: str, domain: str) -> None:
 def test_anything_else_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="host name"):
         domain_of(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "site"),
+    [
+        ("shop.example", "shop.example"),
+        ("https://Shop.Example/", "shop.example"),
+        ("https://Multi.Example/De//", "multi.example/De"),
+        ("multi.example:8443/a/b_c?lang=de#top", "multi.example:8443/a/b_c"),
+        ("https://multi.example/de/wp-admin/options.php", "multi.example/de"),
+        ("https://shop.example/wp-json/wc/v3", "shop.example"),
+        ("shop.example/index.php/shop", "shop.example"),
+    ],
+)
+def test_a_site_is_a_host_name_and_the_path_to_it(typed: str, site: str) -> None:
+    assert (site_of(typed), host_of(site)) == (site, domain_of(typed))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["shop.example/../x", "shop.example/.hidden", "shop.example/a b", "shop.example/a@b", "shop.example/%2e%2e",
+     "shop.example/" + "a/" * 120, "ada@shop.example/de", "/de", "shop.example/ä"],
+)  # fmt: skip
+def test_any_other_path_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="not a "):
+        site_of(typed)
 
 
 def test_zones_are_iana_names() -> None:

@@ -147,6 +147,16 @@ def test_refunds_add_up_whoever_tells_them() -> None:
     assert types(facts).count("order.refunded") == 2
 
 
+def test_a_refund_in_another_currency_than_its_orders_counts_nowhere() -> None:
+    foreign = RefundObserved(**envelope(2), refund=refunded("r1", 2, 700, currency="JPY"))
+    own = RefundObserved(**envelope(3), refund=refunded("r2", 3, 300, currency=order(1).currency))
+    for facts in ((order(1), foreign, own), (own, foreign, order(1))):
+        state, _ = told(*facts)
+        order_view = ledger.view(state)
+        assert order_view is not None
+        assert order_view.returns == 300
+
+
 def test_a_refund_before_its_order_waits_for_it() -> None:
     state, facts = told(RefundObserved(**envelope(5), refund=refunded("r1", 5, 1_000)))
     assert facts == []
