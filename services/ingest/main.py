@@ -79,6 +79,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         # The route is there for who asks by another method: 405.
         routes=[Route(PATH, edge.endpoint, methods=["POST"])],
         body_limits={browser_api.PATH: browser_api.LARGEST_BODY},
+        for_pages=frozenset({browser_api.PATH}),
         webhooks=edge.endpoint,
         start=edge.start,
         stop=edge.stop,

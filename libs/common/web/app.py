@@ -24,6 +24,7 @@ from libs.common.db import Database
 from libs.common.log.base import Log
 from libs.common.log.choice import RELAY, Logs, shared_log
 from libs.common.settings import CommonSettings
+from libs.common.web.any_origin import AnyOrigin
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
@@ -74,6 +75,8 @@ class Service:
     """Bare routes, matched before all others."""
     body_limits: Mapping[str, int] = field(default_factory=dict)
     """Path -> bytes, for those that take less than the settings' `max_body`."""
+    for_pages: frozenset[str] = frozenset()
+    """Paths that pages of any origin may ask. See `web.any_origin`."""
     webhooks: ASGIApp | None = None
     """Gets each POST below `/webhooks/`, without routing or middleware, and before `start`, too."""
     start: Callable[[], Awaitable[None]] | None = None
@@ -145,7 +148,9 @@ def build_app(
     alarms = [workers_alarm(one.database, _read_by(one, settings)) for one in services if one.consumers]
     health = health_routes([*checks, opening.check], alarms)
     limits = {path: limit for service in services for path, limit in service.body_limits.items()}
-    middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
+    for_pages = frozenset[str]().union(*(service.for_pages for service in services))
+    middleware = [Middleware(AnyOrigin, paths=for_pages)] if for_pages else []
+    middleware += [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
     middleware.append(Middleware(Closed, opening, frozenset(route.path for route in (*health, DESCRIBED))))
     keys: Access | None = None
     if services:
