@@ -81,13 +81,17 @@ lists them, `DELETE /v1/stores/{{key}}/public-keys/{{public_key}}` withdraws one
 const REGULARS = "https://regulars.shop.example{PATH}?key=pk_...";
 function tell(type, properties) {{
   const event = {{id: crypto.randomUUID(), type, profile: {{cart_token: CART_TOKEN}}, properties}};
-  navigator.sendBeacon(REGULARS, JSON.stringify({{events: [event]}}));
+  return fetch(REGULARS, {{method: "POST", keepalive: true, body: JSON.stringify({{events: [event]}})}});
 }}
 tell("product.viewed", {{product_id: "77"}});
 ```
 
-`fetch` may send the same, as `text/plain` or as `application/json`, without credentials. Each event is answered by
-itself, as in a batch; when all are wrong, by a 422.
+With `keepalive` it goes out though the page is left, and the page may read each answer, of whatever origin it is. A
+text needs no question beforehand (preflight); `application/json` and headers of the page's own may be sent, too, and
+cookies count for nothing. `navigator.sendBeacon` sends the same, as text, bytes or Blob, but nobody is told its answer,
+and of a page with `Referrer-Policy: no-referrer` or `same-origin` Firefox sends all but JSON by it without the page's
+origin, which is a 403. Where the shop has a `Content-Security-Policy`, its `connect-src` has to name Regulars. Each
+event is answered by itself, as in a batch; when all are wrong, by a 422.
 
 - **Types**: {", ".join(f"`{name}`" for name in sorted(BEHAVIOUR))} and `custom.…`. Everything else is the
   server's to tell: 422 at `/type`.
@@ -109,6 +113,9 @@ itself, as in a batch; when all are wrong, by a 422.
   events of one address or with one key (`REGULARS_BROWSER_ADDRESS_RATE`, `REGULARS_BROWSER_KEY_RATE`): as many as are
   sent, and at least one for each {BYTES_OF_AN_EVENT // 1024} KiB. Behind a proxy of your own, name it in
   `REGULARS_TRUSTED_PROXIES`, or all visitors count as one.
+- **Nothing comes?** `refused` of `GET /v1/deliveries/counts?store=…` counts the requests of the store's pages, too:
+  `browser_origin` for another origin, `browser_body` for what is no such JSON, `browser_events` where every event was
+  wrong, `browser_proof`, `browser_address_rate`, `browser_key_rate`. The browser's console shows each answer's status.
 """
 
 

@@ -99,9 +99,10 @@ def rotate(*, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var"))
     async def working(database: "Database") -> tuple[int, int]:
         settings = CommonSettings().model_copy(update={"data_dir": data_dir})
         if settings.secret_key is None:
-            if not (data_dir / KEY_FILE).exists():
-                raise Unusable(f"there is no {KEY_FILE} in {data_dir}: name yours with --data-dir")
-            add_key(data_dir)
+            try:
+                add_key(data_dir)
+            except FileNotFoundError:
+                raise Unusable(f"there is no {KEY_FILE} in {data_dir}: name yours with --data-dir") from None
         try:
             return await reseal(database, Keyring.from_settings(settings))
         except BadSeal as error:
@@ -119,6 +120,7 @@ def _with_keys(
     from asyncpg import UndefinedTableError
 
     from libs.common import access
+    from libs.common.crypto import BadKeyFile
     from libs.common.db import Database
     from libs.common.telemetry import configure_logging
     from regulars.prepare import database_at
@@ -139,6 +141,6 @@ def _with_keys(
 
     try:
         return asyncio.run(working())
-    except Unusable as error:
+    except (BadKeyFile, Unusable) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

@@ -10,7 +10,8 @@ import fcntl
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -37,7 +38,7 @@ _ALGORITHMS = ["HS256"]
 
 
 class BadKeyFile(Exception):
-    """The file of the installation's keys cannot be read, or holds none."""
+    """The file of the installation's keys cannot be read or written, or holds none."""
 
 
 class BadSeal(Exception):
@@ -84,14 +85,8 @@ class Keyring:
         if settings.secret_key is not None:
             return cls(keys_in(settings.secret_key.get_secret_value()))
         path = settings.data_dir / KEY_FILE
-        try:
+        with _faults_of(path, "read"):
             keys = keys_in(_key_file(path))
-        except OSError as error:
-            raise BadKeyFile(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise BadKeyFile(f"{path}: must be {KEY_BYTES} bytes in base64, and is no text") from error
-        except ValueError as error:
-            raise BadKeyFile(f"{path}: {error}") from error
         return cls(keys, lambda: keys_in(_key_file(path)))
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
@@ -176,18 +171,23 @@ class Keyring:
 
 
 def add_key(data_dir: Path) -> None:
-    """Puts a new key in front of the file's. FileNotFoundError without a file, ValueError when it holds no keys.
+    """Puts a new key in front of the file's. FileNotFoundError without a file; BadKeyFile, and the file as it was.
 
     Processes that run read the file again when they meet what the new key has sealed.
     """
     path = data_dir / KEY_FILE
-    folder = os.open(data_dir, os.O_RDONLY)
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    with _faults_of(path, "read"):
+        folder = os.open(data_dir, os.O_RDONLY)
     try:
         # Of two rotations at a time neither may forget the key that the other has made.
         fcntl.flock(folder, fcntl.LOCK_EX)
-        held = path.read_text(encoding="ascii").strip()
-        keys_in(held)
-        _written(path, f"{new_key()},{held}", over=True)
+        with _faults_of(path, "read"):
+            held = path.read_text(encoding="ascii").strip()
+            keys_in(held)
+        with _faults_of(path, "written"):
+            _written(path, f"{new_key()},{held}", over=True)
     finally:
         os.close(folder)
 
@@ -212,6 +212,19 @@ def _derived(key: bytes, use: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"regulars " + use).derive(key)
 
 
+@contextmanager
+def _faults_of(path: Path, done: str) -> Iterator[None]:
+    """BadKeyFile for what goes wrong with the file. `done`: with it, such as `read`."""
+    try:
+        yield
+    except OSError as error:
+        raise BadKeyFile(f"{path}: cannot be {done}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadKeyFile(f"{path}: must be {KEY_BYTES} bytes in base64, and is no text") from error
+    except ValueError as error:
+        raise BadKeyFile(f"{path}: {error}") from error
+
+
 def _key_file(path: Path) -> str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
@@ -222,11 +235,11 @@ def _key_file(path: Path) -> str:
 def _written(path: Path, text: str, *, over: bool) -> None:
     # Written aside and put in place whole: of two first starts one wins, and no half-written key is ever read.
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         if over:
             status = path.stat()
             # Who rotates may be another user than who runs it all.

@@ -56,7 +56,7 @@ SERVED = names(
     originalTotalPriceSet discountedTotalPriceWithCodeDiscount
     count limit ordersCount customersCount productsCount abandonedCheckoutsCount
     mutation run bulkOperationRunQuery groupObjects true bulkOperation userErrors code currentBulkOperation type
-    QUERY BulkOperation operation errorCode rootObjectCount fileSize url __typename
+    bulkOperationCancel QUERY BulkOperation operation errorCode rootObjectCount fileSize url __typename
     orders customers products nodes node edges cursor pageInfo hasNextPage endCursor
     currentAppInstallation accessScopes handle
     shopMoney amount currencyCode rate priceSet taxLines allocatedAmountSet discountAllocations
@@ -187,6 +187,8 @@ class ShopifyApi:
             case "RunBulk":
                 unknown = names(re.sub(r'"[^"]*"', "", variables["query"])) - SERVED
                 return {"run": self.bulk.run(variables["query"] if len(unknown) == 1 else "")}
+            case "CancelBulk":
+                return {"run": self.bulk.cancel(variables["id"])}
             case "Bulk":
                 return {"operation": self.bulk.look(variables["id"])}
         if operation.startswith("Rest"):

@@ -49,7 +49,7 @@ class BulkOperations:
     def run(self, text: str) -> Json:
         """What `bulkOperationRunQuery` answers."""
         refusal = self.refusal or _refusal(text)
-        if refusal is None and self.operations and self.operations[-1]["status"] in {"CREATED", "RUNNING"}:
+        if refusal is None and self.operations and self.operations[-1]["status"] in {"CREATED", "RUNNING", "CANCELING"}:
             refusal = "OPERATION_IN_PROGRESS"
         if refusal is not None:
             return {"bulkOperation": None, "userErrors": [{"code": refusal}]}
@@ -63,9 +63,22 @@ class BulkOperations:
         self.operations.append(operation | {"errorCode": None, "fileSize": None, "url": None})
         return self.operations[-1]
 
+    def cancel(self, id_: str) -> Json:
+        """What `bulkOperationCancel` answers; it takes until the next look."""
+        found = next((each for each in self.operations if each["id"] == id_), None)
+        if found is None or found["status"] not in {"CREATED", "RUNNING"}:
+            return {"bulkOperation": found, "userErrors": [{"message": "It cannot be canceled"}]}
+        found["status"] = "CANCELING"
+        return {"bulkOperation": found, "userErrors": []}
+
     def last(self) -> Json | None:
         """What `currentBulkOperation` answers."""
-        return self.operations[-1] if self.operations else None
+        if not self.operations:
+            return None
+        told = {**self.operations[-1]}
+        if told["status"] == "CANCELING":
+            self.operations[-1]["status"] = "CANCELED"
+        return told
 
     def look(self, id_: str) -> Json | None:
         """How far it is, which is further each time."""

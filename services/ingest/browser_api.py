@@ -2,16 +2,18 @@
 
 It is made so that `navigator.sendBeacon` can: the key is in the address, and the body is text. Whether a page may is
 said by its origin, which browsers cannot be made to lie about; whoever is no browser is held back by the limits alone.
+The store's pages may read each answer, a refusal, too; a beacon's nobody can, and refusals are counted for the store.
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.datastructures import QueryParams
 
 from libs.common.clock import monotonic
 from libs.common.contracts.commerce import Identifiers
@@ -35,12 +37,11 @@ BYTES_OF_AN_EVENT = 8 * 1024
 """So many count as one, whatever is in them: to find out takes its time."""
 ROOM = 0.5
 """Of the journal's queue: the other half is kept for webhooks, which nobody repeats for ever."""
-PREFLIGHT_SECONDS = 3600
 _MEDIA_TYPES = {"text/plain", "application/json"}
 
 TAKEN = Counter("regulars_ingest_browser_events_total", "Events of browsers, by what was answered.", ["status"])
 REFUSED = Counter("regulars_ingest_browser_refused_total", "Requests of browsers that were refused whole.", ["reason"])
-for _reason in ("address_rate", "body", "key", "key_rate", "origin", "proof"):
+for _reason in ("address_rate", "body", "events", "key", "key_rate", "origin", "proof"):
     REFUSED.labels(_reason)
 
 router = APIRouter(tags=["ingest"])
@@ -72,20 +73,6 @@ _body = {
 }
 
 
-@router.options(PATH, status_code=204, include_in_schema=False)
-async def ask(key: PublicKey, request: Request, edge: AnEdge) -> Response:
-    """A browser's question before it sends something else than text: whether the page may."""
-    _admit(key, request, edge)
-    return Response(
-        status_code=204,
-        headers={
-            "access-control-allow-methods": "POST",
-            "access-control-allow-headers": "content-type",
-            "access-control-max-age": str(PREFLIGHT_SECONDS),
-        },
-    )
-
-
 @router.post(PATH, status_code=202, openapi_extra={"requestBody": _body, "security": []})
 async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) -> BatchOut:
     """Takes up to 50 events of a page of the store's, each answered by itself; 422 when all of them are wrong.
@@ -93,14 +80,14 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
     `product.viewed`, `cart.changed`, `checkout.started` and types of your own are taken. Who names somebody by
     `customer_id`, `email` or `phone` needs a proof.
     """
-    registered = _admit(key, request, edge)
+    asked = _admit(key, request, edge)
     body = await request.body()
     weight = max(1, len(body) // BYTES_OF_AN_EVENT)
-    _limit(key, request, edge, weight)
-    sent = _sent(body, request.headers)
-    _limit(key, request, edge, max(0, len(sent.events) - weight))
+    _limit(asked, weight)
+    sent = _sent(asked, body)
+    _limit(asked, max(0, len(sent.events) - weight))
     now = edge.clock.arrival()
-    proven = _proven(sent, registered, edge)
+    store, proven = asked.store, _proven(asked, sent)
 
     def read(raw: Any) -> Good:
         body = BrowserEventIn.model_validate(raw)
@@ -108,87 +95,97 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
             id=body.id, type=body.type, time=now, profile=body.profile.identifiers(), properties=body.properties
         )
         try:
-            event = browser.event_of(
-                told, key=key, platform=registered.platform, proven=proven, time=body.time, now=now
-            )
+            event = browser.event_of(told, key=key, platform=store.platform, proven=proven, time=body.time, now=now)
         except Wrong as wrong:
             raise invalid(wrong.pointer, wrong.detail) from wrong
-        return Good(event, registered, now, sender="browser", room=ROOM)
+        return Good(event, store, now, sender="browser", room=ROOM)
 
     answers = await take(edge, sent.events, read, Errors())
     accepted = sum(row.status == "accepted" for row in answers)
     TAKEN.labels("accepted").inc(accepted)
     TAKEN.labels("rejected").inc(len(answers) - accepted)
     if not accepted:
-        raise _all_wrong(answers)
+        raise asked.refused("events", _all_wrong(answers))
     return BatchOut(accepted=accepted, rejected=len(answers) - accepted, events=answers)
 
 
-def _admit(key: str, request: Request, edge: Edge) -> Registered:
-    """The store. Problem 401 or 403; only what is answered after it may be read by the page that asked."""
-    # A cache must not answer one page with what another one may read.
-    request.state.answer_headers = {"vary": "Origin"}
+def may_ask(edge: Edge, query: QueryParams, origin: str) -> bool:
+    """Whether a page of this origin may ask, and read its answer: the key is for it."""
+    published = edge.registry.published(query.get("key", ""))
+    return published is not None and origin in published[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request with a good key."""
+
+    key: str
+    request: Request
+    edge: Edge
+    store: Registered
+
+    def refused(self, reason: str, problem: Problem) -> Problem:
+        """Counted."""
+        REFUSED.labels(reason).inc()
+        self.edge.tally.refused_page(self.store, f"browser_{reason}")
+        return problem
+
+
+def _admit(key: str, request: Request, edge: Edge) -> _Asked:
+    """Problem 401 or 403."""
     published = edge.registry.published(key)
     if published is None:
-        raise _refused("key", Problem(401, "unauthorized", "The public key is unknown or withdrawn."))
+        REFUSED.labels("key").inc()
+        raise Problem(401, "unauthorized", "The public key is unknown or withdrawn.")
     registered, origins = published
-    origin = request.headers.get("origin", "")
-    if origin not in origins:
-        raise _refused("origin", Problem(403, "forbidden", "The public key is not for pages of this origin."))
-    request.state.answer_headers = {
-        "vary": "Origin",
-        "access-control-allow-origin": origin,
-        "access-control-expose-headers": "retry-after, x-request-id",
-    }
-    return registered
+    asked = _Asked(key, request, edge, registered)
+    if request.headers.get("origin", "") not in origins:
+        raise asked.refused("origin", Problem(403, "forbidden", "The public key is not for pages of this origin."))
+    return asked
 
 
-def _limit(key: str, request: Request, edge: Edge, n: int) -> None:
+def _limit(asked: _Asked, n: int) -> None:
     """Problem 429."""
-    crowd, now = edge.crowd, monotonic()
+    request, crowd, now = asked.request, asked.edge.crowd, monotonic()
     peer = request.client.host if request.client is not None else None
     address = caller(peer, request.headers.getlist("x-forwarded-for"), crowd.proxies)
     wait = crowd.by_address.take(address, n, now)
     reason, detail = "address_rate", "Too many events come from this address."
     if not wait:
         # The address first: who sends too much of it uses up nothing of what all of them have.
-        wait = crowd.by_key.take(key, n, now)
+        wait = crowd.by_key.take(asked.key, n, now)
         reason, detail = "key_rate", "Too many events come with this key."
     if wait:
         retry = {"retry-after": str(max(1, -int(-wait // 1)))}
-        raise _refused(reason, Problem(429, "too_many_requests", detail, headers=retry))
+        raise asked.refused(reason, Problem(429, "too_many_requests", detail, headers=retry))
 
 
-def _sent(body: bytes, headers: Mapping[str, str]) -> BrowserEventsIn:
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in _MEDIA_TYPES:
+def _sent(asked: _Asked, body: bytes) -> BrowserEventsIn:
+    media_type = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # A beacon of bytes, or of a Blob that was not told its type, has none.
+    if media_type and media_type not in _MEDIA_TYPES:
         detail = "Send the events as text/plain or as application/json."
         wrong = FieldError("/content-type", detail, "content-type")
         problem = Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail, [wrong])
-        raise _refused("body", problem)
+        raise asked.refused("body", problem)
     try:
         return BrowserEventsIn.model_validate(from_json(body))
     except ValidationError as error:
         problem = Problem(422, "invalid", "The request is not valid.", list(faults(error)))
-        raise _refused("body", problem) from error
+        raise asked.refused("body", problem) from error
     except ValueError as error:
         problem = Problem(400, "invalid_json", "The body is not JSON.", [no_json(error)])
-        raise _refused("body", problem) from error
+        raise asked.refused("body", problem) from error
 
 
-def _proven(sent: BrowserEventsIn, registered: Registered, edge: Edge) -> Identifiers | None:
+def _proven(asked: _Asked, sent: BrowserEventsIn) -> Identifiers | None:
     if sent.proof is None:
         return None
     try:
-        return proofs.proven(edge.keyring, sent.proof, registered, edge.clock.now())
+        return proofs.proven(asked.edge.keyring, sent.proof, asked.store, asked.edge.clock.now())
     except BadToken as error:
         detail = "The proof has expired: ask for another." if error.expired else "This is no proof for this store."
-        raise _refused("proof", invalid("/proof", detail)) from error
-
-
-def _refused(reason: str, problem: Problem) -> Problem:
-    REFUSED.labels(reason).inc()
-    return problem
+        raise asked.refused("proof", invalid("/proof", detail)) from error
 
 
 def _all_wrong(answers: list[Row]) -> Problem:

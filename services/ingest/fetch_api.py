@@ -266,7 +266,10 @@ async def cancel_backfill(
     edge: AnEdge,
     principal: Annotated[Principal, Depends(require("deliveries:write"))],
 ) -> BackfillOut:
-    """Ends a backfill where it is. What it has published stays."""
+    """Ends a backfill where it is. What it has published stays.
+
+    What Shopify still prepares for it in bulk is ended when the next backfill needs its place.
+    """
     return await _turned(edge, principal, id, to="cancelled", among=(*OPEN, "paused", "failed"))
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from libs.common.db import Tx
 from services.ingest import asking
 from services.ingest.credentials import OPEN, OPENS, Credentials, held
-from services.ingest.platforms.port import Bulk, Kind
+from services.ingest.platforms.port import Bulk, Kind, Others
 
 Purpose = Literal["backfill", "reconcile", "sweep"]
 State = Literal["waiting", "running", "paused", "done", "cancelled", "failed"]
@@ -277,6 +277,23 @@ async def turn(tx: Tx, tenant: str, id_: str, *, to: State, among: Sequence[Stat
         list(among),
     )
     return await one(tx, tenant, id_)
+
+
+async def others(tx: Tx, fetch: Fetch) -> Others:
+    """Where the other backfills of its store are."""
+    rows = await tx.pg.fetch(
+        """
+        SELECT state, following FROM fetches WHERE tenant = $1 AND store = $2 AND purpose = 'backfill' AND id <> $3
+            AND state <> 'done' AND following IS NOT NULL
+        """,
+        fetch.tenant,
+        fetch.store,
+        fetch.id,
+    )
+    return Others(
+        open=[row["following"] for row in rows if row["state"] != "cancelled"],
+        over=[row["following"] for row in rows if row["state"] == "cancelled"],
+    )
 
 
 async def one(tx: Tx, tenant: str, id_: str) -> Fetch | None:

@@ -202,7 +202,10 @@ class Fetching:
     async def _step(self, fetch: Fetch, used: Credentials, platform: Platform, lease: str, now: datetime) -> float:
         if fetch.step < len(fetch.kinds):
             kind = fetch.kinds[fetch.step]
-            bulk = fetch.purpose == "backfill"
+            bulk = None
+            if fetch.purpose == "backfill":
+                async with self._database.reading() as tx:
+                    bulk = await fetches.others(tx, fetch)
             page = await platform.page(kind, since=fetch.since, until=fetch.until, following=fetch.following, bulk=bulk)
             await self._take(fetch, used, kind, page, lease, now)
             return page.pause

@@ -79,6 +79,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         # The route is there for who asks by another method: 405.
         routes=[Route(PATH, edge.endpoint, methods=["POST"])],
         body_limits={browser_api.PATH: browser_api.LARGEST_BODY},
+        for_pages={browser_api.PATH: partial(browser_api.may_ask, edge)},
         webhooks=edge.endpoint,
         start=edge.start,
         stop=edge.stop,

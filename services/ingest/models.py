@@ -324,7 +324,9 @@ class CountsOut(BaseModel):
     parked: int = 0
     dead: int = 0
     ignored: int = 0
-    refused: Annotated[dict[str, int], Field(description="By reason: bad_signature, too_large, slow, overloaded, …")]
+    refused: Annotated[
+        dict[str, int], Field(description="By reason: bad_signature, too_large, browser_origin, browser_events, …")
+    ]
     duplicates: Annotated[int, Field(description="Webhooks and events that had come before: each counts once.")]
 
 

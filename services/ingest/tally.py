@@ -42,6 +42,10 @@ class Tally:
         if registered is not None:
             self._counts[registered.tenant, registered.key, reason] += 1
 
+    def refused_page(self, registered: Registered, reason: str) -> None:
+        """A refused request of a page: its beacons are told nothing, so that the merchant has to be."""
+        self._counts[registered.tenant, registered.key, reason] += 1
+
     def duplicate(self, registered: Registered) -> None:
         """A request that repeated a delivery."""
         DUPLICATES.inc()
@@ -71,7 +75,7 @@ class Tally:
                 raise
             for (tenant, key, result), n in counts.items():
                 if result != DUPLICATE:
-                    log.warning("webhooks refused", tenant=tenant, store=key, reason=result, requests=n)
+                    log.warning("requests refused", tenant=tenant, store=key, reason=result, requests=n)
 
     async def _run(self) -> None:
         stopping = False

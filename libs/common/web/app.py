@@ -28,6 +28,7 @@ from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
 from libs.common.web.describing import REFERENCE, mend
+from libs.common.web.for_pages import ForPages, MayAsk
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
 from libs.common.web.opening import Closed, Opening
@@ -75,6 +76,8 @@ class Service:
     """Bare routes, matched before all others."""
     body_limits: Mapping[str, int] = field(default_factory=dict)
     """Path -> bytes, for those that take less than the settings' `max_body`."""
+    for_pages: Mapping[str, MayAsk] = field(default_factory=dict)
+    """Path -> whose pages may ask. See `web.for_pages`."""
     webhooks: ASGIApp | None = None
     """Gets each POST below `/webhooks/`, without routing or middleware, and before `start`, too."""
     start: Callable[[], Awaitable[None]] | None = None
@@ -146,7 +149,9 @@ def build_app(
     alarms = [workers_alarm(one.database, _read_by(one, settings)) for one in services if one.consumers]
     health = health_routes([*checks, opening.check], alarms)
     limits = {path: limit for service in services for path, limit in service.body_limits.items()}
-    middleware = [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
+    for_pages = {path: may_ask for service in services for path, may_ask in service.for_pages.items()}
+    middleware = [Middleware(ForPages, paths=for_pages)] if for_pages else []
+    middleware += [Middleware(RequestContext), Middleware(WholeBody, limit=settings.max_body, limits=limits)]
     middleware.append(Middleware(Closed, opening, frozenset(route.path for route in (*health, DESCRIBED))))
     keys: Access | None = None
     if services:

@@ -51,7 +51,7 @@ def _nul_in(name: str) -> FieldError:
 
 
 class RequestContext:
-    """The outermost middleware."""
+    """The outermost middleware, but for `ForPages`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -3,6 +3,8 @@
 An answer is remembered for 24 hours per API key, idempotency key and address. The same key with another body is a 422,
 with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
 
+A key is kept as its digest: it is the caller's own words, and may name somebody.
+
 What says who somebody is must not be remembered: a route that made such a thing calls `not_to_be_remembered`, and no
 more than its Location is. Asked again the route itself answers, by `made_before`.
 """
@@ -32,13 +34,13 @@ _FORGETFUL, _MADE = "answer_not_to_be_remembered", "made_before"
 @dataclass(frozen=True, slots=True)
 class _Claim:
     principal: Principal
-    key: str
+    key_sha256: str
     route: str
     body_sha256: bytes
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        return (self.principal.tenant, self.principal.key_id, self.key, self.route)
+        return (self.principal.tenant, self.principal.key_id, self.key_sha256, self.route)
 
 
 class Idempotency:
@@ -212,7 +214,7 @@ def _claim(scope: Scope, principal: Principal, key: str) -> _Claim:
         detail = f"Must be at most {LONGEST_KEY} printable ASCII characters."
         raise Problem(422, "invalid", "The request is not valid.", [_at_key(detail)])
     route = scope["path"] + "?" + scope["query_string"].decode("latin-1")
-    return _Claim(principal, key, route, sha256(scope["state"]["body"]).digest())
+    return _Claim(principal, sha256(key.encode()).hexdigest(), route, sha256(scope["state"]["body"]).digest())
 
 
 def _at_key(detail: str) -> FieldError:

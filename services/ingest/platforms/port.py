@@ -75,6 +75,15 @@ class FetchedPage(NamedTuple):
     """Where it comes in bulk."""
 
 
+class Others(NamedTuple):
+    """Where the store's other jobs are, each by the `following` of its last page."""
+
+    open: Sequence[str] = ()
+    """Of those that go on, or may."""
+    over: Sequence[str] = ()
+    """Of those that somebody has ended."""
+
+
 class Subscription(NamedTuple):
     """A webhook that the platform has for us or for somebody else."""
 
@@ -123,11 +132,12 @@ class Platform(Protocol):
     """One store's own API. All of it raises Refused and Unavailable."""
 
     async def page(
-        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: bool = False
+        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: Others | None = None
     ) -> FetchedPage:
         """Objects that last changed from `since` on and before `until`. Raises Hopeless when the list has no end.
 
-        `bulk`: whether the platform may prepare them first, where it can and there are many.
+        `bulk`: the platform may prepare them first, where it can and there are many, and what it still prepares for
+        others that are over is ended where it is in the way. None: it may not.
         """
         ...
 

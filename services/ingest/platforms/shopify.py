@@ -29,6 +29,7 @@ from services.ingest.platforms.port import (
     FetchedPage,
     Hopeless,
     Kind,
+    Others,
     Subscription,
     Unavailable,
     deletion,
@@ -127,7 +128,7 @@ class Shopify:
         self._bulk = BulkOperations(self._api, self._asked, self._headers, inside=inside)
 
     async def page(
-        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: bool = False
+        self, kind: Kind, *, since: datetime | None, until: datetime, following: str | None, bulk: Others | None = None
     ) -> FetchedPage:
         """Objects that last changed from `since` on and before `until`.
 
@@ -138,13 +139,13 @@ class Shopify:
         window, place = _window(since, until), place_of(following)
         try:
             if (
-                bulk
+                bulk is not None
                 and following is None
                 and await self._bulk.count(kind, window, self._bulk_above + 1) > (self._bulk_above)
             ):
                 place = Place()
             if place is not None:
-                return await self._bulk.page(kind, window, until, place)
+                return await self._bulk.page(kind, window, until, place, bulk or Others())
             return await self._page(kind, window, until, _resumed(following))
         except GivenUp as error:
             progress = Bulk(state="given_up", reason=str(error))

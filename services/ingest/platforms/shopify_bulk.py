@@ -1,7 +1,8 @@
 """Shopify's bulk operations: the shop prepares all objects of a kind at its leisure, and we read them from one file.
 
-One at a time, and no second one while another of this app runs. Where it comes to nothing, pages are what is left;
-what a failed operation has prepared so far is left alone, since pages bring all of it, and each object counts once.
+One at a time, and no second one while another of this app runs: one of a backfill that was cancelled is ended, others
+are waited for. Where it comes to nothing, pages are what is left; what a failed operation has prepared so far is left
+alone, since pages bring all of it, and each object counts once.
 """
 
 import base64
@@ -23,6 +24,7 @@ from services.ingest.platforms.port import (
     FetchedPage,
     Hopeless,
     Kind,
+    Others,
     Refused,
     TooLarge,
     Unavailable,
@@ -93,11 +95,11 @@ class BulkOperations:
             raise Unavailable("the shop wants fewer requests") from error
         return answer.data.count.count if answer.data.count else 0
 
-    async def page(self, kind: Kind, window: str, until: datetime, place: Place) -> FetchedPage:
+    async def page(self, kind: Kind, window: str, until: datetime, place: Place, others: Others) -> FetchedPage:
         """The next piece, or how long to wait for it. Raises GivenUp."""
         try:
             if place.operation is None:
-                return await self._begun(kind, window, place)
+                return await self._begun(kind, window, place, others)
             answer = await self._api.ask(queries.BULK, {"id": place.operation})
             return await self._gone_on(kind, until, place, answer.data.operation)
         except TooDear as error:
@@ -105,14 +107,19 @@ class BulkOperations:
         except (Hopeless, Denied) as error:
             raise GivenUp(str(error)) from error
 
-    async def _begun(self, kind: Kind, window: str, place: Place) -> FetchedPage:
+    async def _begun(self, kind: Kind, window: str, place: Place, others: Others) -> FetchedPage:
         text = queries.in_bulk(kind, window)
         last = (await self._api.ask(queries.LAST_BULK, {})).data.operation
         if last is not None and last.query == text and last.status in {*_UNDER_WAY, "COMPLETED"}:
             # It was begun by whoever died before that could be noted.
             return _waiting(replace(place, operation=_id(last), waits=0), last)
         if last is not None and last.status in _UNDER_WAY:
-            return _foreign(place)
+            if last.id not in _operations(others.over) - _operations(others.open):
+                return _foreign(place)
+            # Nobody reads any more what it prepares, and it may take hours.
+            if last.status != "CANCELING":
+                await self._api.ask(queries.CANCEL_BULK, {"id": last.id})
+            return _foreign(place, "the bulk operation of a cancelled backfill is being ended", _soon(place))
         run = (await self._api.ask(queries.RUN_BULK, {"query": text}, changes=True)).data.run
         if run is not None and run.user_errors is not None and run.user_errors.first is not None:
             code = code_of(run.user_errors.first.code)
@@ -183,17 +190,27 @@ class BulkOperations:
             return [*first[0], *second[0]], [*first[1], *second[1]]
 
 
+def _operations(followings: Sequence[str]) -> set[object]:
+    places = [place_of(each) for each in followings]
+    return {place.operation for place in places if place is not None and place.operation is not None}
+
+
+def _soon(place: Place) -> float:
+    return min(SOONEST * 2.0 ** min(place.waits, 10), LATEST)
+
+
 def _waiting(place: Place, found: Operation) -> FetchedPage:
-    wait = min(SOONEST * 2 ** min(place.waits, 10), LATEST)
     progress = Bulk(state="running", objects=_number(found.root_object_count) or 0)
-    return FetchedPage([], [], place.printed(), wait=wait, bulk=progress)
+    return FetchedPage([], [], place.printed(), wait=_soon(place), bulk=progress)
 
 
-def _foreign(place: Place) -> FetchedPage:
+def _foreign(
+    place: Place, reason: str = "another bulk operation of this app is under way", wait: float = LATEST
+) -> FetchedPage:
     if place.waits >= MOST_FOREIGN:
         raise GivenUp("another bulk operation of this app does not come to its end")
-    progress = Bulk(state="waiting", reason="another bulk operation of this app is under way")
-    return FetchedPage([], [], replace(place, waits=place.waits + 1).printed(), wait=LATEST, bulk=progress)
+    progress = Bulk(state="waiting", reason=reason)
+    return FetchedPage([], [], replace(place, waits=place.waits + 1).printed(), wait=wait, bulk=progress)
 
 
 def _id(found: Operation) -> str:

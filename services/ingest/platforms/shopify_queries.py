@@ -173,6 +173,12 @@ RUN_BULK = Query(
     f" {{ bulkOperation {{ {_OPERATION} }} userErrors {{ code }} }} }}",
 )
 """Has the shop prepare what a query of `in_bulk` asks for. Variables: query."""
+CANCEL_BULK = Query(
+    "CancelBulk",
+    f"mutation CancelBulk($id: ID!) {{ run: bulkOperationCancel(id: $id) {{ bulkOperation {{ {_OPERATION} }}"
+    " userErrors { message } } }",
+)
+"""Ends one, in a while. Variables: id."""
 LAST_BULK = Query("LastBulk", f"query LastBulk {{ operation: currentBulkOperation(type: QUERY) {{ {_OPERATION} }} }}")
 """What this app had it prepare last."""
 BULK = Query(

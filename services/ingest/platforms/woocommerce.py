@@ -27,6 +27,7 @@ from services.ingest.platforms.port import (
     FetchedPage,
     Hopeless,
     Kind,
+    Others,
     Refused,
     Subscription,
     TooLarge,
@@ -127,7 +128,7 @@ class WooCommerce:
         since: datetime | None,
         until: datetime,
         following: str | None,
-        bulk: bool = False,  # noqa: ARG002 - it has no such thing
+        bulk: Others | None = None,  # noqa: ARG002 - it has no such thing
     ) -> FetchedPage:
         """Objects that last changed from `since` on and before `until`. Raises Refused and Unavailable.
 

@@ -183,3 +183,9 @@ async def test_the_key_that_seals_is_rotated(ground: Ground, database_url: str, 
     assert (tmp_path / "secret.key").read_text() == held
     elsewhere = tmp_path / "elsewhere"
     assert await rotate(elsewhere) == (1, f"there is no secret.key in {elsewhere}: name yours with --data-dir\n")
+    # What holds no key is told in a line, and is left as it is for whoever has to mend it.
+    elsewhere.mkdir()
+    (elsewhere / "secret.key").write_bytes(b"\xff" + held.encode())
+    told = f"{elsewhere}/secret.key: must be 32 bytes in base64, and is no text\n"
+    assert await rotate(elsewhere) == (1, told)
+    assert (elsewhere / "secret.key").read_bytes() == b"\xff" + held.encode()

@@ -27,7 +27,6 @@ async def test_a_beacon_is_observed_once(ground: Ground) -> None:
             answer = await page.send(view())
             assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
             assert (answer.headers[CORS], answer.headers["vary"]) == (ORIGIN, "Origin")
-            assert "access-control-allow-credentials" not in answer.headers
         answer = await page.post(json.dumps({"events": [view("e-2")]}), "application/json")
         assert answer.status_code == 202
         key = page.key
@@ -44,10 +43,19 @@ async def test_a_browser_asks_first(ground: Ground) -> None:
     store = await ground.register()
     async with browsing(ground, await public_key(ground, store)) as page:
         answer = await page.ask()
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert (answer.headers[CORS], answer.headers["vary"]) == (ORIGIN, "Origin")
+        assert (answer.status_code, answer.headers[CORS]) == (200, ORIGIN)
+        assert answer.headers["vary"].startswith("Origin,")
         assert answer.headers["access-control-allow-methods"] == "POST"
         assert answer.headers["access-control-allow-headers"] == "content-type"
+        # A beacon always comes with credentials: without this a browser keeps one of JSON to itself.
+        assert answer.headers["access-control-allow-credentials"] == "true"
+
+
+async def test_other_paths_are_for_no_page(ground: Ground) -> None:
+    asks = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    for path in ("/v1/events", "/v1/stores", PATH + "/", "/webhooks/shopify/st_1"):
+        for answer in (await ground.http.options(path, headers=asks), await ground.http.post(path, headers=asks)):
+            assert not [name for name in answer.headers if name.startswith("access-control-")], path
 
 
 @pytest.mark.parametrize(
@@ -60,19 +68,23 @@ async def test_a_browser_asks_first(ground: Ground) -> None:
 async def test_a_page_of_another_origin(ground: Ground, origin: str | None) -> None:
     store = await ground.register()
     async with browsing(ground, await public_key(ground, store), origin) as page:
-        for answer in (await page.send(view()), await page.ask()):
-            assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
-            assert CORS not in answer.headers
-            assert answer.headers["vary"] == "Origin"
+        answer = await page.send(view())
+        assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+        asked = await page.ask()
+        assert asked.status_code == 405
+        assert not [name for each in (answer, asked) for name in each.headers if name.startswith("access-control-")]
     assert await ground.journalled() == 0
+    await ground.app.state.ingest.tally.flush()
+    counts = await ground.get("/v1/deliveries/counts", store=store)
+    assert counts["refused"] == {"browser_origin": 1}
 
 
 async def test_a_key_that_is_none(ground: Ground) -> None:
     store = await ground.register()
     async with browsing(ground, "pk_nobody") as page:
         for page.key in ("pk_nobody", store, ""):
-            for answer in (await page.send(view()), await page.ask()):
-                assert (answer.status_code, CORS in answer.headers) == (401, False)
+            answer = await page.send(view())
+            assert (answer.status_code, CORS in answer.headers) == (401, False)
         answer = await page.http.post(PATH, content=b"{}", headers=page.says)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/key")
     assert await ground.journalled() == 0
@@ -224,13 +236,37 @@ async def test_bodies_that_are_none(ground: Ground) -> None:
             (b"[" * 60_000, 400),
         ):
             assert (await page.post(body)).status_code == status, body[:40]
-        # Nor is one that does not say how long it is.
+        # Nor is one that does not say how long it is. The page may read that, too.
         answer = await page.http.post(PATH, params={"key": page.key}, content=_pieces(large), headers=page.says)
-        assert answer.status_code == 413
+        assert (answer.status_code, answer.headers[CORS]) == (413, ORIGIN)
         assert (await page.post(b"a=b", "application/x-www-form-urlencoded")).status_code == 415
         answer = await page.send(*many[:-1])
         assert answer.json()["accepted"] == MOST_BROWSER_EVENTS
     assert await ground.journalled() == MOST_BROWSER_EVENTS
+
+
+async def test_a_beacon_of_bytes_does_not_say_what_it_is(ground: Ground) -> None:
+    store = await ground.register()
+    async with browsing(ground, await public_key(ground, store)) as page:
+        body = json.dumps({"events": [view()]}).encode()
+        answer = await page.http.post(PATH, params={"key": page.key}, content=body, headers=page.says)
+        assert "content-type" not in answer.request.headers
+        assert answer.status_code == 202
+
+
+async def test_the_merchant_is_told_what_beacons_are_not(grounds: Grounds) -> None:
+    async with grounds(browser_address_rate=FEW) as ground:
+        store = await ground.register()
+        async with browsing(ground, await public_key(ground, store)) as page:
+            for event in (view("e-1"), view("e-2", type="order.placed")):
+                await page.send(event)
+            await page.send(view("e-3"), proof="none")
+            await page.post(b"{broken")
+            await page.send(view("e-4"))
+        await ground.app.state.ingest.tally.flush()
+        counts = await ground.get("/v1/deliveries/counts", store=store)
+        refused = dict.fromkeys(("browser_address_rate", "browser_body", "browser_events", "browser_proof"), 1)
+        assert counts["refused"] == refused
 
 
 async def _pieces(body: str) -> AsyncIterator[bytes]:

@@ -284,6 +284,57 @@ async def test_one_operation_at_a_time(ground: Ground, shop: ShopifyApi, store: 
     assert (done["published"], len(shop.bulk.operations)) == (len(ORDERS), 2)
 
 
+def cancelled(shop: ShopifyApi) -> list[str]:
+    """Operations that the shop was asked to end."""
+    return [variables["id"] for operation, variables in shop.requests if operation == "CancelBulk"]
+
+
+async def turned(ground: Ground, id_: str, how: str) -> None:
+    assert (await ground.http.post(f"/v1/backfills/{id_}/{how}")).status_code == 200
+
+
+async def test_the_operation_of_a_cancelled_backfill_is_ended_for_the_next(
+    ground: Ground, shop: ShopifyApi, store: str
+) -> None:
+    shop.bulk.looks = 1000
+    first = await begun(ground, store, "orders")
+    assert (await step(ground, first))["bulk"][0]["state"] == "running"
+    await turned(ground, first, "cancel")
+    assert cancelled(shop) == []
+    id_ = await begun(ground, store, "customers")
+    for _ in range(2):
+        # Asked for once; the shop takes its time over it.
+        waiting = await step(ground, id_)
+        assert waiting["reason"] == "the bulk operation of a cancelled backfill is being ended"
+        assert cancelled(shop) == [shop.bulk.operations[0]["id"]]
+        async with ground.database.autocommit() as pg:
+            assert await pg.fetchval("SELECT not_before < now() + interval '5 s' FROM fetches WHERE state = 'waiting'")
+    shop.bulk.looks = 2
+    done = await through(ground, id_)
+    assert (done["state"], done["published"]) == ("done", len(CUSTOMERS))
+    assert [each["status"] for each in shop.bulk.operations] == ["CANCELED", "COMPLETED"]
+
+
+async def test_an_operation_that_somebody_goes_on_with_is_not_ended(
+    ground: Ground, shop: ShopifyApi, store: str
+) -> None:
+    shop.bulk.looks = 1000
+    first = await begun(ground, store, "orders")
+    await step(ground, first)
+    for how in ("pause", "cancel"):
+        # Paused, it may go on; cancelled, the same is asked for once more, and takes the operation over.
+        await turned(ground, first, how)
+        if how == "cancel":
+            second = await begun(ground, store, "orders")
+            assert (await step(ground, second))["bulk"][0]["state"] == "running"
+            await turned(ground, second, "pause")
+        id_ = await begun(ground, store, "customers")
+        assert (await step(ground, id_))["reason"] == "another bulk operation of this app is under way"
+        await turned(ground, id_, "cancel")
+    assert len(shop.bulk.operations) == 1
+    assert cancelled(shop) == []
+
+
 @pytest.mark.parametrize(
     "url", ["https://127.0.0.1:1/x", "https://10.0.0.1/x", "https://[::1]/x", "http://a.example/x"]
 )

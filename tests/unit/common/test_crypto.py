@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from libs.common.crypto import BadSeal, BadToken, Keyring, add_key, digest, new_key, same
+from libs.common.crypto import BadKeyFile, BadSeal, BadToken, Keyring, add_key, digest, new_key, same
 from libs.common.settings import CommonSettings
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -136,10 +136,16 @@ def test_keys_that_were_put_in_front_meanwhile_are_found(tmp_path: Path) -> None
 def test_a_key_is_put_in_front_of_keys_only(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         add_key(tmp_path)
-    (tmp_path / "secret.key").write_text("no key")
-    with pytest.raises(ValueError, match="32 bytes"):
+    for damaged, told in ((b"no key", "32 bytes"), (b"\xff\xfe", "no text"), (b"", "32 bytes")):
+        (tmp_path / "secret.key").write_bytes(damaged)
+        with pytest.raises(BadKeyFile, match=told):
+            add_key(tmp_path)
+        assert (tmp_path / "secret.key").read_bytes() == damaged
+    (tmp_path / "secret.key").unlink()
+    (tmp_path / "secret.key").mkdir()
+    with pytest.raises(BadKeyFile, match="cannot be read: Is a directory"):
         add_key(tmp_path)
-    assert (tmp_path / "secret.key").read_text() == "no key"
+    assert [each.name for each in tmp_path.iterdir()] == ["secret.key"]
 
 
 def test_a_secret_is_known_again_by_its_fingerprint() -> None:

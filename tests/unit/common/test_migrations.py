@@ -1,4 +1,6 @@
 import asyncio
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import asyncpg
@@ -75,11 +77,30 @@ async def test_every_tree_leads_back_to_nothing(empty_database_url: str, schema:
     await run_migrations(empty_database_url, schema, tree)
 
 
-def _downgrade(connection: Connection, schema: str, tree: Path) -> None:
+async def test_idempotency_keys_of_before_are_known_by_their_digests(empty_database_url: str) -> None:
+    await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
+    engine = create_async_engine(make_url(empty_database_url).set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        await connection.execute(text(f"SET search_path = {access.SCHEMA}"))
+        await connection.run_sync(partial(_downgrade, to="0001"), access.SCHEMA, access.MIGRATIONS)
+        await connection.execute(
+            text(
+                "INSERT INTO idempotency_keys (tenant, key_id, key, route, body_sha256, status)"
+                " VALUES ('t', 'k', 'ada@example.com', '/', '', 201), ('t', 'k', 'under way', '/', '', NULL)"
+            )
+        )
+        await connection.commit()
+        await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
+        keys = await connection.scalars(text("SELECT key FROM idempotency_keys ORDER BY status"))
+        assert [*keys] == [sha256(b"ada@example.com").hexdigest(), "under way"]
+    await engine.dispose()
+
+
+def _downgrade(connection: Connection, schema: str, tree: Path, to: str = "base") -> None:
     config = Config()
     config.set_main_option("script_location", str(tree))
     config.attributes.update(connection=connection, schema=schema)
-    command.downgrade(config, "base")
+    command.downgrade(config, to)
 
 
 async def test_indexes_are_built_concurrently(empty_database_url: str, tmp_path: Path) -> None:

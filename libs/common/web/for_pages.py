@@ -1,0 +1,49 @@
+"""Paths that pages of some origins may ask: their browsers send what they like there, and read whatever is answered.
+
+A refusal that a page cannot read is, to it, a network that is down: so what others answer around a route (a body too
+large, a wrong key) may be read, too. Pages of any other origin get no leave, neither to ask nor to read. Cookies and
+the like count for nothing.
+"""
+
+from collections.abc import Callable, Mapping
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+PREFLIGHT_SECONDS = 3600
+
+MayAsk = Callable[[QueryParams, str], bool]
+"""By what stands behind the address's `?`, and the page's origin."""
+
+
+class ForPages:
+    """Middleware, outside of all others. It answers preflights by itself."""
+
+    def __init__(self, app: ASGIApp, paths: Mapping[str, MayAsk]) -> None:
+        self._app = app
+        self._paths = paths
+        self._opened = CORSMiddleware(
+            app,
+            # Which origins, is asked here. By its name each time: `*` is not for requests with credentials, as a
+            # beacon's always are.
+            allow_origin_regex=".*",
+            allow_credentials=True,
+            allow_methods=["POST"],
+            # What measures a page puts headers of its own into whatever it sends.
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id"],
+            allow_private_network=True,
+            max_age=PREFLIGHT_SECONDS,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes on, or answers a preflight."""
+        app = self._opened if scope["type"] == "http" and self._opens(scope) else self._app
+        await app(scope, receive, send)
+
+    def _opens(self, scope: Scope) -> bool:
+        may_ask = self._paths.get(scope["path"])
+        return may_ask is not None and may_ask(
+            QueryParams(scope["query_string"]), Headers(scope=scope).get("origin", "")
+        )
