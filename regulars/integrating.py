@@ -37,7 +37,7 @@ def send(
         str, typer.Option(envvar="REGULARS_WEBHOOK_SECRET", help="One of the store's.", show_default=False)
     ],
     delivery_id: Annotated[
-        str | None, typer.Option(help="The same one again is a duplicate: 200, and not kept.")
+        str | None, typer.Option(help="The same delivery again, with this id, is a duplicate: 200, and not kept.")
     ] = None,
     url: Address = LOCAL,
 ) -> None:

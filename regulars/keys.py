@@ -1,6 +1,7 @@
 """`regulars keys`: who may call the API. Works in the database itself, so that it needs no key."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -40,6 +41,9 @@ def create(
 
     from libs.common import auth
 
+    if not re.fullmatch(auth.TENANT, tenant):
+        print(f"--tenant: not a tenant's name, which is letters, digits and `._-`: {tenant!r}", file=sys.stderr)
+        raise typer.Exit(2)
     unknown = sorted({*(scope or ())} - auth.SCOPES - {auth.EVERYTHING})
     if unknown:
         print(

@@ -25,6 +25,8 @@ from libs.common.db import Database
 from libs.common.problems import Problem
 
 DEFAULT_TENANT = Tenant("default")
+TENANT = r"[A-Za-z0-9._-]{1,64}"
+"""How a tenant is called: settings name it, too."""
 EVERYTHING = "*"
 """The scope that holds all others."""
 SCOPES = frozenset(

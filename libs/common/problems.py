@@ -243,14 +243,14 @@ _SAYINGS = {
     "string_too_short": "This is shorter than {min_length} characters.",
     "string_too_long": "This is longer than {max_length} characters.",
     "string_pattern_mismatch": "This is not written like {pattern}.",
-    "too_short": "There are fewer than {min_length} in it.",
-    "too_long": "There are more than {max_length} in it.",
+    "too_short": "This has fewer than {min_length}, of characters or of entries.",
+    "too_long": "This has more than {max_length}, of characters or of entries.",
     "greater_than": "This is not more than {gt}.",
     "greater_than_equal": "This is less than {ge}.",
     "less_than": "This is not less than {lt}.",
     "less_than_equal": "This is more than {le}.",
     "finite_number": "This is not a finite number.",
-    "timezone_aware": "This time has no offset.",
+    "timezone_aware": "This time has no offset, as in 2026-03-02T12:00:00Z.",
 }
 """What we say of a kind of pydantic's faults, in the words that its context fills in."""
 _SORTS = {

@@ -136,6 +136,9 @@ class BackfillOut(BaseModel):
         counts = {name: fetch.counts.get(name, 0) for name in ("fetched", "published", "broken")}
         kind = fetch.kinds[fetch.step] if fetch.step < len(fetch.kinds) else None
         named["reason"] = fetch.held_up
+        if fetch.state == "waiting" and fetch.held_up is None and fetch.begun:
+            # For its next page, that is.
+            named["state"] = "running"
         bulk = [BulkOut(kind=name, **to_builtins(fetch.bulk[name])) for name in fetch.kinds if name in fetch.bulk]
         reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
         return cls(**{**named, **counts, "kind": kind, "reasons": reasons, "bulk": bulk})

@@ -57,6 +57,11 @@ class Fetch(Struct, frozen=True, kw_only=True):
         return self.store, frozenset(self.kinds), self.since
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was fetched for it."""
+        return self.step > 0 or self.following is not None
+
+    @property
     def held_up(self) -> str | None:
         """Why it does not get on, and until when."""
         if self.rests_until is None:

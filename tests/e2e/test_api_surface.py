@@ -135,6 +135,14 @@ async def test_a_parameter_that_an_endpoint_does_not_have_is_named(api: Api) -> 
         assert_problem(answer, 422, f"{operation}?stoer=x", "/stoer")
 
 
+async def test_a_parameter_that_is_given_twice_is_named(api: Api) -> None:
+    for operation in operations(await api.document()):
+        for name in (each["name"] for each in operation.parameters if each["in"] == "query"):
+            twice = {name: ["1", "2"]}
+            answer = await api.admin.request(operation.method, operation.url(), params=twice, json={})
+            assert_problem(answer, 422, f"{operation}?{name}=1&{name}=2", f"/{name}")
+
+
 @pytest.mark.parametrize("headers", [{}, {"idempotency-key": "once"}], ids=["", "idempotent"])
 async def test_a_nul_in_a_parameter_is_named(api: Api, headers: dict[str, str]) -> None:
     for operation in operations(await api.document()):

@@ -185,6 +185,8 @@ def test_the_first_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> Non
         assert second.endswith("  stores:read  ended")
         with pytest.raises(subprocess.CalledProcessError):
             keys_command(run, "create", "--scope", "store:read")
+        with pytest.raises(subprocess.CalledProcessError):
+            keys_command(run, "create", "--tenant", "other ")
         assert run.stop() == 0
     written = [path for path in (tmp_path / "data").iterdir() if path.is_file()]
     assert not any(key.encode() in path.read_bytes() for path in written)

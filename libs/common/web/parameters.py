@@ -1,5 +1,6 @@
 """What every route expects of its query and path parameters, checked before it runs."""
 
+from collections import Counter
 from typing import cast
 
 from fastapi import Request
@@ -14,7 +15,7 @@ _known: dict[int, tuple[APIRoute, frozenset[str]]] = {}
 
 
 async def sound_parameters(request: Request) -> None:
-    """A dependency. Problem 422, naming each, for parameters that the route does not have or that hold a NUL.
+    """A dependency. Problem 422, naming each parameter that the route does not have, that comes twice, or holds a NUL.
 
     A misspelt filter is not a filter: without this it would answer with more than was asked for.
     """
@@ -29,6 +30,12 @@ async def sound_parameters(request: Request) -> None:
         FieldError(f"/{name}", f"There is no such parameter here. Known: {', '.join(sorted(known)) or 'none'}.", name)
         for name in dict.fromkeys(name for name, _ in given)
         if name not in known
+    ]
+    # No route takes a list: of two, one would be overlooked.
+    wrong += [
+        FieldError(f"/{name}", "This is given more than once.", name)
+        for name, times in Counter(name for name, _ in given if name in known).items()
+        if times > 1
     ]
     wrong += [
         FieldError(f"/{name}", "Holds a NUL character.", name)

@@ -163,6 +163,8 @@ async def test_pause_resume_cancel(ground: Ground, shop: WooCommerceApi, store: 
     assert (await ground.http.post(f"{path}/pause")).status_code == 200
     assert (await ground.http.post(f"{path}/resume")).json()["state"] == "waiting"
     assert await fetching(ground).run(ground.clock.now())
+    # It waits for its next page, and for nothing else.
+    assert (await ground.get(path))["state"] == "running"
     assert (await ground.http.post(f"{path}/cancel")).json()["state"] == "cancelled"
     assert await stepped(ground) == 0
     problem = (await ground.http.post(f"{path}/resume")).json()
