@@ -1,13 +1,13 @@
 """uvicorn, as every HTTP role runs it."""
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
 from msgspec import json
@@ -29,7 +29,6 @@ DEAF_SECONDS = 20.0
 """How long a client may leave what it is sent lying about."""
 BODY_FACTOR = 8
 """Chunks of a single byte take six bytes each."""
-_OFFER = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)
 DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
 
@@ -70,7 +69,8 @@ class Corked:
 class Impatient(HttpToolsProtocol):
     """uvicorn's protocol with bounds: on how long a request may take to arrive, and on how much of it is not body.
 
-    It also keeps to HTTP/1.1: a request that offers an upgrade is an ordinary one with a header too many.
+    It also keeps to HTTP/1.1: a request that offers an upgrade is an ordinary one with a header too many. The parser
+    takes whatever follows its head for something else than HTTP, so its head is read once more, without the offer.
     """
 
     _in_head = True
@@ -82,6 +82,8 @@ class Impatient(HttpToolsProtocol):
     """Requests of this connection."""
     _enough = False
     """What else comes is not read: the connection ends with the answer to what has."""
+    _offered = False
+    """The head that was read offers an upgrade: it is to be read again."""
     _received = _bodied = 0
     """Bytes of the request that is arriving, and of its body."""
 
@@ -102,11 +104,8 @@ class Impatient(HttpToolsProtocol):
         """Watches only over a request that did not come in one piece, as nearly all do."""
         if self._enough:
             return
-        if (self._in_head or not self._arriving) and b"pgrade" in data:
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _OFFER.sub(rb"\1x-offered-upgrade:", head) + end + rest
         begun, arriving = self._begun, self._arriving
-        super().data_received(data)
+        self._feed(data)
         if self._arriving or self._in_head:
             if self._begun - begun <= (not arriving):
                 # Else most of it may have been another request's.
@@ -116,6 +115,31 @@ class Impatient(HttpToolsProtocol):
             elif self._late is None:
                 seconds = HEAD_SECONDS if self._in_head else WHOLE_SECONDS
                 self._late = self.loop.call_later(seconds, self.transport.close)
+
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._offered:
+                    data = self._head_without_offer() + data[upgrade.args[0] :]
+                    continue
+                # A tunnel's end is this connection's: see `on_headers_complete`.
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+            return
+
+    def _head_without_offer(self) -> bytes:
+        """To be read by another parser: of this one nobody knows what it would make of anything more."""
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = (b"%b: %b" % header for header in self.headers if header[0] != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn has its own.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._offered = False
+        self._begun -= 1
+        return b"\r\n".join([line, *kept, b"", b""])
 
     def on_message_begin(self) -> None:
         """The parser's: a request begins."""
@@ -129,11 +153,15 @@ class Impatient(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             self._enough = True
             raise OverflowError  # the parser reads no further
+        upgraded = self.parser.should_upgrade()
+        if upgraded and self.parser.get_method() != b"CONNECT":
+            self._offered = True
+            return
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
-        if self.parser.should_upgrade():
-            # An offer that came in two pieces, or a tunnel. What follows would be read as another request.
+        if upgraded:
+            # What follows would be read as another request.
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -150,6 +178,8 @@ class Impatient(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The parser's: the request is there as a whole."""
+        if self._offered:
+            return
         self._arriving = False
         self._in_time()
         super().on_message_complete()

@@ -10,7 +10,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, Response
 
 from regulars import serving
-from tests.waiting import eventually
+from tests.waiting import eventually, pause
 
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: regulars.test\r\n\r\n"
 
@@ -90,41 +90,69 @@ async def test_a_connection_that_is_kept_is_not_late(port: int) -> None:
     late_writer.close()
 
 
-async def _answers(port: int, *parts: bytes) -> bytes:
-    """What comes back for these packets until the server hangs up, or answers no more."""
+TURNS = 4
+
+
+async def _answers(port: int, *parts: bytes, ends: int = 1) -> bytes:
+    """What comes back for these packets until so many whole bodies have, or the server hangs up.
+
+    The server is of the same loop: after some turns of it, it has read each of them by itself.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for part in parts:
         writer.write(part)
         await writer.drain()
+        for _ in range(TURNS):
+            await pause(0)
     answer = b""
     async with asyncio.timeout(10):
-        while not answer.endswith(b"whole body") and (some := await reader.read(65536)):
+        while answer.count(b"whole body") < ends and (some := await reader.read(65536)):
             answer += some
     writer.close()
     return answer
 
 
-@pytest.mark.parametrize("cut", [None, 40, 95])
-async def test_an_offered_upgrade_is_passed_over(port: int, cut: int | None) -> None:
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAE\r\n"
+
+
+async def test_an_offered_upgrade_is_passed_over(port: int) -> None:
     """Java's client offers HTTP/2 with every request. Its body must not be lost, nor be read as a request."""
-    request = (
-        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-        b"HTTP2-Settings: AAE\r\nContent-Length: 14\r\n\r\nthe whole body"
-    )
-    answer = await _answers(port, request) if cut is None else await _answers(port, request[:cut], request[cut:])
-    assert answer.count(b"HTTP/1.1 200") == 1
-    assert answer.endswith(b"the whole body")
+    request = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Content-Length: 14\r\n\r\nthe whole body"
+    for cut in range(len(request)):
+        answer = await _answers(port, request[:cut], request[cut:])
+        assert answer.count(b"HTTP/1.1 200") == 1, cut
+        assert answer.endswith(b"the whole body"), cut
 
 
-async def test_an_upgrade_that_cannot_be_passed_over_ends_the_connection(port: int) -> None:
-    """Offered in a second request of one packet: what follows it is never answered as if it were a request."""
-    hidden = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nhidden"
-    second = (
-        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
-        % len(hidden)
-    )
+async def test_requests_that_offer_an_upgrade_follow_one_another(port: int) -> None:
+    """What lies in the second one's body is never answered as if it were a request."""
+    hidden = b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nwhole body"
+    second = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Content-Length: %d\r\n\r\n" % len(hidden)
+    chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\n"
+    chunks = b"4\r\nthe \r\na\r\nwhole body\r\n0\r\n\r\n"
     answer = await _answers(port, REQUEST + second, hidden)
-    assert not answer.endswith(b"hidden") or answer.count(b"HTTP/1.1 200") == 2
+    assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 ")) == (2, 2)
+    assert answer.endswith(hidden)
+    last = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nwhole body"
+    answer = await _answers(port, REQUEST + chunked + chunks + last, ends=2)
+    assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 ")) == (3, 3)
+
+
+async def test_bytes_of_a_body_are_never_taken_for_a_head(port: int) -> None:
+    """However a head is cut, and whatever its body looks like."""
+    hidden = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+    body = b"a" * 20 + b"\r\nupgrade:" * 40 + hidden + b"the whole body"
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for cut in range(len(head) - 6, len(head) + 2):
+        answer = await _answers(port, head[:cut], head[cut:] + body)
+        assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1 ") - body.count(b"HTTP/1.1 ") == 1, cut
+        assert answer.endswith(body), cut
+
+
+async def test_a_tunnel_ends_the_connection(port: int) -> None:
+    answer = await _answers(port, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n" + REQUEST)
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert b"200" not in answer
 
 
 async def test_headers_without_end_are_refused(port: int) -> None:
