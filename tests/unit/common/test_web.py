@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 from libs.common.clock import DrivenClock
 from libs.common.db import Database
-from libs.common.problems import MOST_ERRORS, Problem
+from libs.common.problems import MOST_ERRORS, NUL, Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
 from libs.common.web.health import database_check
@@ -119,11 +119,54 @@ async def test_a_refused_body_is_gone_with_its_answer(client: httpx.AsyncClient,
     assert kept == []
 
 
-@pytest.mark.parametrize("name", ["abc\\u0000", "abc\\ud800"])
-async def test_text_that_the_database_cannot_hold(client: httpx.AsyncClient, name: str) -> None:
-    content = f'{{"name": "{name}"}}'.encode()
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"name": ' + b"9" * 5000 + b"}", "a number has too many digits"),
+        (b'{"name": ' + b"[" * 5000, "it is nested too deep"),
+        (b'{"name": "\xff"}', "it is not UTF-8"),
+    ],
+)
+async def test_bodies_that_are_no_json(client: httpx.AsyncClient, content: bytes, why: str) -> None:
     answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
-    assert answer.status_code == 422
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+    assert answer.json()["errors"] == [{"pointer": "", "detail": f"This is not JSON: {why}."}]
+
+
+HALVED = "A text cannot hold half of a surrogate pair."
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (rb'{"name": "abc\u0000"}', {"/name": NUL}),
+        (rb'{"name": "abc\ud800"}', {"/name": HALVED}),
+        (b'{"name": "abc\xed\xa0\x80"}', {"/name": HALVED}),
+        ('{"name": "abc\ud800"}'.encode("utf-16", "surrogatepass"), {"/name": HALVED}),
+        (rb'{"name": "abc", "secrets": ["long enough", "\udfff"], "x": {"y": ["\u0000"]}}',
+         {"/secrets/1": HALVED, "/x/y/0": NUL}),
+        (rb'{"name": "abc", "x": {"\ud800": "\ud800"}, "\u0000": 1}',
+         {"/x": HALVED.replace("A text", "A name"), "": NUL.replace("A text", "A name")}),
+    ],
+)  # fmt: skip
+async def test_text_that_the_database_cannot_hold(
+    client: httpx.AsyncClient, content: bytes, told: dict[str, str]
+) -> None:
+    answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == told
+
+
+async def test_texts_that_only_look_so_are_kept(client: httpx.AsyncClient) -> None:
+    content = rb'{"name": "\ud83d\ude00 \\ud800 \\u0000"}'
+    answer = await client.post("/v1/things", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 201
+
+
+async def test_many_such_texts_are_counted_and_some_named(client: httpx.AsyncClient) -> None:
+    content = b'{"name": "abc", "secrets": [' + rb'"\ud800",' * 100 + rb'"\ud800"]}'
+    problem = (await client.post("/v1/things", content=content, headers={"content-type": "application/json"})).json()
+    assert (len(problem["errors"]), problem["errors_left_out"]) == (MOST_ERRORS, 101 - MOST_ERRORS)
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", None])
@@ -146,7 +189,7 @@ async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
 
 
 async def test_large_bodies_are_refused_early(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/things", content=b"x" * 2049)
+    answer = await client.post("/v1/things", content=b"x" * 8193)
     assert answer.status_code == 413
 
     async def unending() -> object:
@@ -187,6 +230,13 @@ async def test_unexpected_errors_tell_nothing(client: httpx.AsyncClient, app: Fa
     assert "hunter2" not in answer.text
     assert answer.json()["code"] == "internal"
     assert answer.headers["x-request-id"]
+
+
+async def test_what_only_the_database_finds_is_the_whole_body_s_fault(client: httpx.AsyncClient, app: FastAPI) -> None:
+    app.state.ingest.fail = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    answer = await client.post("/v1/things", json=GOOD)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [""]
 
 
 async def test_a_database_that_is_away_is_a_503(client: httpx.AsyncClient, app: FastAPI) -> None:
