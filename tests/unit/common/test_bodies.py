@@ -102,6 +102,12 @@ async def test_many_such_texts_are_counted_and_some_named(client: httpx.AsyncCli
     assert (len(problem["errors"]), problem["errors_left_out"]) == (MOST_ERRORS, 101 - MOST_ERRORS)
 
 
+async def test_of_many_deep_ones_few_pointers_are_written(client: httpx.AsyncClient) -> None:
+    content = b'{"name": ' + b"[" * 900 + b",".join([rb'"\ud800"'] * 700) + b"]" * 900 + b"}"
+    problem = (await client.post("/v1/things", content=content, headers={"content-type": "application/json"})).json()
+    assert (len(problem["errors"]), problem["errors_left_out"]) == (MOST_ERRORS, 700 - MOST_ERRORS)
+
+
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", None])
 async def test_a_body_that_does_not_call_itself_json(client: httpx.AsyncClient, media_type: str | None) -> None:
     headers = {} if media_type is None else {"content-type": media_type}
