@@ -48,6 +48,7 @@ with `"platform": "events"`.
   whichever came first; a field left out of it is not there any more.
 - All money of an event is in one currency. No amount is negative. Times in `properties` are at most
   {_MINUTES} minutes later than the event's own.
+- Half of a surrogate pair, as JSON has it of a text that was cut in an emoji (`\\ud83d`), becomes `\\ufffd`.
 - Wrong events are answered 422 with a JSON pointer to the first wrong field (in a batch: `"status": "rejected"`).
 - At most {MOST_ERRORS} errors of an event are told, and of a batch {MOST_TOLD} beside the first of each event;
   `errors_left_out` says how many there are besides. An object of over {MOST_ERRORS} names too many is not looked into.

@@ -107,6 +107,8 @@ def rotate(*, database_url: DatabaseUrl = None, data_dir: DataDir = Path("var"))
                 add_key(data_dir)
             except FileNotFoundError:
                 raise Unusable(f"there is no {KEY_FILE} in {data_dir}: name yours with --data-dir") from None
+            except OSError as error:
+                raise Unusable(str(error)) from None
         try:
             return await reseal(database, Keyring.from_settings(settings))
         except BadSeal as error:
@@ -125,7 +127,7 @@ def _with_keys(
 
     from libs.common import access
     from libs.common.crypto import BadKeyFile
-    from libs.common.db import Database
+    from libs.common.db import Database, is_transient
     from libs.common.telemetry import configure_logging
     from regulars.prepare import database_at
     from regulars.schemas import Unusable, connect
@@ -140,6 +142,10 @@ def _with_keys(
                 return await doing(database)
             except UndefinedTableError:
                 raise Unusable("the database is not prepared: `regulars migrate`") from None
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                raise Unusable("the database went away meanwhile: try again") from error
             finally:
                 await database.close()
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
+
 from libs.common import access, auth
 from libs.common.db import Database
 from libs.common.embedded_postgres import EmbeddedPostgres
@@ -22,7 +24,8 @@ log = get_logger(__name__)
 async def database_at(database_url: str | None, data_dir: Path, *, made: bool = False) -> AsyncIterator[str]:
     """The given database, or that of the settings, or the embedded one: adopted, else started for as long as needed.
 
-    `made`: Unusable when there is no embedded one yet, which would be made otherwise.
+    `made`: Unusable when there is no embedded one yet, which would be made otherwise. Unusable, too, while it does not
+    start, as when somebody else is just starting or stopping it.
     """
     with settings_told():
         url = database_url or named(CommonSettings())
@@ -31,8 +34,15 @@ async def database_at(database_url: str | None, data_dir: Path, *, made: bool = 
     elif made and not (data_dir / "postgres").exists():
         raise Unusable(f"there is no database in {data_dir}: name yours with --data-dir or --database-url")
     else:
-        async with EmbeddedPostgres(data_dir) as url:
+        server = EmbeddedPostgres(data_dir)
+        try:
+            url = await server.start()
+        except (RuntimeError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unusable(str(error) or f"the database in {data_dir} does not start") from error
+        try:
             yield url
+        finally:
+            await server.stop()
 
 
 def named(settings: CommonSettings) -> str | None:

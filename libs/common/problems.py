@@ -24,6 +24,10 @@ MOST_ERRORS = 20
 """Of a document; others are counted."""
 LONGEST_POINTER = 200
 LONGEST_DETAIL = 500
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of a text that PostgreSQL keeps."""
+NUL = "A text cannot hold a NUL character."
+HALF = "A text cannot hold half of a surrogate pair."
 
 log = get_logger(__name__)
 
@@ -152,7 +156,8 @@ def from_error(error: Exception) -> Problem:
             headers={"retry-after": str(RETRY_AFTER_SECONDS)},
         )
     if _cannot_be_stored(error):
-        return Problem(422, "invalid", "A text holds a character, or a number is of a size, that cannot be stored.")
+        detail = "A text holds a character, or a number is of a size, that cannot be stored."
+        return Problem(422, "invalid", detail, [FieldError("", detail)])
     log.error("unexpected error", exc_info=error)
     return Problem(500, "internal", "Something went wrong on our side. It was logged with this request's id.")
 
@@ -197,7 +202,7 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     entries = cast("RequestValidationError", error).errors()
-    if not _calls_itself_json(request) and any(
+    if not calls_itself_json(request) and any(
         entry["loc"] == ("body",) and entry["type"] != "missing" for entry in entries
     ):
         # Such a body is not parsed, and what is said of it then is not what is wrong.
@@ -210,9 +215,20 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     return respond(Problem(422, "invalid", "The request is not valid.", fields))
 
 
-def _calls_itself_json(request: Request) -> bool:
+def calls_itself_json(request: Request) -> bool:
+    """Whether FastAPI takes its body for JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _unreadable(error: ValueError | RecursionError) -> str:
+    match error:
+        case RecursionError():
+            return "it is nested too deep"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case _:
+            return "a number has too many digits"
 
 
 def no_json(why: object) -> FieldError:
@@ -240,6 +256,7 @@ _SAYINGS = {
     "extra_forbidden": "There is no such field here.",
     "literal_error": "This is none of {expected}.",
     "string_type": "This is not a text.",
+    "string_unicode": HALF,
     "string_too_short": "This is shorter than {min_length} characters.",
     "string_too_long": "This is longer than {max_length} characters.",
     "string_pattern_mismatch": "This is not written like {pattern}.",
@@ -270,6 +287,8 @@ _SORTS = {
 def _said(fault: Mapping[str, Any]) -> str:
     """One voice, whoever found the fault: what pydantic says by itself speaks of its own classes."""
     kind = str(fault["type"])
+    if kind == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NO_NUL:
+        return NUL
     if kind in _SAYINGS:
         return _SAYINGS[kind].format_map(fault.get("ctx") or {})
     if (sort := _SORTS.get(kind.partition("_")[0])) is not None and "_" in kind:
@@ -285,4 +304,7 @@ async def _on_http(_: Request, raised: Exception) -> Response:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("'", "")
     details = {404: "There is nothing at this address.", 405: "The address does not take this method."}
     detail = details.get(error.status_code, str(error.detail))
+    if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, (ValueError, RecursionError)):
+        # FastAPI says this of a body that json does not read for another reason than its grammar.
+        return respond(Problem(400, "invalid_json", "The body is not JSON.", [no_json(_unreadable(error.__cause__))]))
     return respond(Problem(error.status_code, code, detail, headers=error.headers or {}))

@@ -28,6 +28,7 @@ from services.ingest.edge import Edge
 from services.ingest.event_models import BatchOut, Row
 from services.ingest.event_properties import Wrong
 from services.ingest.events import FirstPartyEvent
+from services.ingest.mending import MendingRoute
 from services.ingest.registry import Registered
 
 PATH = "/v1/browser/events"
@@ -44,7 +45,7 @@ REFUSED = Counter("regulars_ingest_browser_refused_total", "Requests of browsers
 for _reason in ("address_rate", "body", "events", "key", "key_rate", "origin", "proof"):
     REFUSED.labels(_reason)
 
-router = APIRouter(tags=["ingest"])
+router = APIRouter(tags=["ingest"], route_class=MendingRoute)
 PublicKey = Annotated[str, Query(max_length=64, description="A public key of the store, `pk_…`.")]
 
 

@@ -1,5 +1,6 @@
 """Who calls without an API key, and how often he may."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -11,6 +12,8 @@ _MINUTE = 60.0
 _SITE = 64
 """Bits of an IPv6 address that somebody is given; the rest he chooses."""
 _HOPS = 16
+_WRITTEN = re.compile(r"(?:\[([^\]]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
+"""An address that may have a port: of an IPv6 one only the brackets tell where it begins."""
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -40,8 +43,10 @@ def caller(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network
 
 
 def _address(text: str) -> Address | None:
+    """With a port or without: some proxies say, too, from which one they were asked."""
+    written = _WRITTEN.fullmatch(text)
     try:
-        found = ip_address(text.removeprefix("[").partition("]")[0])
+        found = ip_address((written[1] or written[2]) if written is not None else text)
     except ValueError:
         return None
     mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None

@@ -17,13 +17,14 @@ from services.ingest.edge import Edge
 from services.ingest.event_models import MOST_EVENTS, Accepted, BatchOut, EventIn, Row
 from services.ingest.events import FirstPartyEvent
 from services.ingest.journal import Unavailable
+from services.ingest.mending import MendingRoute
 from services.ingest.outcome import AHEAD
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 AT_ONCE = 50
 """Rows between two looks at what else there is to do: webhooks do not wait for a whole batch."""
 
-router = APIRouter(tags=["ingest"])
+router = APIRouter(tags=["ingest"], route_class=MendingRoute)
 _schema = {"type": "string", "description": "An event a line."}
 _body = {
     "required": True,

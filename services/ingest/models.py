@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.journal import Delivery, Removal
 from libs.common.money import known_currency
+from libs.common.problems import NO_NUL
 from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
@@ -32,9 +33,7 @@ from services.ingest.wanted import path_of
 
 ConsentPolicy = Literal["explicit", "soft_opt_in"]
 
-# PostgreSQL keeps no NUL in a text.
-_NO_NUL = r"^[^\x00]*$"
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=_NO_NUL)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NO_NUL)]
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
@@ -72,7 +71,7 @@ def _known_zone(name: str) -> str:
 
 Currency = Annotated[str, AfterValidator(_known_currency), Field(description="ISO 4217 code.", examples=["EUR"])]
 TimeZone = Annotated[str, AfterValidator(_known_zone), Field(description="IANA name.", examples=["Europe/Berlin"])]
-Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=_NO_NUL)]
+Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=NO_NUL)]
 
 
 def _plain(address: str) -> str:

@@ -47,17 +47,17 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise Unreadable(f"unexpected shape: {error}") from error
     except msgspec.DecodeError as error:
-        mended = _mended(body)
-        if mended == body:
+        sound = mended(body)
+        if sound == body:
             raise Unreadable(f"not JSON: {error}") from error
     except UnicodeDecodeError as error:
         raise Unreadable("not JSON: not UTF-8") from error
     except RecursionError as error:
         raise Unreadable("not JSON: nested too deep") from error
-    return decoded(decoder, mended)
+    return decoded(decoder, sound)
 
 
-def _mended(body: bytes) -> bytes:
+def mended(body: bytes) -> bytes:
     """With a replacement for each half of a surrogate pair: JSON allows it, UTF-8 and PostgreSQL do not.
 
     A body with more surrogates than any text has stays as it is.

@@ -41,6 +41,8 @@ def domain_of(text: str) -> str:
         host = ""
     if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         raise ValueError("not a host name")
+    if port := host.partition(":")[2]:
+        _port(port)
     return host
 
 
@@ -75,6 +77,14 @@ def _in_ascii(host: str) -> str:
     return f"{name}{colon}{port}"
 
 
+def _port(digits: str) -> int:
+    """ValueError for what no connection can be made to."""
+    port = int(digits)
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError("not a port of a host name")
+    return port
+
+
 def origin_of(text: str) -> str:
     """`https://Shop.Example.com:443/` is `https://shop.example.com`, as browsers name a page's origin.
 
@@ -87,9 +97,7 @@ def origin_of(text: str) -> str:
     if scheme == "http" and host not in _OWN_MACHINE:
         raise ValueError("not https")
     host = f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else domain_of(host)
-    port = int(found[3] or _PORTS[scheme])
-    if not 0 < port <= _LAST_PORT:
-        raise ValueError("not a port")
+    port = _port(found[3]) if found[3] else _PORTS[scheme]
     return f"{scheme}://{host}" + ("" if port == _PORTS[scheme] else f":{port}")
 
 

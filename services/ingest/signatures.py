@@ -2,12 +2,15 @@
 
 import binascii
 import hmac
+import re
 from collections.abc import Iterable
 from html import escape, unescape
 
 MIN_SECRET = 8
 """Characters. WooCommerce lets merchants type their own; an empty one still signs, so that anyone could."""
 MAX_SECRET = 255
+_SIGNATURE = re.compile(rb"[A-Za-z0-9+/]{43}=")
+"""32 bytes."""
 
 
 def sign(secret: bytes, body: bytes) -> bytes:
@@ -18,9 +21,12 @@ def sign(secret: bytes, body: bytes) -> bytes:
 def verified(body: bytes, signature: bytes, keys: Iterable[bytes]) -> bytes | None:
     """The signature, as `sign` writes it, if one of the keys made it of these very bytes.
 
-    Tries all of them, each in constant time; never an empty key.
+    Tries all of them, each in constant time; never an empty key. What cannot be a signature is None at once, whatever
+    the keys: a body is not hashed for who has none.
     """
     given = signature.strip()
+    if not _SIGNATURE.fullmatch(given):
+        return None
     found = None
     for key in keys:
         if key:

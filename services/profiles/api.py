@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from libs.common.auth import Principal, require
 from libs.common.db import Database, Tx
 from libs.common.money import money
-from libs.common.problems import Problem, invalid_parameter, not_found, not_found_by
+from libs.common.problems import NO_NUL, Problem, invalid_parameter, not_found, not_found_by
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.profiles import consent, people
@@ -57,12 +57,11 @@ ProfileReference = Annotated[
         " `shopify:<store key>:<customer id>` or `woocommerce:<store key>:<customer id>`.",
     ),
 ]
-_PLAIN = r"^[^\x00]*$"
 StoreFilter = Annotated[
     str | None,
     Query(
         max_length=64,
-        pattern=_PLAIN,
+        pattern=NO_NUL,
         description="A store's key; 404 when there is none of it, or when it was registered a moment ago.",
     ),
 ]
@@ -89,7 +88,7 @@ async def get_orders(
     principal: Reader,
     store: StoreFilter = None,
     profile: Annotated[UUID | None, Query(description="A profile's id; 404 when nobody has it.")] = None,
-    status: Annotated[str | None, Query(max_length=64, pattern=_PLAIN, description="The platform's own word.")] = None,
+    status: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, description="The platform's own word.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[OrderOut]:

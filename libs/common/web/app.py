@@ -34,6 +34,7 @@ from libs.common.web.idempotency import Idempotency
 from libs.common.web.opening import Closed, Opening
 from libs.common.web.parameters import sound_parameters
 from libs.common.web.pipeline_api import Line, pipeline_router
+from libs.common.web.texts import sound_texts
 
 WEBHOOKS = "/webhooks/"
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
@@ -166,7 +167,7 @@ def build_app(
         routes=[*(route for service in services for route in service.routes), *health, DESCRIBED],
         middleware=middleware,
         lifespan=_lifespan(services, opening, shared),
-        dependencies=[Depends(sound_parameters)],
+        dependencies=[Depends(sound_parameters), Depends(sound_texts)],
         responses=_PROBLEMS,
         # Their pages load scripts from elsewhere; /openapi.json is what tools read, and is ours to answer.
         openapi_url=None,

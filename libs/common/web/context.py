@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.clock import monotonic
 from libs.common.ids import new_id
-from libs.common.problems import FieldError, Problem, from_error, json_pointer, respond
+from libs.common.problems import NUL, FieldError, Problem, from_error, json_pointer, respond
 from libs.common.telemetry import continue_trace, get_logger, request_context
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
@@ -47,7 +47,7 @@ def _nul(scope: Scope) -> Problem | None:
 
 def _nul_in(name: str) -> FieldError:
     name = name.replace("\0", "")
-    return FieldError(json_pointer([name]), "A text cannot hold a NUL character.", name)
+    return FieldError(json_pointer([name]), NUL, name)
 
 
 class RequestContext:

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from libs.common.auth import scope_of
 from libs.common.problems import ProblemOut
-from libs.common.web.idempotency import LONGEST_KEY
+from libs.common.web.idempotency import KEPT_HOURS, LONGEST_KEY, TAKEN_OVER_MINUTES
 
 REFERENCE = "#/components/schemas/{model}"
 _OF_PARAMETERS = ("404",)
@@ -20,7 +20,9 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same request again with the same key within 24 hours is done once, and answered the same.",
+    "description": f"The same request again with the same key within {KEPT_HOURS} hours is done once, and answered the"
+    f" same. Only when the API was killed before it had noted the answer is it 409 for {TAKEN_OVER_MINUTES} minutes,"
+    " and done again after them: look first whether it had been done.",
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
 }
 

@@ -3,6 +3,10 @@
 An answer is remembered for 24 hours per API key, idempotency key and address. The same key with another body is a 422,
 with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
 
+What is promised ends where the API is killed between a route's commit and the note of its answer. The claim that it
+leaves is a 409 for five minutes, since nobody can tell it from a request that is still under way; then the request is
+done again, which for what no id of its own keeps from being made twice, such as a privacy request, makes another one.
+
 A key is kept as its digest: it is the caller's own words, and may name somebody.
 
 What says who somebody is must not be remembered: a route that made such a thing calls `not_to_be_remembered`, and no
@@ -25,6 +29,8 @@ from libs.common.problems import FieldError, Problem, respond
 
 LONGEST_KEY = 255
 KEPT_HOURS = 24
+TAKEN_OVER_MINUTES = 5
+"""A claim that has been without an answer for so long is taken for that of an API that was killed."""
 _TO_BE_TRIED_AGAIN = frozenset({401, 403, 408, 429})
 _KEPT_HEADERS = frozenset({b"content-type", b"location"})
 _REPLAYED = {"idempotency-replayed": "true"}
@@ -94,10 +100,11 @@ class Idempotency:
                 """
                 DELETE FROM common.idempotency_keys WHERE started_at < now() - make_interval(hours => $5)
                    OR (tenant, key_id, key, route) = ($1, $2, $3, $4)
-                      AND status IS NULL AND started_at < now() - interval '5 minutes'
+                      AND status IS NULL AND started_at < now() - make_interval(mins => $6)
                 """,
                 *claim.place,
                 KEPT_HOURS,
+                TAKEN_OVER_MINUTES,
             )
             ours = await tx.pg.fetchval(
                 """

@@ -8,7 +8,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 
-from libs.common.problems import FieldError, Problem
+from libs.common.problems import NUL, FieldError, Problem
 
 _known: dict[int, tuple[APIRoute, frozenset[str]]] = {}
 """Names by the route's identity, and the route itself: were it gone, another one could have its identity."""
@@ -38,7 +38,7 @@ async def sound_parameters(request: Request) -> None:
         if times > 1
     ]
     wrong += [
-        FieldError(f"/{name}", "Holds a NUL character.", name)
+        FieldError(f"/{name}", NUL, name)
         for name, value in (*given, *request.path_params.items())
         if name not in {error.parameter for error in wrong} and "\0" in str(value)
     ]

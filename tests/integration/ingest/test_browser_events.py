@@ -245,6 +245,18 @@ async def test_bodies_that_are_none(ground: Ground) -> None:
     assert await ground.journalled() == MOST_BROWSER_EVENTS
 
 
+async def test_half_an_emoji_loses_no_beacon(ground: Ground) -> None:
+    """As JSON.stringify prints a text that was cut in the midst of one."""
+    store = await ground.register()
+    async with browsing(ground, await public_key(ground, store)) as page:
+        events = [view("e-1", properties={"product_id": "1", "search": "shoes \ud83d"}), view("e-2")]
+        answer = await page.post(json.dumps({"events": events}).encode())
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+    await ground.drain()
+    told = [data["properties"] for _, _, data in await ground.commerce()]
+    assert {"product_id": "1", "search": "shoes \ufffd"} in told
+
+
 async def test_a_beacon_of_bytes_does_not_say_what_it_is(ground: Ground) -> None:
     store = await ground.register()
     async with browsing(ground, await public_key(ground, store)) as page:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from libs.common.problems import NUL
 from services.ingest.event_models import MOST_EVENTS
 from tests.integration.ingest.ground import Ground
 
@@ -69,6 +70,27 @@ async def test_a_bad_event_leaves_its_neighbours_alone(ground: Ground) -> None:
     ]
     await ground.drain()
     assert len(await ground.commerce()) == 2
+
+
+async def test_a_nul_is_told_in_our_own_words(ground: Ground) -> None:
+    store = await ground.register()
+    answer = await ground.http.post("/v1/events/batch", json=[view(store, 1, id="e\x00"), view(store, 2)])
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+    assert answer.json()["events"][0]["errors"] == [{"pointer": "/id", "detail": NUL, "parameter": None}]
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+async def test_half_an_emoji_is_told_with_its_neighbours(ground: Ground, media_type: str) -> None:
+    store = await ground.register()
+    rows = [
+        json.dumps(view(store, n, properties={"product_id": text})) for n, text in enumerate(("1", "\ud83d", "\\ud83d"))
+    ]
+    body = f"[{','.join(rows)}]" if media_type == "application/json" else "\n".join(rows)
+    answer = await ground.http.post("/v1/events/batch", content=body, headers={"content-type": media_type})
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 3)
+    await ground.drain()
+    ids = {data["properties"]["product_id"] for _, _, data in await ground.commerce()}
+    assert ids == {"1", "\ufffd", "\\ud83d"}
 
 
 async def test_one_id_twice_in_a_batch_counts_once(ground: Ground) -> None:

@@ -93,7 +93,10 @@ async def test_what_is_wrong_is_pointed_at(ground: Ground, body: dict[str, Any],
 
 
 async def test_a_domain_that_is_no_origin(ground: Ground) -> None:
-    store = await ground.register(domain="shop.example:99999")
+    """As could be registered before ports were looked at."""
+    store = await ground.register()
+    async with ground.database.transaction() as tx:
+        await tx.pg.execute("UPDATE stores SET domain = 'shop.example:99999' WHERE key = $1", store)
     answer = await ground.http.post(f"/v1/stores/{store}/public-keys", json={})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/origins")
 

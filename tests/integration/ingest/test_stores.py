@@ -131,6 +131,8 @@ async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
         ({"platform": "events"}, "/secrets"),
         ({"platform": ABSENT}, "/platform"),
         ({"domain": ""}, "/domain"),
+        ({"domain": "127.0.0.1:99999"}, "/domain"),
+        ({"domain": "shop.example:0"}, "/domain"),
         ({"domain": "not a host"}, "/domain"),
         ({"domain": "a\x00b"}, "/domain"),
         ({"domain": "xn--a.example"}, "/domain"),

@@ -97,7 +97,7 @@ async def database(empty_database_url: str) -> AsyncIterator[Database]:
 @pytest_asyncio.fixture
 async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
     """The service, started."""
-    settings = CommonSettings(admin_key=ADMIN_KEY, rate_limit=0, max_body=2048)
+    settings = CommonSettings(admin_key=ADMIN_KEY, rate_limit=0, max_body=8192)
     service = Service(
         name="ingest",
         router=_router(),

@@ -13,6 +13,7 @@ from services.ingest.registration import domain_of, host_of, origin_of, site_of,
         ("demo.myshopify.com/", "demo.myshopify.com"),
         ("http://shop.example:8080/a@b", "shop.example:8080"),
         ("localhost", "localhost"),
+        ("127.0.0.1:65535", "127.0.0.1:65535"),
         ("https://shop.example.", "shop.example"),
         ("müsli.example", "xn--msli-0ra.example"),
         ("MÜSLI.example:8443", "xn--msli-0ra.example:8443"),
@@ -47,6 +48,8 @@ def test_a_domain_is_a_host_name(typed: str, domain: str) -> None:
         "shop.example#@evil.example/",
         "shop.example\\@evil.example",
         "shop.example:70000x",
+        "shop.example:65536",
+        "shop.example:0",
         "a.example,b.example",
         "mailto:ada@shop.example",
     ],
@@ -75,7 +78,7 @@ def test_a_site_is_a_host_name_and_the_path_to_it(typed: str, site: str) -> None
 @pytest.mark.parametrize(
     "typed",
     ["shop.example/../x", "shop.example/.hidden", "shop.example/a b", "shop.example/a@b", "shop.example/%2e%2e",
-     "shop.example/" + "a/" * 120, "ada@shop.example/de", "/de", "shop.example/ä"],
+     "shop.example/" + "a/" * 120, "ada@shop.example/de", "/de", "shop.example:99999/de", "shop.example/ä"],
 )  # fmt: skip
 def test_any_other_path_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="not a "):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,6 +42,21 @@ def test_a_newline_after_the_signature_is_forgiven() -> None:
 )
 def test_anything_but_the_signature_is_refused(signature: bytes) -> None:
     assert not verified(BODY, signature, [KEY])
+
+
+class _Untouched(list[bytes]):
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("the body is hashed")
+
+
+@pytest.mark.parametrize(
+    "signature", [b"", b"AAAA", b"=" * 44, b"A" * 44, sign(KEY, BODY)[:-1], sign(KEY, BODY) + b"=", b"\xff" * 43 + b"="]
+)
+def test_for_what_cannot_be_a_signature_no_body_is_hashed(signature: bytes) -> None:
+    """It may come with megabytes, and a store has up to eight secrets, each with its spellings."""
+    assert verified(BODY, signature, _Untouched([KEY])) is None
+    with pytest.raises(AssertionError, match="hashed"):
+        verified(BODY, sign(b"another", BODY), _Untouched([KEY]))
 
 
 def test_both_secrets_are_valid_during_a_rotation() -> None:
