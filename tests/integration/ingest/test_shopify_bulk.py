@@ -158,7 +158,7 @@ async def test_it_is_waited_for_while_the_shop_prepares_it(ground: Ground, shop:
     waits = []
     for _ in range(4):
         found = await step(ground, id_)
-        assert (found["state"], [each["state"] for each in found["bulk"]]) == ("waiting", ["running"])
+        assert (found["state"], [each["state"] for each in found["bulk"]]) == ("running", ["running"])
         async with ground.database.autocommit() as pg:
             waits.append(
                 await pg.fetchval("SELECT extract(epoch FROM not_before - clock_timestamp())::float8 FROM fetches")

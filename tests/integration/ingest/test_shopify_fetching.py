@@ -165,7 +165,7 @@ async def test_points_that_are_spent_are_waited_for_without_a_lease(
     await _again(ground)
     assert await stepped(ground) == 1
     one = await ground.get(f"/v1/backfills/{asked['id']}")
-    assert (one["state"], one["fetched"], one["failures"], one["reason"]) == ("waiting", 50, 0, None)
+    assert (one["state"], one["fetched"], one["failures"], one["reason"]) == ("running", 50, 0, None)
     assert 15 < await _rests(ground) <= 50
     shop.leave(2000.0, restored=10_000.0)
     await _again(ground)
