@@ -300,18 +300,17 @@ async def arm_lapses(tx: Tx, flow: str, looks: Mapping[Key, datetime]) -> None:
             WITH touched AS MATERIALIZED (
                 SELECT u.tenant, u.account, u.due, a.profile
                 FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS u(tenant, account, due) {_PROFILE}
-            )
-            INSERT INTO timers (tenant, flow, store, subject, due_at)
-            SELECT u.tenant, $1, '', u.account, u.due
-            FROM touched u JOIN (
+            ), bought AS MATERIALIZED (
                 SELECT u.tenant, u.profile FROM (SELECT DISTINCT tenant, profile FROM touched) u
                 CROSS JOIN LATERAL (
                     SELECT FROM accounts o
                     CROSS JOIN LATERAL (
                         SELECT FROM orders r WHERE r.tenant = u.tenant AND r.account = o.account AND r.counted
                         LIMIT 1) r
-                    WHERE o.tenant = u.tenant AND o.profile = u.profile LIMIT 1) bought
-            ) b USING (tenant, profile)
+                    WHERE o.tenant = u.tenant AND o.profile = u.profile LIMIT 1) any_order
+            )
+            INSERT INTO timers (tenant, flow, store, subject, due_at)
+            SELECT u.tenant, $1, '', u.account, u.due FROM touched u JOIN bought USING (tenant, profile)
             ORDER BY u.tenant, u.account {_ARM}
             """,
             flow,

@@ -76,9 +76,9 @@ async def _resolve(tx: Tx, start: set[Key], fresh: set[Key], limits: Mapping[str
     rows: Sequence[Any] = ()
     missing = start
     while missing:
-        # As often as others add to what we wait for, which ends it in the second round but for them.
-        locked |= await _lock(tx, sorted(missing))
-        rows = await _reached(tx, sorted(locked))
+        # Once, but for those that others bring while we wait for them.
+        locked |= await _lock(tx, sorted(await _reach(tx, sorted(missing)) - locked.keys()))
+        rows = await _around(tx, sorted(locked))
         missing = {(row["tenant"], row["account"]) for row in rows} - locked.keys()
     edges: dict[str, set[Edge]] = {}
     quarantined: dict[str, set[str]] = {}
@@ -196,14 +196,13 @@ async def _lock(tx: Tx, keys: Sequence[Key]) -> dict[Key, _Account]:
     return {(row["tenant"], row["account"]): _Account(row["store"], row["profile"], row["revision"]) for row in rows}
 
 
-async def _reached(tx: Tx, keys: Sequence[Key]) -> list[Any]:
-    """The shared edges of these accounts and of all that they lead to, however far; not beyond a quarantine.
+async def _reach(tx: Tx, keys: Sequence[Key]) -> set[Key]:
+    """These accounts and all that their shared edges lead to, however far; not beyond a quarantine.
 
-    Tokens and addresses that name this account alone, by far the most of them, decide nothing and are not read. One
-    statement, in which each account and each identifier is looked up once: the way may be as long as somebody likes.
+    One statement, which looks up each account and each identifier once: the way may be as long as somebody likes.
     """
     # LATERAL with LIMIT or OFFSET 0: each by its index, whatever the planner expects of the recursion.
-    return await tx.pg.fetch(
+    rows = await tx.pg.fetch(
         """
         WITH RECURSIVE reached (tenant, node, is_account) AS (
             SELECT u.tenant, u.account, true FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
@@ -218,14 +217,31 @@ async def _reached(tx: Tx, keys: Sequence[Key]) -> list[Any]:
                  WHERE NOT r.is_account AND e.tenant = r.tenant AND e.identifier = r.node OFFSET 0)
             ) n
         )
-        SELECT r.tenant, e.identifier, r.node AS account, e.tier, i.quarantined FROM reached r
-        CROSS JOIN LATERAL (
-            SELECT identifier, tier FROM edges e
-            WHERE e.tenant = r.tenant AND e.account = r.node AND e.shared OFFSET 0) e
-        CROSS JOIN LATERAL (
-            SELECT quarantined FROM identifiers i
-            WHERE i.tenant = r.tenant AND i.identifier = e.identifier LIMIT 1) i
-        WHERE r.is_account
+        SELECT tenant, node FROM reached WHERE is_account
+        """,
+        *_columns(keys, 2),
+    )
+    return {(row["tenant"], row["node"]) for row in rows}
+
+
+async def _around(tx: Tx, keys: Sequence[Key]) -> list[Any]:
+    """The shared edges of these accounts, and every edge of the identifiers that they lead to; not beyond a quarantine.
+
+    Tokens and addresses that name this account alone, by far the most of them, decide nothing and are not read.
+    """
+    return await tx.pg.fetch(
+        """
+        WITH mine AS MATERIALIZED (
+            SELECT e.tenant, e.identifier, e.account, e.tier, i.quarantined
+            FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
+            JOIN edges e USING (tenant, account) JOIN identifiers i USING (tenant, identifier)
+            WHERE e.shared
+        )
+        SELECT tenant, identifier, account, tier, quarantined FROM mine
+        UNION
+        SELECT e.tenant, e.identifier, e.account, e.tier, false
+        FROM (SELECT DISTINCT tenant, identifier FROM mine WHERE NOT quarantined) AS open
+        JOIN edges e USING (tenant, identifier)
         """,
         *_columns(keys, 2),
     )
