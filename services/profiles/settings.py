@@ -57,7 +57,8 @@ class ProfilesSettings(CommonSettings):
         int,
         Field(
             ge=2,
-            description="A cart or checkout token that names more accounts than this joins nobody.",
+            description="A cart or checkout token that names more accounts than this joins nobody; those that nameless"
+            " visitors tie together count as one.",
             json_schema_extra={"unit": "accounts"},
         ),
     ] = 10

@@ -224,6 +224,16 @@ async def _save_baskets(tx: Tx, facts: Facts) -> None:
 # LATERAL with LIMIT or OFFSET 0, here and in `looks`: each row by its index, whatever the planner makes of a table that
 # was never analysed.
 
+# The profile of the account `u`, and the accounts of the profile `u`. Each profile but once: many of one may be in one
+# batch, and each of them would bring all of them.
+_PROFILE = """
+    CROSS JOIN LATERAL (SELECT profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account LIMIT 1) a
+    """
+_SIBLINGS = """
+    CROSS JOIN LATERAL (
+        SELECT o.account FROM accounts o WHERE o.tenant = u.tenant AND o.profile = u.profile OFFSET 0) o
+    """
+
 # Arming. A timer that exists is left alone, unless this look would be earlier; its row is locked all the same, so that
 # one which is just being taken away is put back.
 _ARM = """
@@ -263,11 +273,11 @@ async def arm_reached(
             f"""
             INSERT INTO timers (tenant, flow, store, subject, due_at)
             SELECT DISTINCT ON (u.tenant, b.store, b.token) u.tenant, $1, b.store, b.token, b.changed_at + u.delay
-            FROM unnest($2::text[], $3::text[], $4::interval[], $5::timestamptz[]) AS u(tenant, account, delay, horizon)
-            CROSS JOIN LATERAL (
-                SELECT profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account LIMIT 1) a
-            CROSS JOIN LATERAL (
-                SELECT o.account FROM accounts o WHERE o.tenant = u.tenant AND o.profile = a.profile OFFSET 0) o
+            FROM (
+                SELECT DISTINCT u.tenant, a.profile, u.delay, u.horizon
+                FROM unnest($2::text[], $3::text[], $4::interval[], $5::timestamptz[])
+                    AS u(tenant, account, delay, horizon) {_PROFILE}
+            ) u {_SIBLINGS}
             CROSS JOIN LATERAL (
                 SELECT * FROM baskets b WHERE b.tenant = u.tenant AND b.account = o.account OFFSET 0) b
             WHERE b.live AND NOT b.deleted AND b.completed_at IS NULL AND b.items > 0 AND b.changed_at >= u.horizon
@@ -287,16 +297,20 @@ async def arm_lapses(tx: Tx, flow: str, looks: Mapping[Key, datetime]) -> None:
     if rows:
         await tx.pg.execute(
             f"""
-            INSERT INTO timers (tenant, flow, store, subject, due_at)
-            SELECT u.tenant, $1, '', u.account, u.due
-            FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS u(tenant, account, due)
-            CROSS JOIN LATERAL (
-                SELECT profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account LIMIT 1) a
-            CROSS JOIN LATERAL (
-                SELECT FROM accounts o
+            WITH touched AS MATERIALIZED (
+                SELECT u.tenant, u.account, u.due, a.profile
+                FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS u(tenant, account, due) {_PROFILE}
+            ), bought AS MATERIALIZED (
+                SELECT u.tenant, u.profile FROM (SELECT DISTINCT tenant, profile FROM touched) u
                 CROSS JOIN LATERAL (
-                    SELECT FROM orders r WHERE r.tenant = u.tenant AND r.account = o.account AND r.counted LIMIT 1) r
-                WHERE o.tenant = u.tenant AND o.profile = a.profile LIMIT 1) bought
+                    SELECT FROM accounts o
+                    CROSS JOIN LATERAL (
+                        SELECT FROM orders r WHERE r.tenant = u.tenant AND r.account = o.account AND r.counted
+                        LIMIT 1) r
+                    WHERE o.tenant = u.tenant AND o.profile = u.profile LIMIT 1) any_order
+            )
+            INSERT INTO timers (tenant, flow, store, subject, due_at)
+            SELECT u.tenant, $1, '', u.account, u.due FROM touched u JOIN bought USING (tenant, profile)
             ORDER BY u.tenant, u.account {_ARM}
             """,
             flow,
@@ -314,14 +328,13 @@ async def look_again(tx: Tx, accounts: Collection[Key], now: datetime) -> None:
     chosen = sorted(accounts)
     if chosen:
         await tx.pg.execute(
-            """
+            f"""
             UPDATE timers t SET due_at = $3 FROM (
                 SELECT DISTINCT r.tenant, r.flow, r.store, r.subject
-                FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
-                CROSS JOIN LATERAL (
-                    SELECT profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account LIMIT 1) a
-                CROSS JOIN LATERAL (
-                    SELECT o.account FROM accounts o WHERE o.tenant = u.tenant AND o.profile = a.profile OFFSET 0) o
+                FROM (
+                    SELECT DISTINCT u.tenant, a.profile
+                    FROM unnest($1::text[], $2::text[]) AS u(tenant, account) {_PROFILE}
+                ) u {_SIBLINGS}
                 CROSS JOIN LATERAL (
                     SELECT * FROM runs r WHERE r.tenant = u.tenant AND r.account = o.account AND r.ended_at IS NULL
                     OFFSET 0) r

@@ -59,6 +59,11 @@ def customer_id(account: str) -> str | None:
     return value if kind == "customer" else None
 
 
+def is_nameless(account: str) -> bool:
+    """Whether this account is known by a token alone: whoever claims that is it."""
+    return account.startswith("cart:")
+
+
 def claim(observed: Observed, junk: Junk) -> Claim | None:
     """Whose `observed` is. None: nobody's (a product, a store, an order without a name)."""
     match observed:

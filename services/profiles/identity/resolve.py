@@ -4,13 +4,14 @@ Edges are only ever added, and nothing here looks at the order in which they cam
 the same profiles under the same ids; a merge, and a split by quarantine, is merely a changed value of this function.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from libs.common.ids import derived_id
-from services.profiles.identity.accounts import STRONG, registered
+from services.profiles.identity.accounts import STRONG, is_nameless, registered
 
+TOKENS = ("cart", "checkout")
+"""Kinds of identifier that whoever made them up may claim: a browser's."""
 _RANK = {"cart": 0, "checkout": 0, "email": 1, "phone": 2}
 """Among weak edges the better evidence goes first: one device in one session, then an address, then a phone."""
 
@@ -28,10 +29,34 @@ def alias(tenant: str, account: str) -> str:
     return derived_id("profile", tenant, account)
 
 
-def shared_by_too_many(edges: Iterable[Edge], limits: Mapping[str, int]) -> set[str]:
-    """Identifiers that name more accounts than the limit of their kind: an office's phone, a till's address."""
-    fanout = Counter(identifier for _, identifier in {(edge.account, edge.identifier) for edge in edges})
-    return {identifier for identifier, n in fanout.items() if n > limits[kind(identifier)]}
+def shared_by_too_many(edges: Iterable[Edge], limits: Mapping[str, int], known: Collection[str] = ()) -> set[str]:
+    """Identifiers that name more accounts than the limit of their kind: an office's phone, a till's address.
+
+    Tokens that a nameless account ties together count as one identifier, of the least limit among them, and share its
+    fate: anybody may claim any two tokens, and could else chain without end what names few by itself. `known`: what was
+    found before, whose edges need not be given. Both are right in any order, since a tie, too, is only ever added.
+    """
+    accounts: dict[str, set[str]] = {}
+    for edge in edges:
+        accounts.setdefault(edge.identifier, set()).add(edge.account)
+    # What names one account ties nothing, and is not looked at before it names two.
+    shared = {identifier for identifier, named in accounts.items() if len(named) > 1}.union(known)
+    forest = _Forest(())
+    for identifier in sorted(shared):
+        if kind(identifier) in TOKENS:
+            for account in accounts.get(identifier, ()):
+                if is_nameless(account):
+                    forest.join(account, _node(identifier))
+    tied: dict[str, list[str]] = {}
+    for identifier in shared:
+        tied.setdefault(forest.find(_node(identifier)), []).append(identifier)
+    found: set[str] = set()
+    for group in tied.values():
+        limit = min(limits[kind(identifier)] for identifier in group)
+        named = set().union(*(accounts.get(identifier, ()) for identifier in group))
+        if len(named) > limit or any(identifier in known for identifier in group):
+            found.update(group)
+    return found
 
 
 def kind(identifier: str) -> str:
@@ -50,11 +75,14 @@ def partition(accounts: Iterable[str], edges: Iterable[Edge], quarantined: set[s
     joining = sorted({edge for edge in edges if edge.identifier not in quarantined}, key=_strength)
     for edge in joining:
         if edge.tier == STRONG:
-            forest.join(edge.account, edge.identifier)
+            forest.join(edge.account, _node(edge.identifier))
     ambiguous = _ambiguous(forest, joining)
     for edge in joining:
-        if edge.tier != STRONG and edge.identifier not in ambiguous and forest.may_join(edge.account, edge.identifier):
-            forest.join(edge.account, edge.identifier)
+        if edge.tier == STRONG or edge.identifier in ambiguous:
+            continue
+        node = _node(edge.identifier)
+        if forest.may_join(edge.account, node):
+            forest.join(edge.account, node)
     return forest.groups()
 
 
@@ -69,6 +97,11 @@ def _ambiguous(forest: "_Forest", edges: Iterable[Edge]) -> set[str]:
             if owner.setdefault((edge.identifier, store), person) != person:
                 found.add(edge.identifier)
     return found
+
+
+def _node(identifier: str) -> str:
+    """Its name in the forest: the account of a checkout's token may be called as another's cart is."""
+    return f"={identifier}"
 
 
 def _strength(edge: Edge) -> tuple[int, int, str, str]:

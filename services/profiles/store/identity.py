@@ -73,30 +73,29 @@ async def admit(tx: Tx, claims: Iterable[tuple[str, Claim]], limits: Mapping[str
 
 async def _resolve(tx: Tx, start: set[Key], fresh: set[Key], limits: Mapping[str, int]) -> Admission:
     locked: dict[Key, _Account] = {}
+    rows: Sequence[Any] = ()
+    missing = start
+    while missing:
+        # Once, but for those that others bring while we wait for them.
+        locked |= await _lock(tx, sorted(await _reach(tx, sorted(missing)) - locked.keys()))
+        rows = await _around(tx, sorted(locked))
+        missing = {(row["tenant"], row["account"]) for row in rows} - locked.keys()
     edges: dict[str, set[Edge]] = {}
     quarantined: dict[str, set[str]] = {}
-    frontier = start
-    while frontier:
-        locked |= await _lock(tx, sorted(frontier))
-        for row in await _around(tx, sorted(frontier)):
-            tenant = row["tenant"]
-            edges.setdefault(tenant, set()).add(Edge(row["account"], row["identifier"], row["tier"]))
-            if row["quarantined"]:
-                quarantined.setdefault(tenant, set()).add(row["identifier"])
-        frontier = {
-            (tenant, edge.account)
-            for tenant, found in edges.items()
-            for edge in found
-            if edge.identifier not in quarantined.get(tenant, ())
-        } - locked.keys()
+    for row in rows:
+        edges.setdefault(row["tenant"], set()).add(Edge(row["account"], row["identifier"], row["tier"]))
+        if row["quarantined"]:
+            quarantined.setdefault(row["tenant"], set()).add(row["identifier"])
+    members: dict[str, list[str]] = {}
+    for tenant, account in locked:
+        members.setdefault(tenant, []).append(account)
     homes: dict[Key, str] = {}
-    for tenant in {tenant for tenant, _ in locked}:
+    for tenant, accounts in members.items():
         found, known = edges.get(tenant, set()), quarantined.get(tenant, set())
-        excessive = resolve.shared_by_too_many(found, limits) - known
+        excessive = resolve.shared_by_too_many(found, limits, known) - known
         if excessive:
             await _quarantine(tx, tenant, sorted(excessive))
-        members = [account for owner, account in locked if owner == tenant]
-        for group in resolve.partition(members, found, known | excessive):
+        for group in resolve.partition(accounts, found, known | excessive):
             profile = min(resolve.alias(tenant, account) for account in group)
             homes.update(((tenant, account), profile) for account in group)
     moves = [
@@ -195,6 +194,34 @@ async def _lock(tx: Tx, keys: Sequence[Key]) -> dict[Key, _Account]:
         *_columns(keys, 2),
     )
     return {(row["tenant"], row["account"]): _Account(row["store"], row["profile"], row["revision"]) for row in rows}
+
+
+async def _reach(tx: Tx, keys: Sequence[Key]) -> set[Key]:
+    """These accounts and all that their shared edges lead to, however far; not beyond a quarantine.
+
+    One statement, which looks up each account and each identifier once: the way may be as long as somebody likes.
+    """
+    # LATERAL with LIMIT or OFFSET 0: each by its index, whatever the planner expects of the recursion.
+    rows = await tx.pg.fetch(
+        """
+        WITH RECURSIVE reached (tenant, node, is_account) AS (
+            SELECT u.tenant, u.account, true FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
+            UNION
+            SELECT r.tenant, n.node, NOT r.is_account FROM reached r CROSS JOIN LATERAL (
+                (SELECT e.identifier AS node FROM edges e CROSS JOIN LATERAL (
+                     SELECT FROM identifiers i
+                     WHERE i.tenant = e.tenant AND i.identifier = e.identifier AND NOT i.quarantined LIMIT 1) i
+                 WHERE r.is_account AND e.tenant = r.tenant AND e.account = r.node AND e.shared OFFSET 0)
+                UNION ALL
+                (SELECT e.account FROM edges e
+                 WHERE NOT r.is_account AND e.tenant = r.tenant AND e.identifier = r.node OFFSET 0)
+            ) n
+        )
+        SELECT tenant, node FROM reached WHERE is_account
+        """,
+        *_columns(keys, 2),
+    )
+    return {(row["tenant"], row["node"]) for row in rows}
 
 
 async def _around(tx: Tx, keys: Sequence[Key]) -> list[Any]:

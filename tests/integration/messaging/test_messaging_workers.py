@@ -12,10 +12,11 @@ from libs.common.log import postgres
 from libs.common.log.base import Event
 from services.messaging.main import pending
 from services.messaging.settings import MessagingSettings
+from services.messaging.store import facts as known_facts
 from services.messaging.store import timers as timer_store
 from services.messaging.work import worker
 from tests.conftest import START
-from tests.integration.messaging.driving import World
+from tests.integration.messaging.driving import TENANT, World
 from tests.integration.messaging.facts import cart, checkout, known, shop
 from tests.waiting import eventually
 
@@ -93,6 +94,30 @@ async def test_two_workers_fire_each_timer_once(world: World) -> None:
     # Two checkouts of each person: one run in a day.
     messages = await world.messages()
     assert len({m["profile"] for m in messages}) == len(messages) == 20
+
+
+async def test_a_batch_about_one_profile_looks_at_its_accounts_once(world: World) -> None:
+    accounts = [f"a{n}" for n in range(40)]
+    facts: list[Fact] = [shop()]
+    for n, account in enumerate(accounts):
+        facts += [*known(account, PROFILE, MAIL, START), cart(f"c{n}", account, START)]
+    await world.hear(*facts)
+    keys = [(TENANT, account) for account in accounts]
+    async with world.database.transaction() as tx:
+
+        async def read(table: str) -> int:
+            return int(
+                await tx.pg.fetchval(
+                    "SELECT seq_scan + idx_scan FROM pg_stat_xact_user_tables WHERE relid = $1::text::regclass", table
+                )
+            )
+
+        before = await read("baskets"), await read("orders"), await read("runs")
+        await known_facts.arm_reached(tx, "cart_abandonment", keys, {TENANT: timedelta()}, {TENANT: START})
+        await known_facts.arm_lapses(tx, "win_back", dict.fromkeys(keys, START))
+        await known_facts.look_again(tx, keys, START)
+        after = await read("baskets"), await read("orders"), await read("runs")
+    assert [b - a for a, b in zip(before, after, strict=True)] == [len(accounts)] * 3
 
 
 async def test_what_is_broken_does_not_stop_the_rest(world: World) -> None:

@@ -25,6 +25,8 @@ from libs.common.contracts.messages import MessageSkipped, MessageUnsubscribed
 from libs.common.contracts.types import Origin
 from libs.common.db import Database
 from services.profiles.handlers import handle
+from services.profiles.identity.accounts import WEAK, Claim
+from services.profiles.store import identity
 from tests.integration.profiles.driving import RULES, T0, Happened, at, order, record, run
 
 
@@ -103,6 +105,36 @@ async def test_a_quarantine_splits_what_it_had_joined(profiles_db: Database) -> 
     assert home not in {move[1] for move in moves(split).values()}
     later = await run(profiles_db, [caller(n) for n in range(5, 9)])
     assert [each[0] for each in moves(later).values()] == [None] * 4
+
+
+@pytest.mark.parametrize("length", [4, 40])
+async def test_a_chain_is_walked_in_one_statement_however_long(profiles_db: Database, length: int) -> None:
+    def told(n: int, phone: int) -> Any:
+        return record(order(n, person=Person(email=f"p{n}@example.com", phone=f"+49151123456{phone:02}")))
+
+    # Each phone is that of two, and so is each e-mail's account that of two phones.
+    await run(profiles_db, [told(n, phone) for n in range(length) for phone in (n, n + 1)])
+    statements: list[str] = []
+    async with profiles_db.transaction() as tx:
+        with tx.pg.query_logger(lambda logged: statements.append(logged.query)):
+            claim = Claim("st_one", "guest:st_one:new", (("phone:+4915112345600", WEAK),))
+            admission = await identity.admit(tx, [("default", claim)], RULES.fanout)
+    assert len(admission.homes) == length + 1
+    assert len(set(admission.homes.values())) == 1
+    assert len(statements) <= 10
+
+
+async def test_a_visitors_chain_of_tokens_joins_nobody(profiles_db: Database) -> None:
+    def link(n: int) -> Any:
+        tokens = Identifiers(cart_token=f"c{n // 2}", checkout_token=f"k{(n + 1) // 2}")
+        return record(ActivityObserved(**common(f"e{n}", n), identifiers=tokens, activity="product.viewed"))
+
+    facts = await run(profiles_db, [link(n) for n in range(200)], size=7)
+    homes = {account: move[1] for account, move in moves(facts).items()}
+    async with profiles_db.reading() as tx:
+        largest = await tx.pg.fetchval("SELECT max(n) FROM (SELECT count(*) AS n FROM accounts GROUP BY profile) p")
+    assert len(homes) == 100
+    assert largest == 1
 
 
 async def test_an_order_goes_to_the_customer_that_its_guest_became(profiles_db: Database) -> None:

@@ -68,28 +68,28 @@ lines = st.lists(st.builds(Line, title=st.just("Tea"), quantity=st.integers(1, 3
 refund = st.builds(
     Refund, source_id=st.sampled_from(["r1", "r2"]), at=maybe_minute, returns=st.integers(0, 9), shipping=st.just(1)
 )
-orders = observed(
-    OrderObserved,
-    number=st.just("#1"),
-    status=st.just("paid"),
-    placed=st.booleans(),
-    placed_at=minutes.map(at),
-    currency=st.just("EUR"),
-    gross=st.integers(0, 99),
-    discounts=st.just(1),
-    shipping=st.just(5),
-    taxes=st.just(3),
-    test=st.sampled_from([False, False, True]),
-    cancelled_at=maybe_minute,
-    fulfilled_at=maybe_minute,
-    refunds=st.lists(refund, max_size=2, unique_by=lambda r: r.source_id),
-    refunds_complete=st.booleans(),
-    person=persons,
-    customer_id=customer_ids,
-    cart_token=tokens,
-    checkout_token=tokens,
-    accepts_marketing=st.sampled_from([None, True, False]),
-)
+ORDER: dict[str, Any] = {
+    "number": st.just("#1"),
+    "status": st.just("paid"),
+    "placed": st.booleans(),
+    "placed_at": minutes.map(at),
+    "currency": st.just("EUR"),
+    "gross": st.integers(0, 99),
+    "discounts": st.just(1),
+    "shipping": st.just(5),
+    "taxes": st.just(3),
+    "test": st.sampled_from([False, False, True]),
+    "cancelled_at": maybe_minute,
+    "fulfilled_at": maybe_minute,
+    "refunds": st.lists(refund, max_size=2, unique_by=lambda r: r.source_id),
+    "refunds_complete": st.booleans(),
+    "person": persons,
+    "customer_id": customer_ids,
+    "cart_token": tokens,
+    "checkout_token": tokens,
+    "accepts_marketing": st.sampled_from([None, True, False]),
+}
+orders = observed(OrderObserved, **ORDER)
 checkouts = observed(
     CheckoutObserved,
     started_at=minutes.map(at),
@@ -187,6 +187,27 @@ def positioned(records: Sequence[Record]) -> list[Record]:
 
 
 histories = st.lists(moments, min_size=1, max_size=14).map(positioned)
+
+chained_tokens = st.sampled_from([None, *(f"t{n}" for n in range(8))])
+visits = observed(
+    ActivityObserved,
+    store=st.just("st_a"),
+    identifiers=st.builds(Identifiers, cart_token=chained_tokens, checkout_token=chained_tokens),
+    activity=st.just("product.viewed"),
+)
+chains = st.lists(
+    st.one_of(
+        visits.map(record),
+        visits.map(record),
+        observed(
+            OrderObserved,
+            **ORDER | {"store": st.just("st_a"), "cart_token": chained_tokens, "checkout_token": chained_tokens},
+        ).map(record),
+    ),
+    min_size=4,
+    max_size=24,
+).map(positioned)
+"""Mostly visitors without a name, who tie carts and checkouts together as no browser does by itself."""
 
 
 async def clear(database: Database) -> None:

@@ -9,16 +9,29 @@ from hypothesis import strategies as st
 
 from libs.common.db import Database
 from libs.common.log.base import Record
-from tests.integration.profiles.driving import run
-from tests.property.profiles.histories import clear, folded, histories, left
+from services.profiles.identity.resolve import Edge, alias, partition, shared_by_too_many
+from tests.integration.profiles.driving import RULES, run
+from tests.property.profiles.histories import chains, clear, folded, histories, left
 
 
 @st.composite
-def told_twice(draw: st.DrawFn) -> tuple[list[Record], list[Record], int]:
+def told_twice(draw: st.DrawFn, told: st.SearchStrategy[list[Record]]) -> tuple[list[Record], list[Record], int]:
     """A history, the same out of order and with repetitions, and a batch size."""
-    history = draw(histories)
+    history = draw(told)
     repeated = draw(st.lists(st.sampled_from(history), max_size=4))
     return history, draw(st.permutations([*history, *repeated])), draw(st.integers(1, 6))
+
+
+async def both(database: Database, history: Sequence[Record], other: Sequence[Record], size: int) -> None:
+    await clear(database)
+    in_order = folded(await run(database, history, size=1))
+    expected = await left(database)
+    await clear(database)
+    shuffled = folded(await run(database, other, size=size))
+    found = await left(database)
+    for table, rows in expected.items():
+        assert found[table] == rows, table
+    assert shuffled == in_order
 
 
 @pytest.fixture
@@ -27,19 +40,8 @@ def runner() -> asyncio.Runner:
 
 
 def test_state_and_facts_do_not_depend_on_the_order_of_deliveries(database_url: str, runner: asyncio.Runner) -> None:
-    async def both(database: Database, history: Sequence[Record], other: Sequence[Record], size: int) -> None:
-        await clear(database)
-        in_order = folded(await run(database, history, size=1))
-        expected = await left(database)
-        await clear(database)
-        shuffled = folded(await run(database, other, size=size))
-        found = await left(database)
-        for table, rows in expected.items():
-            assert found[table] == rows, table
-        assert shuffled == in_order
-
     @settings(max_examples=150)
-    @given(told_twice())
+    @given(told_twice(histories))
     def check(example: tuple[list[Record], list[Record], int]) -> None:
         runner.run(both(database, *example))
 
@@ -47,6 +49,32 @@ def test_state_and_facts_do_not_depend_on_the_order_of_deliveries(database_url: 
         database = runner.run(_open(database_url))
         check()
         runner.run(database.close())
+
+
+def test_chains_of_tokens_end_as_one_look_at_all_edges_would_have_it(database_url: str, runner: asyncio.Runner) -> None:
+    @settings(max_examples=75)
+    @given(told_twice(chains))
+    def check(example: tuple[list[Record], list[Record], int]) -> None:
+        runner.run(both(database, *example))
+        runner.run(_is_a_function_of_its_edges(database))
+
+    with runner:
+        database = runner.run(_open(database_url))
+        check()
+        runner.run(database.close())
+
+
+async def _is_a_function_of_its_edges(database: Database) -> None:
+    async with database.reading() as tx:
+        edges = {Edge(*row) for row in await tx.pg.fetch("SELECT account, identifier, tier FROM edges")}
+        found = {row["account"]: str(row["profile"]) for row in await tx.pg.fetch("SELECT * FROM accounts")}
+        quarantined = await tx.pg.fetch("SELECT identifier FROM identifiers WHERE quarantined")
+    excessive = shared_by_too_many(edges, RULES.fanout)
+    assert {row["identifier"] for row in quarantined} == excessive
+    expected: dict[str, str] = {}
+    for group in partition(found, edges, excessive):
+        expected |= dict.fromkeys(group, min(alias("default", account) for account in group))
+    assert found == expected
 
 
 async def _open(database_url: str) -> Database:

@@ -52,6 +52,34 @@ def test_what_names_too_many_names_nobody() -> None:
     assert len(groups(*guests)) == 4
 
 
+def link(n: int, account: str = "cart:s:c{}") -> tuple[Edge, Edge]:
+    """A link of a chain: each token of it names two accounts."""
+    return tuple(Edge(account.format(n), f"checkout:s:t{k}", WEAK) for k in (n, n + 1))  # type: ignore[return-value]
+
+
+def test_tokens_that_nameless_visitors_tie_together_count_as_one() -> None:
+    assert len(groups(*link(0), *link(1))) == 1
+    assert len(groups(*link(0), *link(1), *link(2))) == 3
+    # Somebody's own carts are no chain, however many.
+    customers = [edge for n in range(9) for edge in link(n, C1)]
+    carts = [Edge(f"cart:s:{n}", f"checkout:s:t{n}", WEAK) for n in range(9)]
+    assert len(groups(*customers, *carts)) == 1
+
+
+def test_a_token_tied_to_a_quarantined_one_is_quarantined() -> None:
+    assert shared_by_too_many([*link(0), *link(1)], LIMITS) == set()
+    # t0 and t3 name one account, and are looked at when they name two.
+    assert shared_by_too_many([*link(0), *link(1)], LIMITS, {"checkout:s:t0"}) == {"checkout:s:t0", "checkout:s:t1"}
+    named = shared_by_too_many([*link(0, GUEST), *link(1, C1)], LIMITS, {"checkout:s:t0"})
+    assert named == {"checkout:s:t0"}
+
+
+def test_an_account_is_not_the_identifier_of_its_name() -> None:
+    checkout_only = Edge("cart:s:x", "checkout:s:x", WEAK)
+    other = Edge(GUEST, "cart:s:x", WEAK)
+    assert groups(checkout_only, other) == {frozenset({"cart:s:x"}), frozenset({GUEST})}
+
+
 def test_an_alias_is_the_tenants_own() -> None:
     assert alias("one", C1) == alias("one", C1)
     assert len({alias("one", C1), alias("two", C1), alias("one", C2)}) == 3
