@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from libs.common.clock import monotonic
 from libs.common.log.bell import ring
+from libs.common.own_time import OwnTime
 
 TRANSIENT_STATES = (
     "08",  # connection
@@ -74,7 +75,7 @@ _KNOWN_TYPES = [
 
 
 class TookTooLong(Exception):
-    """The server ended a transaction that had been at work for about as long as it may: transient, or its own fault."""
+    """The server ended a transaction that took longer than it may, by its own doing: transient, or poison."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"it takes longer than {seconds:g} s")
@@ -90,6 +91,8 @@ class Tx:
     """Topics appended to; their readers are woken after the commit."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called, in order, once the transaction has committed."""
+    own: OwnTime = field(default_factory=OwnTime)
+    """Of the handler that works in it."""
 
 
 class Database:
@@ -149,14 +152,16 @@ class Database:
 
         Raises TookTooLong.
         """
-        begun: float | None = None
+        begun, own = None, OwnTime()
         try:
             async with self._begin("read_committed", readonly=False) as tx:
-                begun = monotonic()
+                begun, own = monotonic(), tx.own
                 yield tx
         except Exception as error:
             # Clocks differ a little.
-            if begun is not None and monotonic() - begun >= 0.9 * self.idle and was_ended(error):
+            if begun is None or monotonic() - begun < 0.9 * self.idle or not was_ended(error):
+                raise
+            if is_lengthy(own, self.idle) or getattr(cause_of(error), "sqlstate", None) == "25P04":
                 raise TookTooLong(self.idle) from error
             raise
 
@@ -240,15 +245,25 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
+def is_lengthy(own: OwnTime, idle: float) -> bool:
+    """Whether it is its own doing that the server had to wait for so long: others may have kept it waiting, too.
+
+    By half, since the handler is not all that works for a record.
+    """
+    return own.seconds >= idle / 2
+
+
 def was_ended(error: BaseException) -> bool:
     """Whether it may say that the server has ended a transaction for its length: often only that a connection is gone.
 
-    It is gone by another's will where the server says so; locks, memory and disks have reasons of their own.
+    A server that is stopped says so; one that is away refuses; locks, memory and disks have reasons of their own.
     """
     error = cause_of(error)
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(("08", "25P03", "25P04"))
-    return is_transient(error) and not isinstance(error, (TimeoutError, PoolTimeoutError))
+    if isinstance(error, asyncpg.InterfaceError):
+        return is_transient(error)
+    return isinstance(error, (ConnectionResetError, BrokenPipeError, asyncpg.InternalClientError, TookTooLong))
 
 
 def is_transient(error: BaseException) -> bool:

@@ -81,7 +81,7 @@ class Lookout:
         with suppress(_TakenBack):
             async with self._database.transaction() as tx:
                 batch = Batch(tx, [record], now, self._database.schema)
-                await self._consumer.handler(batch)
+                await tx.own.of(self._consumer.handler(batch))
                 passes = not batch.rejected
                 raise _TakenBack
         return passes

@@ -1,8 +1,8 @@
 """Records of which one may take longer than a transaction may last.
 
 A batch that took too long is tried again record by record. Who alone takes too long, several times, is poison: without
-an end to it the others would wait for ever. But the database may be what is slow. So a failure of any other kind clears
-everybody: a database that goes away buries nobody.
+an end to it the others would wait for ever. But the database may be what is slow. So any failure that has nothing to do
+with length clears everybody: a database that goes away buries nobody.
 """
 
 from collections.abc import Mapping, Sequence

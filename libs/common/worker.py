@@ -18,7 +18,7 @@ from libs.common.burst import Burst, Outcome, sender_of
 from libs.common.clock import Clock, monotonic
 from libs.common.consumer import Consumer
 from libs.common.consuming import Consuming
-from libs.common.db import Database, TookTooLong, Tx, is_transient
+from libs.common.db import Database, TookTooLong, Tx, is_lengthy, is_transient, was_ended
 from libs.common.ids import new_id
 from libs.common.limits import Limits
 from libs.common.log import postgres
@@ -199,17 +199,12 @@ class Worker:
         if not alone and c.suspects.are_among(records):
             await self._singly(c, records)
             return
-        started = monotonic()
         try:
             if alone and c.suspects.is_guilty(records[0]):
                 await self._bury(c, records[0], TookTooLong(self._database.idle))
             else:
                 await self._attempt(c, records)
-        except Halted:
-            raise
-        except positions.Fenced:
-            if monotonic() - started >= self.limits.lease:
-                c.suspects.took_too_long(records, c.owned)
+        except (positions.Fenced, Halted):
             raise
         except TookTooLong:
             c.suspects.took_too_long(records, c.owned)
@@ -218,7 +213,8 @@ class Worker:
             await self._singly(c, records)
         except Exception as error:
             if is_transient(error):
-                c.suspects.are_cleared()
+                if not was_ended(error):
+                    c.suspects.are_cleared()
                 raise
             if alone:
                 await self._bury(c, records[0], error)
@@ -231,8 +227,14 @@ class Worker:
         started = monotonic()
         async with self._database.transaction() as tx:
             batch = Batch(tx, records, self._clock.now(), self._database.schema)
-            await c.consumer.handler(batch)
-            await self._finish(c, tx, batch)
+            await tx.own.of(c.consumer.handler(batch))
+            try:
+                await self._finish(c, tx, batch)
+            except positions.Fenced:
+                # Or its partitions pass from one worker to the next, and none gets through with it in its lease.
+                if is_lengthy(tx.own, self.limits.lease):
+                    c.suspects.took_too_long(records, c.owned)
+                raise
         BATCH.labels(name).observe(len(records))
         COMMIT.labels(name).observe(monotonic() - started)
 
@@ -304,7 +306,7 @@ class Worker:
                     if not records:
                         return
                     batch = Batch(tx, records, self._clock.now(), self._database.schema)
-                    await c.consumer.handler(batch)
+                    await tx.own.of(c.consumer.handler(batch))
                     await positions.replayed(tx, c.consumer.name, records)
                     if batch.rejected:
                         at = self._clock.arrival()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from libs.common.contracts.topics import TOPICS
 from libs.common.db import IDLE_IN_TRANSACTION
 from libs.common.log.base import Position, Record
+from libs.common.own_time import OwnTime
 from tests.faults.simulation.clockwork import passes
 
 T = TypeVar("T")
@@ -263,6 +264,7 @@ class SimulatedTx:
         self.pg = _Raw(self)
         self.after_commit: list[Callable[[], None]] = []
         self.appended: set[str] = set()
+        self.own = OwnTime()
         self.writes: list[Callable[[], None]] = []
         self.locks: list[Hashable] = []
         self.shares: list[Hashable] = []

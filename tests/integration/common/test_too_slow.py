@@ -1,5 +1,6 @@
 """A record that takes longer than a transaction may last: each try is ended, and its neighbours must not wait."""
 
+import select
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,8 +24,15 @@ async def hasty(bench: Bench, empty_database_url: str) -> AsyncIterator[Bench]:
     await database.close()
 
 
-async def dawdle(batch: Batch) -> None:
-    """Leaves the server waiting until it has enough of that."""
+def dawdle(batch: Batch) -> None:
+    """Works on, and all others in the event loop wait, until the server has waited enough and says so."""
+    connection = batch.tx.pg._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    said, _, _ = select.select([connection.fileno()], [], [], 30)
+    assert said
+
+
+async def linger(batch: Batch) -> None:
+    """Is kept waiting until the server has waited enough."""
 
     async def is_cut() -> bool:
         return batch.tx.pg.is_closed()
@@ -44,7 +52,7 @@ class Slow:
     async def __call__(self, batch: Batch) -> None:
         if len(self.tried) < self.times and any(record.data == b"slow" for record in batch.records):
             self.tried.append(len(batch.records))
-            await dawdle(batch)
+            dawdle(batch)
         await self.bench.note(batch)
 
 
@@ -69,6 +77,25 @@ async def test_who_comes_right_in_time_is_no_poison(hasty: Bench) -> None:
     assert await hasty.dead() == []
 
 
+async def test_who_is_kept_waiting_is_no_poison(hasty: Bench) -> None:
+    """As by what others do in the same process, however often."""
+    await hasty.write(b"{}")
+    tries = 0
+
+    async def kept_waiting(batch: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 5:
+            await linger(batch)
+        await hasty.note(batch)
+
+    async with working(hasty.worker(kept_waiting, limits=LIMITS)):
+        await eventually(hasty.drained)
+    assert tries == 6
+    assert len(await hasty.effects()) == 1
+    assert await hasty.dead() == []
+
+
 async def test_a_database_that_goes_away_meanwhile_clears_everybody(hasty: Bench) -> None:
     """It was slow for long, then away, then slow again: whatever was tried meanwhile is no poison."""
     await hasty.write(b"slow")
@@ -78,7 +105,7 @@ async def test_a_database_that_goes_away_meanwhile_clears_everybody(hasty: Bench
         nonlocal tries
         tries += 1
         if tries in {1, 2, 4, 5}:
-            await dawdle(batch)
+            dawdle(batch)
         if tries == 3:
             raise ConnectionRefusedError
         await hasty.note(batch)
@@ -98,7 +125,7 @@ async def test_who_takes_too_long_when_replayed_is_dead_again_and_the_others_are
 
     async def slow(batch: Batch) -> None:
         if any(record.id == dawdling for record in batch.records):
-            await dawdle(batch)
+            dawdle(batch)
         await hasty.save(batch, list(batch.records))
 
     async def settled() -> bool:
