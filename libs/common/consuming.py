@@ -10,6 +10,7 @@ from libs.common.consumer import Consumer
 from libs.common.log.base import Position
 from libs.common.lookout import Lookout
 from libs.common.openings import Openings
+from libs.common.suspects import Suspects
 
 _SHOWN = 3
 """Reasons told at a time."""
@@ -40,6 +41,7 @@ class Consuming:
     reason: str | None = None
     lookout: Lookout | None = None
     """While it is halted for something that may turn out to be no fault of ours."""
+    suspects: Suspects = field(default_factory=Suspects)
     _resting: dict[Position, _Rest] = field(default_factory=dict)
 
     def moved(self, to: Mapping[Position, int]) -> None:

@@ -17,7 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from libs.common.clock import monotonic
 from libs.common.log.bell import ring
+from libs.common.own_time import OwnTime
 
 TRANSIENT_STATES = (
     "08",  # connection
@@ -34,8 +36,10 @@ TRANSIENT_STATES = (
 
 OLDEST_POSTGRES = 17
 """It brought `transaction_timeout`, which ends who hangs in the midst of a statement."""
-IDLE_IN_TRANSACTION = "10s"
-"""As long as a worker's lease: then another one has its partitions."""
+IDLE_IN_TRANSACTION = 10.0
+"""Seconds; as long as a worker's lease: then another one has its partitions."""
+LOCK_TIMEOUT = "30s"
+"""Shorter than a transaction may last: who waits for others' locks is told so, and not that he took too long."""
 LONGEST_TRANSACTION = "60s"
 """Who hangs between two messages of one statement counts as busy, not as idle: only this ends him."""
 
@@ -70,6 +74,13 @@ _KNOWN_TYPES = [
 ]
 
 
+class TookTooLong(Exception):
+    """The server ended a transaction that took longer than it may, by its own doing: transient, or poison."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"it takes longer than {seconds:g} s")
+
+
 @dataclass(frozen=True, slots=True)
 class Tx:
     """An open transaction."""
@@ -80,15 +91,28 @@ class Tx:
     """Topics appended to; their readers are woken after the commit."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called, in order, once the transaction has committed."""
+    own: OwnTime = field(default_factory=OwnTime)
+    """Of the handler that works in it."""
 
 
 class Database:
     """A service's connections to its own schema."""
 
     def __init__(
-        self, url: str, *, schema: str, pool_size: int = 5, role: str | None = None, timeout: float = 10.0
+        self,
+        url: str,
+        *,
+        schema: str,
+        pool_size: int = 5,
+        role: str | None = None,
+        timeout: float = 10.0,
+        idle: float = IDLE_IN_TRANSACTION,
     ) -> None:
-        """`url` is `postgresql://…`. `role`: taken on by every connection. `timeout`: seconds to get a connection."""
+        """`url` is `postgresql://…`. `role`: taken on by every connection. `timeout`: seconds to get a connection.
+
+        `idle`: seconds that a transaction may let the server wait.
+        """
+        self.idle = idle
         self.url = make_url(url).set(drivername="postgresql+asyncpg")
         self.schema = schema
         server = {
@@ -97,7 +121,8 @@ class Database:
             "timezone": "UTC",
             "jit": "off",
             # Who hangs within a transaction (stopped, swapped out) must not keep others from its rows.
-            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+            "idle_in_transaction_session_timeout": f"{idle * 1000:.0f}ms",
+            "lock_timeout": LOCK_TIMEOUT,
             "transaction_timeout": LONGEST_TRANSACTION,
         }
         if role is not None:
@@ -123,9 +148,22 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """READ COMMITTED, read-write. Commits at the end, rolls back when the body raises."""
-        async with self._begin("read_committed", readonly=False) as tx:
-            yield tx
+        """READ COMMITTED, read-write. Commits at the end, rolls back when the body raises.
+
+        Raises TookTooLong.
+        """
+        begun, own = None, OwnTime()
+        try:
+            async with self._begin("read_committed", readonly=False) as tx:
+                begun, own = monotonic(), tx.own
+                yield tx
+        except Exception as error:
+            # Clocks differ a little.
+            if begun is None or monotonic() - begun < 0.9 * self.idle or not was_ended(error):
+                raise
+            if is_lengthy(own, self.idle) or getattr(cause_of(error), "sqlstate", None) == "25P04":
+                raise TookTooLong(self.idle) from error
+            raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Tx]:
@@ -207,6 +245,27 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
+def is_lengthy(own: OwnTime, idle: float) -> bool:
+    """Whether it is its own doing that the server had to wait for so long: others may have kept it waiting, too.
+
+    By half, since the handler is not all that works for a record.
+    """
+    return own.seconds >= idle / 2
+
+
+def was_ended(error: BaseException) -> bool:
+    """Whether it may say that the server has ended a transaction for its length: often only that a connection is gone.
+
+    A server that is stopped says so; one that is away refuses; locks, memory and disks have reasons of their own.
+    """
+    error = cause_of(error)
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(("08", "25P03", "25P04"))
+    if isinstance(error, asyncpg.InterfaceError):
+        return is_transient(error)
+    return isinstance(error, (ConnectionResetError, BrokenPipeError, asyncpg.InternalClientError, TookTooLong))
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether to wait and try again: the database is away, busy or gave up a lock; never a fault of the data."""
     error = cause_of(error)
@@ -215,4 +274,4 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         return "clos" in str(error)  # "connection is closed", "was closed in the middle of operation"
     # InternalClientError: the connection was lost in the middle of asyncpg's own exchange.
-    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InternalClientError))
+    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InternalClientError, TookTooLong))

@@ -11,7 +11,7 @@ from datetime import datetime
 from libs.common.batch import Batch
 from libs.common.burst import Burst, Case, Outcome, sender_of
 from libs.common.consumer import Consumer
-from libs.common.db import Database, is_transient
+from libs.common.db import Database, TookTooLong, is_transient
 from libs.common.log.base import Halted, Position, Record
 from libs.common.log.growth import OPENED
 
@@ -71,7 +71,7 @@ class Lookout:
         try:
             return await self._try(record, now)
         except Exception as error:
-            if is_transient(error):
+            if is_transient(error) and not isinstance(error, TookTooLong):
                 raise
             # It is told when the record's turn comes: nothing has been done with it here.
             return False
@@ -81,7 +81,7 @@ class Lookout:
         with suppress(_TakenBack):
             async with self._database.transaction() as tx:
                 batch = Batch(tx, [record], now, self._database.schema)
-                await self._consumer.handler(batch)
+                await tx.own.of(self._consumer.handler(batch))
                 passes = not batch.rejected
                 raise _TakenBack
         return passes

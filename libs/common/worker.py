@@ -5,10 +5,8 @@ that buys: a worker may die, hang or be doubled at any instant, and every record
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -20,13 +18,15 @@ from libs.common.burst import Burst, Outcome, sender_of
 from libs.common.clock import Clock, monotonic
 from libs.common.consumer import Consumer
 from libs.common.consuming import Consuming
-from libs.common.db import Database, Tx, is_transient
+from libs.common.db import Database, TookTooLong, Tx, is_lengthy, is_transient, was_ended
 from libs.common.ids import new_id
+from libs.common.limits import Limits
 from libs.common.log import postgres
 from libs.common.log.base import Halted, Log, Position, Record
 from libs.common.lookout import AHEAD, Lookout, TooManyDead
 from libs.common.openings import Openings, notice_growth
 from libs.common.outage import Outage
+from libs.common.periodic import Periodic
 from libs.common.telemetry import get_logger
 from libs.common.worker_metrics import BATCH, COMMIT, DEAD, FENCED, HALTED, RECORDS, RETRIES
 from libs.common.worker_progress import Places, measure
@@ -34,34 +34,6 @@ from libs.common.worker_progress import Places, measure
 __all__ = ["Batch", "Consumer", "Limits", "Periodic", "Reject", "Worker"]
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How a worker behaves; all times in seconds."""
-
-    lease: float = 10.0
-    """A worker that hangs longer than this loses its partitions."""
-    patience: float = 1.0
-    """Longest wait for a record before the loop looks around (replays, surplus, stop)."""
-    backoff: float = 2.0
-    """Longest pause between tries while the database or Kafka is away."""
-    burst: int = 500
-    """More dead letters than this among the last twice as many records, and nobody's in particular, stop the consumer:
-    better late than a day dead."""
-
-
-@dataclass(slots=True)
-class Periodic:
-    """Work that no record starts: timers, senders, upkeep. Many workers may run it at once: it claims its rows."""
-
-    name: str
-    every: float
-    """Seconds between runs that found nothing to do."""
-    run: Callable[[datetime], Awaitable[bool]]
-    """Gets the clock's now; answers whether to run again at once."""
-    bell: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set it when there is something to do, and the run does not wait for `every` to pass."""
 
 
 class Worker:
@@ -223,26 +195,46 @@ class Worker:
 
     async def _process(self, c: Consuming, records: Sequence[Record]) -> None:
         """One transaction for all; when something is wrong with the data, one for each, to find the poison."""
+        alone = len(records) == 1
+        if not alone and c.suspects.are_among(records):
+            await self._singly(c, records)
+            return
         try:
-            await self._attempt(c, records)
+            if alone and c.suspects.is_guilty(records[0]):
+                await self._bury(c, records[0], TookTooLong(self._database.idle))
+            else:
+                await self._attempt(c, records)
         except (positions.Fenced, Halted):
             raise
+        except TookTooLong:
+            c.suspects.took_too_long(records, c.owned)
+            if alone:
+                raise
+            await self._singly(c, records)
         except Exception as error:
             if is_transient(error):
+                if not was_ended(error):
+                    c.suspects.are_cleared()
                 raise
-            if len(records) == 1:
+            if alone:
                 await self._bury(c, records[0], error)
             else:
-                for record in records:
-                    await self._process(c, [record])
+                await self._singly(c, records)
+        c.suspects.are_done_with(records)
 
     async def _attempt(self, c: Consuming, records: Sequence[Record]) -> None:
         name = c.consumer.name
         started = monotonic()
         async with self._database.transaction() as tx:
             batch = Batch(tx, records, self._clock.now(), self._database.schema)
-            await c.consumer.handler(batch)
-            await self._finish(c, tx, batch)
+            await tx.own.of(c.consumer.handler(batch))
+            try:
+                await self._finish(c, tx, batch)
+            except positions.Fenced:
+                # Or its partitions pass from one worker to the next, and none gets through with it in its lease.
+                if is_lengthy(tx.own, self.limits.lease):
+                    c.suspects.took_too_long(records, c.owned)
+                raise
         BATCH.labels(name).observe(len(records))
         COMMIT.labels(name).observe(monotonic() - started)
 
@@ -299,6 +291,10 @@ class Worker:
             batch.reject(record, reason)
             await self._finish(c, tx, batch, trace)
 
+    async def _singly(self, c: Consuming, records: Sequence[Record]) -> None:
+        for record in records:
+            await self._process(c, [record])
+
     async def _replay(self, c: Consuming) -> None:
         """Dead letters that somebody asked to try again; one by one as soon as one of them fails."""
         limit = c.consumer.batch_size
@@ -310,14 +306,14 @@ class Worker:
                     if not records:
                         return
                     batch = Batch(tx, records, self._clock.now(), self._database.schema)
-                    await c.consumer.handler(batch)
+                    await tx.own.of(c.consumer.handler(batch))
                     await positions.replayed(tx, c.consumer.name, records)
                     if batch.rejected:
                         at = self._clock.arrival()
                         await positions.bury(tx, c.consumer.name, list(batch.rejected.values()), at)
                     await self._append(tx, batch)
             except Exception as error:
-                if is_transient(error):
+                if is_transient(error) and not (records and isinstance(error, TookTooLong)):
                     raise
                 if len(records) == 1:
                     reason, trace = told(error)

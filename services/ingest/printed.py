@@ -128,15 +128,15 @@ def identifier(value: Any) -> str | None:
     return found if 0 < len(found) <= LONGEST_ID and found != "0" else None
 
 
-def listed(read: Callable[[I], R], items: Iterable[I] | None, name: str) -> list[R]:
+def listed(read: Callable[[I], R], items: Iterable[I] | None, name: str, most: int = MOST_ITEMS) -> list[R]:
     """What `read` makes of each; an `Unreadable` among them says which, as in `line_items[3].price`.
 
     `Unreadable` where they are more than a shop could mean: a few bytes of a body become hundreds of ours.
     """
     found = []
     for n, item in enumerate(items or ()):
-        if n == MOST_ITEMS:
-            raise Unreadable(f"{name}: more than {MOST_ITEMS}")
+        if n == most:
+            raise Unreadable(f"{name}: more than {most}")
         try:
             found.append(read(item))
         except Unreadable as error:

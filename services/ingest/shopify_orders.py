@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from libs.common.contracts.commerce import Line, OrderObserved
+from libs.common.contracts.commerce import MOST_REFUNDS, Line, OrderObserved
 from services.ingest.outcome import Arrival, Observation, Observations, Outcome, Unreadable
 from services.ingest.printed import (
     Scalar,
@@ -135,7 +135,9 @@ def order(arrival: Arrival) -> Outcome:
         test=body.test is True or is_test(arrival),
         cancelled_at=instant(body.cancelled_at, "cancelled_at"),
         fulfilled_at=_fulfilled_at(body, updated_at),
-        refunds=listed(partial(refund_of, currency=currency, tax_inside=tax_inside), body.refunds, "refunds"),
+        refunds=listed(
+            partial(refund_of, currency=currency, tax_inside=tax_inside), body.refunds, "refunds", MOST_REFUNDS
+        ),
         lines=lines,
         person=person(
             customer,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from libs.common.contracts.commerce import CheckoutObserved, Line, OrderObserved, Person, Refund
+from libs.common.contracts.commerce import MOST_REFUNDS, CheckoutObserved, Line, OrderObserved, Person, Refund
 from services.ingest.outcome import Arrival, Observation, Observations, Outcome, Unreadable
 from services.ingest.printed import (
     Scalar,
@@ -224,16 +224,17 @@ def _share(refunded: int, net: int, tax: int) -> tuple[int, int]:
 
 
 def _refunds(body: _Order, parts: Parts, currency: str) -> list[Refund]:
-    told = [
-        (
-            required(identifier(each.id), "refunds.id"),
-            abs(minor(each.total, currency, "refunds.total") or 0),
-            text(each.reason),
-        )
-        for each in body.refunds or ()
-    ]
+    told = listed(partial(_refund, currency=currency), body.refunds, "refunds", MOST_REFUNDS)
     # Ids grow with time; the list's order is the REST controller's affair.
     return split_refunds(sorted(told, key=lambda each: (len(each[0]), each[0])), parts)
+
+
+def _refund(each: _Refund, currency: str) -> tuple[str, int, str | None]:
+    return (
+        required(identifier(each.id), "id"),
+        abs(minor(each.total, currency, "total") or 0),
+        text(each.reason),
+    )
 
 
 def _parts(body: _Order, currency: str) -> Parts:

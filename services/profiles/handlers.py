@@ -8,7 +8,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from libs.common.batch import Batch
+from libs.common.batch import Batch, Reject
 from libs.common.contracts.commerce import (
     ActivityObserved,
     CartObserved,
@@ -90,7 +90,10 @@ async def handle(batch: Batch, rules: Rules) -> None:
     _tell_moves(batch, observed, admission)
     work = await _load(batch, rules, observed)
     for seen in observed:
-        ON[seen.record.type](work, seen)
+        try:
+            ON[seen.record.type](work, seen)
+        except Reject as refused:
+            batch.reject(seen.record, refused.reason)
     for key in admission.fresh:
         # Whoever made an account makes its person too: others lock that row, and must find it.
         work.people.rows.setdefault(key, PersonState())
@@ -161,23 +164,27 @@ async def _load(batch: Batch, rules: Rules, observed: list[Seen]) -> Work:
 
 
 def on_order(work: Work, seen: Seen) -> None:
-    """`order.observed`, `refund.observed`, `order.removed`."""
+    """`order.observed`, `refund.observed`, `order.removed`. Raises Reject, and has done nothing then."""
     before = work.orders[seen.key]
     data: OrderObserved | RefundObserved | Removed = seen.data
-    match data:
-        case OrderObserved():
-            _on_person(work, seen, active=data.placed_at if ledger.counts(data) else None)
-            after = ledger.on_observed(before, data, seen.claim.account if seen.claim else None)
-        case RefundObserved():
-            after = ledger.on_refund(before, data)
-        case Removed():
-            after = ledger.on_removed(before, data)
-        case _:
-            assert_never(data)
+    try:
+        match data:
+            case OrderObserved():
+                after = ledger.on_observed(before, data, seen.claim.account if seen.claim else None)
+                _on_person(work, seen, active=data.placed_at if ledger.counts(data) else None)
+            case RefundObserved():
+                after = ledger.on_refund(before, data)
+            case Removed():
+                after = ledger.on_removed(before, data)
+            case _:
+                assert_never(data)
+    except ledger.TooManyRefunds as error:
+        raise Reject(str(error)) from error
     after, told = ledger.decide(before, after, at=data.updated_at, origin=data.origin)
     work.orders[seen.key] = after
     work.tell(told, seen)
-    work.note(seen, timeline.of_order(after), timeline.of_order(before))
+    same = timeline.same_refunds(before, after)
+    work.note(seen, timeline.of_order(after, but=same), timeline.of_order(before, but=same))
     if "checkout" in seen.kinds:
         draft = work.checkouts[seen.key]
         # WooCommerce throws each draft away after a day: that it is gone for good, as we find out, says nothing.

@@ -5,17 +5,24 @@ checkout, every refund ever told, and the first time that each moment was told. 
 the number of deliveries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from libs.common.contracts.commerce import OrderObserved, Refund, RefundObserved, Removed
+from libs.common.contracts.commerce import MOST_REFUNDS, OrderObserved, Refund, RefundObserved, Removed
 from libs.common.contracts.customers import OrderMoment, OrderPlaced, OrderRefunded, OrderRevised, OrderView
 from libs.common.contracts.types import Origin
 from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
+
+
+class TooManyRefunds(Exception):
+    """More than an order may have, all ever told together. Each change of an order costs by how many it has."""
+
+    def __init__(self) -> None:
+        super().__init__(f"refunds: more than {MOST_REFUNDS} of one order")
 
 
 class SeenRefund(Struct, frozen=True, omit_defaults=True):
@@ -64,10 +71,11 @@ class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def on_observed(state: OrderState, order: OrderObserved, account: str | None) -> OrderState:
-    """The order described whole. A snapshot older than the known one still adds what is only ever added."""
-    refunds = dict(state.refunds)
-    for refund in order.refunds:
-        _keep(refunds, refund, version(order))
+    """The order described whole. A snapshot older than the known one still adds what is only ever added.
+
+    Raises TooManyRefunds.
+    """
+    refunds = _kept(state.refunds, order.refunds, version(order))
     merged = replace(
         state,
         cart=_token("cart_token", state.cart, state.snapshot, order),
@@ -82,10 +90,8 @@ def on_observed(state: OrderState, order: OrderObserved, account: str | None) ->
 
 
 def on_refund(state: OrderState, observed: RefundObserved) -> OrderState:
-    """A refund told by itself; it may come before its order."""
-    refunds = dict(state.refunds)
-    _keep(refunds, observed.refund, version(observed))
-    return replace(state, refunds=refunds)
+    """A refund told by itself; it may come before its order. Raises TooManyRefunds."""
+    return replace(state, refunds=_kept(state.refunds, [observed.refund], version(observed)))
 
 
 def on_removed(state: OrderState, removed: Removed) -> OrderState:
@@ -161,27 +167,28 @@ def decide(before: OrderState, after: OrderState, *, at: datetime, origin: Origi
         revision += 1
         revised = OrderRevised(store=order.store, origin=origin, before=previous, order=order, revision=revision)
         told.append(Told("order.revised", key, at, revised))
-    noted = list(after.told)
-    for name, moment in _moments(after, order, origin, key):
-        if name not in noted:
-            noted.append(name)
-            told.append(moment)
-    return replace(after, revision=revision, told=tuple(noted)), told
+    news = dict(_moments(after, order, origin, key))
+    return replace(after, revision=revision, told=(*after.told, *news)), [*told, *news.values()]
 
 
 def _moments(state: OrderState, order: OrderView, origin: Origin, key: str) -> Iterator[tuple[str, Told]]:
+    """Those that were not told before, by the names that they are noted under."""
+    noted = frozenset(state.told)
     happened = {
         "order.cancelled": state.cancelled_at,
         "order.fulfilled": state.fulfilled_at,
         "order.deleted": state.removed[0] if state.removed else None,
     }
     for name, at in happened.items():
-        if at is not None:
+        if at is not None and name not in noted:
             moment = OrderMoment(
                 store=order.store, origin=origin, account=order.account, source_id=order.source_id, at=at
             )
             yield name, Told(name, key, at, moment)
-    for refund_id, seen in sorted(state.refunds.items()):
+    for refund_id in sorted(state.refunds):
+        if (name := f"refund:{refund_id}") in noted:
+            continue
+        seen = state.refunds[refund_id]
         refunded = OrderRefunded(
             store=order.store,
             origin=origin,
@@ -190,7 +197,17 @@ def _moments(state: OrderState, order: OrderView, origin: Origin, key: str) -> I
             refund=seen.refund,
             currency=order.currency,
         )
-        yield f"refund:{refund_id}", Told("order.refunded", key, seen.at, refunded)
+        yield name, Told("order.refunded", key, seen.at, refunded)
+
+
+def _kept(known: dict[str, SeenRefund], told: Iterable[Refund], seen: Version) -> dict[str, SeenRefund]:
+    refunds = dict(known)
+    for refund in told:
+        _keep(refunds, refund, seen)
+    # Who had more before there was a limit keeps them.
+    if len(refunds) > max(MOST_REFUNDS, len(known)):
+        raise TooManyRefunds
+    return refunds
 
 
 def _keep(refunds: dict[str, SeenRefund], refund: Refund, seen: Version) -> None:

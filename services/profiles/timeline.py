@@ -3,6 +3,7 @@
 An entry's key names the happening itself, so that its second telling overwrites the first with the same.
 """
 
+from collections.abc import Container
 from datetime import datetime
 from typing import Any
 
@@ -30,8 +31,20 @@ class Entry(Struct, frozen=True, kw_only=True):
     summary: Summary
 
 
-def of_order(state: ledger.OrderState) -> list[Entry]:
-    """Placed, cancelled, fulfilled, deleted, and each refund, for an order that was ever placed."""
+def same_refunds(before: ledger.OrderState, after: ledger.OrderState) -> frozenset[str]:
+    """Ids of the refunds whose entries a change of their order leaves as they are: most, of an order with many."""
+    if not before.counted_ever or _shown_with_refunds(before) != _shown_with_refunds(after):
+        return frozenset()
+    return frozenset(each for each, seen in after.refunds.items() if before.refunds.get(each) == seen)
+
+
+def _shown_with_refunds(state: ledger.OrderState) -> tuple[str | None, ...]:
+    order = state.snapshot
+    return (state.account, *((order.store, order.source_id, order.number, order.currency) if order else ()))
+
+
+def of_order(state: ledger.OrderState, *, but: Container[str] = ()) -> list[Entry]:
+    """Placed, cancelled, fulfilled, deleted, and each refund `but` some, for an order that was ever placed."""
     order = ledger.view(state)
     if order is None or order.account is None or not state.counted_ever or state.snapshot is None:
         return []
@@ -47,6 +60,8 @@ def of_order(state: ledger.OrderState) -> list[Entry]:
         ("deleted", "order.deleted", state.removed[0] if state.removed else None, {"number": number}),
     ]
     for refund_id, seen in state.refunds.items():
+        if refund_id in but:
+            continue
         refund = seen.refund
         amount = refund.returns + refund.shipping + refund.taxes
         summary: Summary = {"number": number, "amount": money(amount, refund.currency or order.currency)}

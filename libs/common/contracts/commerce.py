@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from libs.common.contracts.types import Channel, ConsentState, Origin, Platform, PrivacyKind
 
+MOST_REFUNDS = 1_000
+"""Of one order, all that were ever told together. No shop gives so many; who sends more makes work for all others."""
+
 
 class Observed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What each observation carries."""

@@ -14,12 +14,12 @@ from random import Random
 from typing import Any, TypeVar
 
 from libs.common.contracts.topics import TOPICS
+from libs.common.db import IDLE_IN_TRANSACTION
 from libs.common.log.base import Position, Record
+from libs.common.own_time import OwnTime
 from tests.faults.simulation.clockwork import passes
 
 T = TypeVar("T")
-IDLE_SECONDS = 10.0
-"""As `libs.common.db.IDLE_IN_TRANSACTION`."""
 
 
 class Cut(ConnectionError):
@@ -264,6 +264,7 @@ class SimulatedTx:
         self.pg = _Raw(self)
         self.after_commit: list[Callable[[], None]] = []
         self.appended: set[str] = set()
+        self.own = OwnTime()
         self.writes: list[Callable[[], None]] = []
         self.locks: list[Hashable] = []
         self.shares: list[Hashable] = []
@@ -300,7 +301,7 @@ class SimulatedTx:
     def _watch(self) -> None:
         """Cuts it when it has been idle for too long; else looks again when it could have been."""
         if self in self.database.server.open and self._idle_since is not None:
-            until = self._idle_since + IDLE_SECONDS
+            until = self._idle_since + IDLE_IN_TRANSACTION
             if self.database.server.now >= until:
                 self.cut()
             else:
@@ -336,6 +337,7 @@ class SimulatedDatabase:
         self.server = server
         self.schema = schema
         self.actor = actor
+        self.idle = IDLE_IN_TRANSACTION
 
     @property
     def state(self) -> Schema:

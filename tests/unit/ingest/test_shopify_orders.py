@@ -301,6 +301,7 @@ def test_odd_addresses_and_customers_are_no_reason_to_lose_an_order(field: str, 
         ({"line_items": [shopify_line(), shopify_line(quantity=-1)]}, "line_items[1].quantity: out of range"),
         ({"line_items": [shopify_line(price="a lot")]}, "line_items[0].price: not a decimal amount"),
         ({"refunds": [{"id": 1}, {"id": None}]}, "refunds[1].id: missing"),
+        ({"refunds": [{"id": n + 1} for n in range(1001)]}, "refunds: more than 1000"),
         ({"line_items": {"0": shopify_line()}}, "unexpected shape: Expected `array | null`, got `object`"),
     ],
 )

@@ -117,6 +117,11 @@ def test_more_lines_than_anybody_means() -> None:
         outcome("woocommerce", "order.created", woocommerce_order(line_items=[{}] * 10_001))
 
 
+def test_more_refunds_than_anybody_gives() -> None:
+    with pytest.raises(Unreadable, match="refunds: more than 1000"):
+        outcome("woocommerce", "order.created", woocommerce_order(refunds=[{"id": n + 1} for n in range(1001)]))
+
+
 def test_fees_and_rebates() -> None:
     found = order(fee_lines=[{"total": "10.00"}, {"total": "-4.00"}], total="44.08")
     assert (found.gross, found.discounts, total(found)) == (4000, 700, 4408)
@@ -174,7 +179,7 @@ def test_a_date_that_is_none_says_which(field: str) -> None:
 
 def test_an_amount_that_sums_cannot_hold_is_named_whatever_its_currency_counts_by() -> None:
     # 10^15 dinars are 10^18 fils: ten such refunds would outgrow a bigint.
-    with pytest.raises(Unreadable, match=re.escape("refunds.total: amount beyond 10^15 minor units")):
+    with pytest.raises(Unreadable, match=re.escape("refunds[0].total: amount beyond 10^15 minor units")):
         order(currency="KWD", refunds=[{"id": 9, "total": "-1000000000000000.000"}])
 
 

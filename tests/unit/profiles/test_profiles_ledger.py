@@ -1,10 +1,11 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from libs.common.contracts.commerce import Refund, RefundObserved, Removed
+from libs.common.contracts.commerce import MOST_REFUNDS, Refund, RefundObserved, Removed
 from libs.common.contracts.customers import OrderMoment, OrderPlaced, OrderRefunded, OrderRevised
-from services.profiles import ledger
+from services.profiles import ledger, timeline
 from services.profiles.facts import Told
 from services.profiles.ledger import OrderState
 from tests.integration.profiles.driving import at, order
@@ -210,3 +211,54 @@ def test_an_order_without_a_name_has_a_key_of_its_own() -> None:
     after = ledger.on_observed(before, order(1), None)
     _, facts = ledger.decide(before, after, at=at(0), origin="live")
     assert facts[0].key == "order:st_one:1"
+
+
+class Counted(str):
+    """A name that counts how often any of its kind is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str(self) == other
+
+    __hash__ = str.__hash__
+
+
+def of_many(refunds: int) -> OrderState:
+    """A state of before there was a limit."""
+    many = order(1, refunds=[refunded(str(n), n, 1) for n in range(MOST_REFUNDS)])
+    state, _ = told(many)
+    more = {str(n): ledger.SeenRefund(refunded(str(n), n, 1), (at(0), 0)) for n in range(refunds)}
+    names = tuple(Counted(f"refund:{n}") for n in range(refunds))
+    return replace(state, refunds=more, told=names)
+
+
+def test_what_was_told_is_looked_up_and_not_looked_through() -> None:
+    Counted.compared = 0
+    state, facts = told(order(1, 1), state=of_many(10_000))
+    assert facts == []
+    assert len(state.told) == 10_000
+    assert Counted.compared < 10 * 10_000
+
+
+def test_a_refund_of_an_order_with_many_leaves_the_entries_of_the_others_alone() -> None:
+    before = of_many(MOST_REFUNDS - 1)
+    after, _ = told(RefundObserved(**envelope(1), refund=refunded("new", 1, 1)), state=before)
+    same = timeline.same_refunds(before, after)
+    assert [each.kind for each in timeline.of_order(after, but=same)] == ["order.placed", "order.refunded"]
+    renamed, _ = told(replace(order(1, 5), number="other"), state=after)
+    assert timeline.same_refunds(after, renamed) == set()
+
+
+def test_an_order_has_so_many_refunds_and_no_more() -> None:
+    state = of_many(MOST_REFUNDS)
+    again, _ = told(RefundObserved(**envelope(1), refund=refunded("7", 1, 1)), state=state)
+    for one_more in (
+        RefundObserved(**envelope(1), refund=refunded("new", 1, 1)),
+        order(1, 2, refunds=[refunded("new", 1, 1)]),
+    ):
+        with pytest.raises(ledger.TooManyRefunds, match="more than 1000"):
+            told(one_more, state=again)
+    assert len(told(order(1, 3), state=of_many(MOST_REFUNDS + 5))[0].refunds) == MOST_REFUNDS + 5
