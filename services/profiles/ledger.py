@@ -195,7 +195,7 @@ def _moments(state: OrderState, order: OrderView, origin: Origin, key: str) -> I
             account=order.account,
             source_id=order.source_id,
             refund=seen.refund,
-            currency=order.currency,
+            currency=seen.refund.currency or order.currency,
         )
         yield name, Told("order.refunded", key, seen.at, refunded)
 

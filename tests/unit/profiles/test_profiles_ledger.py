@@ -152,10 +152,13 @@ def test_a_refund_in_another_currency_than_its_orders_counts_nowhere() -> None:
     foreign = RefundObserved(**envelope(2), refund=refunded("r1", 2, 700, currency="JPY"))
     own = RefundObserved(**envelope(3), refund=refunded("r2", 3, 300, currency=order(1).currency))
     for facts in ((order(1), foreign, own), (own, foreign, order(1))):
-        state, _ = told(*facts)
+        state, moments = told(*facts)
         order_view = ledger.view(state)
         assert order_view is not None
         assert order_view.returns == 300
+        # It is told as what it is.
+        refunds = [each.fact for each in moments if isinstance(each.fact, OrderRefunded)]
+        assert {(each.refund.source_id, each.currency) for each in refunds} == {("r1", "JPY"), ("r2", "EUR")}
 
 
 def test_a_refund_before_its_order_waits_for_it() -> None:
