@@ -58,7 +58,6 @@ _SETTINGS = {
     "io_method": "sync",
     "max_parallel_workers_per_gather": "0",
     "max_logical_replication_workers": "0",
-    "wal_compression": "on",
     "max_wal_size": "1GB",
     # What a busy day needed is kept over quiet ones: to make a new segment (16 MB) holds up every commit for a while.
     "min_wal_size": "512MB",

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +14,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.common import access
 from libs.common.auth import create_key
-from libs.common.contracts.topics import JOURNAL
+from libs.common.contracts.topics import COMMERCE, CUSTOMERS, JOURNAL, MESSAGES, Topic
 from libs.common.db import Database
-from libs.common.log.schema import create_log
+from libs.common.log.schema import create_log, keep_log
 from libs.common.migrations import reached, run_migrations
 from libs.common.revisions import VERSION_TABLE, heads
 from regulars.schemas import trees
@@ -94,6 +95,47 @@ async def test_idempotency_keys_of_before_are_known_by_their_digests(empty_datab
         keys = await connection.scalars(text("SELECT key FROM idempotency_keys ORDER BY status"))
         assert [*keys] == [sha256(b"ada@example.com").hexdigest(), "under way"]
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("schema", "before", "topics"),
+    [("ingest", "0016", [JOURNAL, COMMERCE]), ("profiles", "0002", [CUSTOMERS]), ("messaging", "0005", [MESSAGES])],
+)
+async def test_a_log_of_before_is_vacuumed_slowly(
+    empty_database_url: str, schema: str, before: str, topics: list[Topic]
+) -> None:
+    """And those tables of it that are made from now on."""
+    tree = dict(trees())[schema]
+    await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
+    await run_migrations(empty_database_url, schema, tree)
+    database = Database(empty_database_url, schema=schema)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    for topic in topics:
+        await keep_log(database, topic, now)
+    engine = create_async_engine(make_url(empty_database_url).set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        await connection.execute(text(f"SET search_path = {schema}"))
+        await connection.run_sync(partial(_downgrade, to=before), schema, tree)
+        await connection.commit()
+    await engine.dispose()
+    assert await _slow(database) == set()
+    await run_migrations(empty_database_url, schema, tree)
+    tables = await _slow(database)
+    assert len(tables) == 3 * len(topics)
+    assert {f"log_{topic.name}_rest" for topic in topics} < tables
+    for topic in topics:
+        await keep_log(database, topic, now + timedelta(days=28))
+    assert len(await _slow(database)) > len(tables)
+    await database.close()
+
+
+async def _slow(database: Database) -> set[str]:
+    async with database.reading() as tx:
+        rows = await tx.pg.fetch(
+            "SELECT relname FROM pg_class WHERE relname LIKE 'log\\_%' AND relispartition AND relkind = 'r'"
+            " AND 'autovacuum_vacuum_cost_delay=20' = ANY (reloptions)"
+        )
+    return {row["relname"] for row in rows}
 
 
 def _downgrade(connection: Connection, schema: str, tree: Path, to: str = "base") -> None:
