@@ -16,6 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
+from libs.common.heap import GIVES_BACK
 from libs.common.telemetry import forget_process, get_logger
 
 END = b"\n"
@@ -82,6 +83,7 @@ class Child:
                     str(theirs.fileno()),
                     *self._arguments,
                     pass_fds=(theirs.fileno(), *self._keep),
+                    env=GIVES_BACK | os.environ,
                 )
             ours.settimeout(0)
             talking = asyncio.ensure_future(self._talk(ours))

@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 import asyncpg
 
 from libs.common.clock import monotonic
+from libs.common.heap import GIVES_BACK
 from libs.common.postmaster import Postmaster, processes_in
 from libs.common.telemetry import get_logger
 
@@ -358,7 +359,7 @@ async def _end(server: Postmaster) -> None:
 
 def _environment() -> dict[str, str]:
     # No PG* variable of the caller may redirect the server.
-    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC", **GIVES_BACK}
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from libs.common.heap import GIVES_BACK
 from regulars.parts import settings_classes
 from tests.contract.deploy.outward import outward
 
@@ -141,3 +142,9 @@ def test_the_demo_drives_every_role() -> None:
     demo = read("deploy/compose.demo.yml")["services"]
     driven = {name for name, service in demo.items() if "REGULARS_CLOCK_PATH" in service.get("environment", {})}
     assert driven == {f"{service}-{role}" for service in SERVICES for role in ("api", "worker")} | {"demo"}
+
+
+def test_large_values_go_back_to_the_system() -> None:
+    for name, value in GIVES_BACK.items():
+        assert dict(SERVICE)["postgres"]["environment"][name] == value
+        assert f"ENV {name}={value}\n" in (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")

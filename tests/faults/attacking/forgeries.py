@@ -15,6 +15,7 @@ STATISTICS_SECONDS = 1.5
 IDLE_SECONDS = 10.5
 """One that is idle, after ten."""
 READS = 150
+TIMES = 3
 
 
 async def _flood(ground: Ground, seen: Seen, what: str, right: str, requests: list[bytes]) -> list[Answer]:
@@ -66,20 +67,15 @@ async def unknown_store(ground: Ground) -> Seen:
     """Costs no query, and is answered as a bad secret is."""
     seen = Seen(f"{STRANGERS:,} webhooks to stores that are none")
     known = await answer(ground.port, _forged(ground))
-    # Before this a backend that has nothing to do may keep to itself what it has done.
-    await pause(IDLE_SECONDS)
-    began = asyncio.get_running_loop().time()
-    before = await ground.transactions()
-    bodies = [ground.order() for _ in range(100)]
-    requests = [ground.webhook(bodies[n % 100], store=f"st_{n:026d}") for n in range(STRANGERS)]
-    found = await _flood(ground, seen, "unknown store", "401", requests)
-    await pause(STATISTICS_SECONDS)
-    seconds = asyncio.get_running_loop().time() - began
-    during = await ground.transactions() - before
-    # What the workers commit by themselves, in as long a time; and whether what costs queries is seen to.
-    before = await ground.transactions()
-    await pause(seconds)
-    idle = await ground.transactions() - before
+    told: list[str] = []
+    # What they cost, they cost each time. What a worker had to do for something else may fall into any one time.
+    for _ in range(TIMES):
+        during, idle = await _transactions(ground, seen, known)
+        told.append(f"{during} during, {idle} in as long a time idle")
+        if during <= idle + STRANGERS // 20:
+            break
+    else:
+        seen.wrong.append(f"unknown stores cost queries: transactions {'; '.join(told)}")
     before = await ground.transactions()
     for _ in range(READS):
         await ground.asked("/v1/stores")
@@ -87,14 +83,29 @@ async def unknown_store(ground: Ground) -> Seen:
         await pause(2 * STATISTICS_SECONDS / READS)
     await pause(STATISTICS_SECONDS)
     reads = await ground.transactions() - before
-    seen.sent += f"; transactions {during} during, {idle} in as long a time idle, {reads} for {READS} reads of the API"
-    if during > idle + STRANGERS // 20:
-        seen.wrong.append(f"unknown stores cost queries: {during} transactions, {idle} without them")
+    seen.sent += f"; transactions {'; '.join(told)}; {reads} for {READS} reads of the API"
     if reads < READS // 2:
         seen.wrong.append(f"{READS} reads of the API were seen as {reads} transactions: the measure sees nothing")
+    return seen
+
+
+async def _transactions(ground: Ground, seen: Seen, known: Answer) -> tuple[int, int]:
+    """While strangers send, and in as long a time without them: the workers commit by themselves, too."""
+    # Before this a backend that has nothing to do may keep to itself what it has done.
+    await pause(IDLE_SECONDS)
+    began = asyncio.get_running_loop().time()
+    before = await ground.transactions()
+    bodies = [ground.order() for _ in range(100)]
+    requests = [ground.webhook(bodies[n % 100], store=f"st_{n:026d}") for n in range(STRANGERS)]
+    found = await _flood(ground, seen, "unknown store", "401", requests)
     if any(each.without_its_own() != known.without_its_own() for each in found):
         seen.wrong.append("an unknown store is answered otherwise than a bad secret")
-    return seen
+    await pause(STATISTICS_SECONDS)
+    seconds = asyncio.get_running_loop().time() - began
+    during = await ground.transactions() - before
+    before = await ground.transactions()
+    await pause(seconds)
+    return during, await ground.transactions() - before
 
 
 async def replay(ground: Ground) -> Seen:
