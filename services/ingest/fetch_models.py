@@ -148,9 +148,12 @@ class TopicHealth(BaseModel):
     """What has come of one topic."""
 
     topic: str
-    last_at: datetime
-    deliveries: Annotated[int, Field(description="In the last 7 days; without those that could not be read.")]
-    reconciled: Annotated[int, Field(description="Of them: what no webhook had told of.")]
+    last_at: Annotated[datetime | None, Field(description="When the platform told of it last, in these 7 days.")]
+    deliveries: Annotated[
+        int, Field(description="That the platform made in the last 7 days; without those that could not be read.")
+    ]
+    backfilled: Annotated[int, Field(description="Fetched besides by backfills, and events told as older than a day.")]
+    reconciled: Annotated[int, Field(description="Fetched besides: what no webhook had told of.")]
     longest_delay_seconds: Annotated[
         float | None, Field(description="From a change that no webhook told of until it was found.")
     ]

@@ -16,8 +16,11 @@ class Topic(NamedTuple):
     """What has come of one topic of a store."""
 
     topic: str
-    last_at: datetime
+    last_at: datetime | None
+    """By itself: we fetched none of these."""
     deliveries: int
+    """The same."""
+    backfilled: int
     reconciled: int
     longest_delay_seconds: float | None
 
@@ -124,7 +127,9 @@ async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timede
     """What has come of each topic in so long a time."""
     rows = await tx.pg.fetch(
         """
-        SELECT topic, max(received_at) AS last_at, count(*) AS deliveries,
+        SELECT topic, max(received_at) FILTER (WHERE origin NOT IN ('backfill', 'reconciled')) AS last_at,
+               count(*) FILTER (WHERE origin NOT IN ('backfill', 'reconciled')) AS deliveries,
+               count(*) FILTER (WHERE origin = 'backfill') AS backfilled,
                count(*) FILTER (WHERE origin = 'reconciled') AS reconciled,
                extract(epoch FROM max(received_at - dated) FILTER (WHERE origin = 'reconciled'))::float8
                    AS longest_delay_seconds

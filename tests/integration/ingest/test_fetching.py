@@ -51,6 +51,10 @@ async def test_what_is_fetched_is_what_webhooks_would_have_told(
     assert (done["state"], done["broken"], done["published"]) == ("done", 0, done["fetched"])
     fetched = await told(ground)
     assert len(fetched) == done["fetched"] > 100
+    # It is no sign that webhooks come.
+    topics = (await ground.get(f"/v1/stores/{store}/health"))["topics"]
+    assert {(topic["last_at"], topic["deliveries"]) for topic in topics} == {(None, 0)}
+    assert sum(topic["backfilled"] for topic in topics) == done["fetched"]
     other = await ground.register(**store_at("other.example"))
     await sent(ground, other, existing)
     async with ground.working():
