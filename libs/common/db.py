@@ -5,8 +5,9 @@ on the same connection and in the same transaction, for composed API queries. SQ
 `Database.transaction` alone begins and ends transactions.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -95,6 +96,10 @@ class Tx:
     """Of the handler that works in it."""
 
 
+LAST: ContextVar[Callable[[Tx], Awaitable[None]] | None] = ContextVar("last", default=None)
+"""What each transaction of who sets it does last, before it commits: with its effects, or not at all."""
+
+
 class Database:
     """A service's connections to its own schema."""
 
@@ -157,6 +162,8 @@ class Database:
             async with self._begin("read_committed", readonly=False) as tx:
                 begun, own = monotonic(), tx.own
                 yield tx
+                if (last := LAST.get()) is not None:
+                    await last(tx)
         except Exception as error:
             # Clocks differ a little.
             if begun is None or monotonic() - begun < 0.9 * self.idle or not was_ended(error):

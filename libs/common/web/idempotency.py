@@ -3,9 +3,10 @@
 An answer is remembered for 24 hours per API key, idempotency key and address. The same key with another body is a 422,
 with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
 
-What is promised ends where the API is killed between a route's commit and the note of its answer. The claim that it
-leaves is a 409 for five minutes, since nobody can tell it from a request that is still under way; then the request is
-done again, which for what no id of its own keeps from being made twice, such as a privacy request, makes another one.
+The first transaction that a route commits says so at the key's claim. Where an API is killed, or fails, between that
+and the note of its answer, nobody knows what was to be answered: the same request is a 409 from then on, and is never
+done again. A claim that is left without a commit has done nothing: after five minutes, in which nobody can tell it from
+a request that is still under way, it is done anew, and what began it can commit no more.
 
 A key is kept as its digest: it is the caller's own words, and may name somebody.
 
@@ -13,7 +14,8 @@ What says who somebody is must not be remembered: a route that made such a thing
 more than its Location is. Asked again the route itself answers, by `made_before`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from http import HTTPStatus
 
@@ -24,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.auth import Access, Principal
-from libs.common.db import Database
+from libs.common.db import LAST, Database, Tx
 from libs.common.problems import FieldError, Problem, respond
 
 LONGEST_KEY = 255
@@ -43,10 +45,41 @@ class _Claim:
     key_sha256: str
     route: str
     body_sha256: bytes
+    started_at: datetime | None = None
+    """Once it is ours: another one at its place has another."""
 
     @property
     def place(self) -> tuple[str, str, str, str]:
         return (self.principal.tenant, self.principal.key_id, self.key_sha256, self.route)
+
+
+class _Mark:
+    """Says at a claim that something of its request was committed."""
+
+    def __init__(self, claim: _Claim) -> None:
+        self.committed = self.over = False
+        self.unsure = False
+        """A transaction was about to commit, and nobody knows whether it did."""
+        self._claim = claim
+
+    async def __call__(self, tx: Tx) -> None:
+        """In each transaction of the request. Problem 409 when the claim is no longer ours."""
+        if self.over:
+            return
+        if not self.committed and not await tx.pg.fetchval(
+            """
+            UPDATE common.idempotency_keys SET committed = true
+            WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4) AND started_at = $5 RETURNING true
+            """,
+            *self._claim.place,
+            self._claim.started_at,
+        ):
+            raise _in_progress()
+        self.unsure = True
+        tx.after_commit.append(self._done)
+
+    def _done(self) -> None:
+        self.committed, self.unsure = True, False
 
 
 class Idempotency:
@@ -71,57 +104,53 @@ class Idempotency:
             await self._app(scope, receive, send)
             return
         try:
-            claim = _claim(scope, principal, key)
-            remembered = await self._begin(claim)
+            found = await self._begin(_claim(scope, principal, key))
         except Problem as problem:
             await respond(problem)(scope, receive, send)
             return
-        if isinstance(remembered, Response):
-            await remembered(scope, receive, send)
-            return
-        if remembered is not None:
-            scope["state"][_MADE] = remembered
+        if isinstance(found, Response):
+            await found(scope, receive, send)
+        elif isinstance(found, str):
+            scope["state"][_MADE] = found
             await self._app(scope, receive, _replayed(send))
-            return
-        try:
-            await self._run(claim, scope, receive, send)
-        except BaseException:
-            await self._forget(claim)
-            raise
+        else:
+            await self._run(found, scope, receive, send)
 
     async def _principal(self, headers: Headers) -> Principal | None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return await self._access.principal(token) if scheme.lower() == "bearer" else None
 
-    async def _begin(self, claim: _Claim) -> Response | str | None:
-        """None: ours to do. Otherwise the remembered answer, or the Location of what was made. Problem 409 or 422."""
+    async def _begin(self, claim: _Claim) -> _Claim | Response | str:
+        """The claim, when it is ours to do; or the remembered answer, or where what was made is. Problem 409 or 422."""
         async with self._database.transaction() as tx:
             await tx.pg.execute(
                 """
                 DELETE FROM common.idempotency_keys WHERE started_at < now() - make_interval(hours => $5)
                    OR (tenant, key_id, key, route) = ($1, $2, $3, $4)
-                      AND status IS NULL AND started_at < now() - make_interval(mins => $6)
+                      AND status IS NULL AND NOT committed AND started_at < now() - make_interval(mins => $6)
                 """,
                 *claim.place,
                 KEPT_HOURS,
                 TAKEN_OVER_MINUTES,
             )
-            ours = await tx.pg.fetchval(
+            started_at = await tx.pg.fetchval(
                 """
                 INSERT INTO common.idempotency_keys (tenant, key_id, key, route, body_sha256)
-                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING true
+                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING started_at
                 """,
                 *claim.place,
                 claim.body_sha256,
             )
-            if ours:
-                return None
+            if started_at is not None:
+                return replace(claim, started_at=started_at)
             row = await tx.pg.fetchrow(
                 """
-                SELECT body_sha256, status, headers, body FROM common.idempotency_keys
-                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4)
+                SELECT body_sha256, status, headers, body,
+                    committed AND started_at < now() - make_interval(mins => $5) AS lost
+                FROM common.idempotency_keys WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4)
                 """,
                 *claim.place,
+                TAKEN_OVER_MINUTES,
             )
         if row is not None and row["body_sha256"] != claim.body_sha256:
             raise Problem(
@@ -130,9 +159,14 @@ class Idempotency:
                 "This Idempotency-Key came with another body before.",
                 [_at_key("Reused.")],
             )
-        if row is None or row["status"] is None:
+        if row is None or (row["status"] is None and not row["lost"]):
+            raise _in_progress()
+        if row["status"] is None:
             raise Problem(
-                409, "in_progress", "A request with this Idempotency-Key is under way.", headers={"retry-after": "1"}
+                409,
+                "outcome_unknown",
+                "A request with this Idempotency-Key has changed something, and its answer was lost. Look what is"
+                " there: it is not done again; with another key it is.",
             )
         headers = msgspec.json.decode(row["headers"], type=dict[str, str])
         if row["body"] is None:
@@ -142,6 +176,7 @@ class Idempotency:
     async def _run(self, claim: _Claim, scope: Scope, receive: Receive, send: Send) -> None:
         start: Message = {}
         body = bytearray()
+        mark = _Mark(claim)
 
         async def remember(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -150,41 +185,62 @@ class Idempotency:
             body.extend(message.get("body", b""))
             if message.get("more_body", False):
                 return
+            mark.over = True
             # Remembered before it is sent: whoever got an answer gets the same one again.
             forgetful = scope["state"].get(_FORGETFUL, False)
-            await self._finish(claim, start, None if forgetful else bytes(body))
+            await self._finish(claim, mark, start, None if forgetful else bytes(body))
             await send(start)
             await send({"type": "http.response.body", "body": bytes(body)})
 
-        await self._app(scope, receive, remember)
+        token = LAST.set(mark)
+        try:
+            await self._app(scope, receive, remember)
+        except BaseException:
+            mark.over = True
+            await self._forget(claim)
+            raise
+        finally:
+            LAST.reset(token)
 
-    async def _finish(self, claim: _Claim, start: Message, body: bytes | None) -> None:
+    async def _finish(self, claim: _Claim, mark: _Mark, start: Message, body: bytes | None) -> None:
         status: int = start["status"]
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TO_BE_TRIED_AGAIN:
-            await self._forget(claim)
+            # A route that fails does not know itself what it has done; one that asks for another try does.
+            asks = status != HTTPStatus.INTERNAL_SERVER_ERROR and mark.committed and not mark.unsure
+            await self._forget(claim, even_committed=asks)
             return
         headers = {name.decode(): value.decode("latin-1") for name, value in start["headers"] if name in _KEPT_HEADERS}
         async with self._database.transaction() as tx:
             await tx.pg.execute(
                 """
-                UPDATE common.idempotency_keys SET status = $5, headers = $6, body = $7
-                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4)
+                UPDATE common.idempotency_keys SET status = $6, headers = $7, body = $8
+                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4) AND started_at = $5
                 """,
                 *claim.place,
+                claim.started_at,
                 status,
                 msgspec.json.encode(headers).decode(),
                 body,
             )
 
-    async def _forget(self, claim: _Claim) -> None:
+    async def _forget(self, claim: _Claim, *, even_committed: bool = False) -> None:
         async with self._database.transaction() as tx:
             await tx.pg.execute(
                 """
                 DELETE FROM common.idempotency_keys
-                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4) AND status IS NULL
+                WHERE (tenant, key_id, key, route) = ($1, $2, $3, $4) AND started_at = $5 AND status IS NULL
+                    AND (NOT committed OR $6)
                 """,
                 *claim.place,
+                claim.started_at,
+                even_committed,
             )
+
+
+def _in_progress() -> Problem:
+    return Problem(
+        409, "in_progress", "A request with this Idempotency-Key is under way.", headers={"retry-after": "1"}
+    )
 
 
 def made_before(request: Request) -> str | None:

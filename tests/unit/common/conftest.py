@@ -1,6 +1,6 @@
 """A small service on a real database: what `libs.common` needs to be tried, and none of the product's services."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import asyncpg
@@ -15,7 +15,7 @@ from libs.common import access
 from libs.common.auth import Principal, create_key, require
 from libs.common.clock import DrivenClock
 from libs.common.contracts.topics import JOURNAL
-from libs.common.db import Database
+from libs.common.db import Database, Tx
 from libs.common.log.schema import create_beginnings, create_consumer_tables, create_log
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
@@ -40,6 +40,10 @@ class Things:
         self.database = database
         self.made = 0
         self.fail: Exception | None = None
+        self.before: Callable[[], Awaitable[None]] | None = None
+        self.within: Callable[[Tx], Awaitable[None]] | None = None
+        self.after: Callable[[], Awaitable[None]] | None = None
+        """Done before, in and behind the transaction that makes something."""
 
 
 def _things(request: Request) -> Things:
@@ -57,9 +61,15 @@ def _router() -> APIRouter:
         things = _things(request)
         if things.fail is not None:
             raise things.fail
+        if things.before is not None:
+            await things.before()
         async with things.database.transaction() as tx:
             await tx.pg.execute("INSERT INTO things (name) VALUES ($1)", thing.name)
+            if things.within is not None:
+                await things.within(tx)
         things.made += 1
+        if things.after is not None:
+            await things.after()
         return {"number": things.made, "tenant": principal.tenant}
 
     @router.get("")
