@@ -13,7 +13,8 @@ _COUNTED = ("observed", "parked", "ignored", "unreadable", "gone", "changed")
 
 def replay(
     *,
-    store: Annotated[str, typer.Option(help="A store's key.")],
+    delivery: Annotated[str | None, typer.Option(help="Only this one, by its id in /v1/deliveries.")] = None,
+    store: Annotated[str | None, typer.Option(help="A store's key; beside --delivery it may be left out.")] = None,
     topic: Annotated[str | None, typer.Option(help="Only this topic, such as orders/create.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Only what is observed, parked, ignored or dead.")] = None,
     since: Annotated[str | None, typer.Option(help="Received at this time or later (RFC 3339).")] = None,
@@ -22,8 +23,19 @@ def replay(
     key: Key = None,
     url: Address = LOCAL,
 ) -> None:
-    """Has a store's deliveries read again, by today's rules. Starts no message. Ctrl-C leaves it to the workers."""
-    wanted = {"store": store, "topic": topic, "outcome": outcome, "since": since, "until": until, "dry_run": dry_run}
+    """Has deliveries read again by today's rules: those of a --store, or one --delivery. Starts no message.
+
+    Ctrl-C leaves it to the workers.
+    """
+    wanted = {
+        "delivery": delivery,
+        "store": store,
+        "topic": topic,
+        "outcome": outcome,
+        "since": since,
+        "until": until,
+        "dry_run": dry_run,
+    }
     asked = {name: value for name, value in wanted.items() if value is not None}
     standing = ask("POST", url, key, "/v1/deliveries/replays", json=asked)
     print("replay", standing["id"], "(a dry run: nothing is changed)" if dry_run else "")

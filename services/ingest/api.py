@@ -1,4 +1,4 @@
-"""The API: stores, deliveries, replays. The webhook route is in `webhooks.py`."""
+"""The API: stores and deliveries. The webhook route is in `webhooks.py`."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from libs.common.auth import Principal, require
 from libs.common.db import Tx
-from libs.common.ids import new_id
 from libs.common.problems import Problem, invalid, not_found, not_found_by
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.instants import Instant
 from libs.common.web.paging import Cursor
-from services.ingest import archive, replays
+from services.ingest import archive
 from services.ingest import store as records
 from services.ingest.archive import OutcomeName, Wanted
 from services.ingest.edge import Edge
@@ -23,8 +22,6 @@ from services.ingest.models import (
     CountsOut,
     DeliveryDetail,
     DeliveryOut,
-    ReplayIn,
-    ReplayOut,
     SecretOut,
     StoreChangeOut,
     StoreIn,
@@ -43,7 +40,6 @@ from services.ingest.registering import (
     register,
 )
 from services.ingest.registration import MAX_PUBLIC_KEYS, MAX_SECRETS
-from services.ingest.replays import Replay
 from services.ingest.store import Store
 from services.ingest.tally import DUPLICATE
 
@@ -292,98 +288,6 @@ async def get_delivery_counts(
         refused = await records.request_counts(tx, principal.tenant, store)
     duplicates = refused.pop(DUPLICATE, 0)
     return CountsOut(store=store, **outcomes, refused=refused, duplicates=duplicates)
-
-
-@router.post(
-    "/v1/deliveries/replays",
-    status_code=202,
-    responses={200: {"model": ReplayOut, "description": "One that wants the same is open: this one."}},
-)
-async def post_replay(
-    body: ReplayIn,
-    response: Response,
-    edge: AnEdge,
-    principal: Annotated[Principal, Depends(require("deliveries:write"))],
-) -> ReplayOut:
-    """Has deliveries of a store read again, by today's rules: after a fix of ours, or a change of the store.
-
-    What is observed then starts no message, and changes nothing where nothing was wrong. Dead deliveries that can be
-    read now are so, too, and are dead no longer.
-
-    One that is open and wants the same is answered again: cancel it to begin anew. At most 5 of a store and 20 of a
-    tenant are open at one time, else 409.
-    """
-    now = edge.clock.arrival()
-    replay = Replay(
-        tenant=principal.tenant,
-        id=new_id(),
-        store=body.store,
-        topic=body.topic,
-        outcome=body.outcome,
-        since=body.since,
-        until=body.until or now,
-        dry_run=body.dry_run,
-        state="waiting",
-        asked_at=now,
-        asked_by=principal.key_id,
-        reached=None,
-        total=None,
-        counts={},
-        reasons={},
-    )
-    if replay.since is not None and replay.since >= replay.until:
-        raise invalid("/since", "This is not before `until`.")
-    async with edge.database.transaction() as tx:
-        found = await records.one_store(tx, principal.tenant, body.store)
-        if found is None or found.state == "deleted":
-            raise invalid("/store", "There is no such store.")
-        asked = await replays.ask(tx, replay)
-    response.status_code = 202 if asked is replay else 200
-    return ReplayOut.of(asked)
-
-
-@router.get("/v1/deliveries/replays")
-async def get_replays(
-    edge: AnEdge,
-    principal: Annotated[Principal, Depends(require("deliveries:read"))],
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Page[ReplayOut]:
-    """All replays, newest first."""
-    before = str(decode_cursor(cursor, "replays", UUID)[0]) if cursor is not None else None
-    async with edge.database.reading() as tx:
-        found = await replays.newest(tx, principal.tenant, limit=limit + 1, before=before)
-    following = encode_cursor("replays", found[limit - 1].id) if len(found) > limit else None
-    return Page(data=[ReplayOut.of(one) for one in found[:limit]], next=following)
-
-
-@router.get("/v1/deliveries/replays/{id}")
-async def get_replay(
-    id: UUID,  # noqa: A002 (the path says so)
-    edge: AnEdge,
-    principal: Annotated[Principal, Depends(require("deliveries:read"))],
-) -> ReplayOut:
-    """How far a replay has come."""
-    async with edge.database.reading() as tx:
-        found = await replays.one(tx, principal.tenant, str(id))
-    if found is None:
-        raise not_found("replay")
-    return ReplayOut.of(found)
-
-
-@router.post("/v1/deliveries/replays/{id}/cancel")
-async def cancel_replay(
-    id: UUID,  # noqa: A002 (the path says so)
-    edge: AnEdge,
-    principal: Annotated[Principal, Depends(require("deliveries:write"))],
-) -> ReplayOut:
-    """Ends a replay where it is. What it has done stays done; one that is at its end stays as it is."""
-    async with edge.database.transaction() as tx:
-        await replays.cancel(tx, principal.tenant, str(id))
-        found = await replays.one(tx, principal.tenant, str(id))
-    if found is None:
-        raise not_found("replay")
-    return ReplayOut.of(found)
 
 
 @router.get("/v1/deliveries/{id}")

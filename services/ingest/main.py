@@ -24,6 +24,7 @@ from services.ingest import (
     privacy_api,
     public_keys_api,
     replays,
+    replays_api,
 )
 from services.ingest.archive import CONSUMER
 from services.ingest.callers import Throttle, networks
@@ -34,10 +35,11 @@ from services.ingest.webhooks import PATH, Limits
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 router = APIRouter()
-# Routes are looked through in this order: the busiest first, and an export before a delivery of that name.
+# Routes are looked through in this order: the busiest first, an export and replays before a delivery of that name.
 for part in (
     browser_api,
     export_api,
+    replays_api,
     api,
     deleting_api,
     fetch_api,

@@ -22,11 +22,9 @@ from libs.common.contracts.journal import Delivery, Removal
 from libs.common.money import known_currency
 from libs.common.problems import NO_NUL
 from libs.common.web.asked import Asked
-from libs.common.web.instants import Instant
 from services.ingest.archive import Found, OutcomeName
 from services.ingest.deleting import Deletion
 from services.ingest.registration import MAX_SECRETS, domain_of, is_name, site_of, timezones
-from services.ingest.replays import Replay, Replayable
 from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store, StoreState
 from services.ingest.wanted import path_of
@@ -329,61 +327,11 @@ class CountsOut(BaseModel):
     duplicates: Annotated[int, Field(description="Webhooks and events that had come before: each counts once.")]
 
 
-class ReplayIn(Asked):
-    """Which deliveries are to be read again."""
-
-    store: Annotated[Text, Field(description="A store's key.")]
-    topic: Annotated[Text | None, Field(description="Only this topic of the platform.")] = None
-    outcome: Annotated[Replayable | None, Field(description="Only what turned out to be this.")] = None
-    since: Annotated[Instant | None, Field(description="Received at this time or later.")] = None
-    until: Annotated[Instant | None, Field(description="Received before this time. Default: now.")] = None
-    dry_run: Annotated[bool, Field(strict=True, description="Only tell what would come of it.")] = False
-
-
 class ReasonOut(BaseModel):
     """Why some could not be read."""
 
     reason: str
     count: int
-
-
-class ReplayOut(BaseModel):
-    """A replay and how far it has come. Counts are of deliveries."""
-
-    id: str
-    store: str
-    topic: str | None
-    outcome: Replayable | None
-    since: datetime | None
-    until: datetime
-    dry_run: bool
-    state: Literal["waiting", "running", "done", "cancelled"]
-    asked_at: datetime
-    asked_by: Annotated[str, Field(description="Id of the API key.")]
-    total: Annotated[int | None, Field(description="As many as there were when it began; null before.")]
-    looked_at: int = 0
-    observed: int = 0
-    parked: int = 0
-    ignored: int = 0
-    unreadable: Annotated[int, Field(description="Dead still, or left as they were.")] = 0
-    gone: Annotated[int, Field(description="Past the journal's retention, or redacted.")] = 0
-    left_out: Annotated[
-        int,
-        Field(
-            description="Dead ones that were there when it began and that it leaves alone: discarded, or waiting to be"
-            " tried again as dead letters."
-        ),
-    ] = 0
-    changed: Annotated[int, Field(description="Turned out to be something else than before.")] = 0
-    reasons: Annotated[list[ReasonOut], Field(description="Of the unreadable ones, most frequent first.")]
-
-    @classmethod
-    def of(cls, replay: Replay) -> Self:
-        """As it stands."""
-        told = sorted(replay.reasons.items(), key=lambda each: (-each[1], each[0]))
-        reasons = [ReasonOut(reason=reason, count=count) for reason, count in told]
-        named = {name: getattr(replay, name) for name in cls.model_fields if hasattr(replay, name)}
-        return cls(**{**named, **replay.counts, "reasons": reasons})
 
 
 def shown_body(body: bytes) -> tuple[str, Literal["text", "base64"]]:

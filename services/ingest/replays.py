@@ -23,11 +23,17 @@ OTHERS = "other reasons"
 
 
 class Replay(Struct, frozen=True, kw_only=True):
-    """Deliveries of a store that are to be read again, and what has come of it so far."""
+    """Deliveries of a store that are to be read again, and what has come of it so far.
+
+    Of `delivery` alone, where it is named: store, topic and the instant between `since` and `until` are then its own.
+    So a worker of before, which does not know of it, reads no more than what came from there at the same instant, and
+    the journal's retention waits for no older table.
+    """
 
     tenant: str
     id: str
     store: str
+    delivery: str | None = None
     topic: str | None
     outcome: Replayable | None
     since: datetime | None
@@ -48,7 +54,7 @@ class Replay(Struct, frozen=True, kw_only=True):
     def wanted(self) -> tuple[object, ...]:
         """What was asked for. Two that were asked for up to now, each at its time, are the same."""
         until = None if self.until == self.asked_at else self.until
-        return self.store, self.topic, self.outcome, self.since, until, self.dry_run
+        return self.store, self.delivery, self.topic, self.outcome, self.since, until, self.dry_run
 
 
 class Kept(NamedTuple):
@@ -62,11 +68,11 @@ class Kept(NamedTuple):
     """None: the journal's retention has passed, or its body was removed."""
 
 
-_COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
+_COLUMNS = """tenant, id::text, store, delivery::text, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
     reached::text, total, counts, reasons"""
 _OPEN = "state IN ('waiting', 'running')"
 _RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
-# $1 tenant, $2 store, $3 topic, $4 since, $5 until.
+# $1 tenant, $2 store, $3 topic, $4 since, $5 until; $6 delivery: `_seen_by` and `_letter_by`.
 _SEEN = """
     d.tenant = $1 AND d.store = $2 AND ($3::text IS NULL OR d.topic = $3)
     AND ($4::timestamptz IS NULL OR d.received_at >= $4) AND d.received_at < $5"""
@@ -74,7 +80,17 @@ _LETTER = f"""
     d.tenant = $1 AND d.consumer = '{CONSUMER}' AND split_part(d.event_source, '/', 4) = $2
     AND ($3::text IS NULL OR d.event_source = concat(split_part(d.event_source, '/' || $2 || '/', 1), '/', $2, '/', $3))
     AND ($4::timestamptz IS NULL OR d.event_time >= $4) AND d.event_time < $5"""
-_DEAD = f"d.state = 'dead' AND {_LETTER}"
+_EACH = "$6::uuid IS NULL"
+
+
+def _seen_by(replay: Replay) -> str:
+    # By its key: in one clause for both a plan could go through all that the store has.
+    return f"{_SEEN} AND {_EACH if replay.delivery is None else 'd.id = $6::uuid'}"
+
+
+def _letter_by(replay: Replay) -> str:
+    one = 'd.event_id COLLATE "C" = $6::uuid::text'
+    return f"{_LETTER} AND {_EACH if replay.delivery is None else one}"
 
 
 async def ask(tx: Tx, replay: Replay) -> Replay:
@@ -89,8 +105,8 @@ async def ask(tx: Tx, replay: Replay) -> Replay:
     await tx.pg.execute(
         """
         INSERT INTO replays (tenant, id, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
-                             worked_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp())
+                             delivery, worked_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp())
         """,
         replay.tenant,
         replay.id,
@@ -103,6 +119,7 @@ async def ask(tx: Tx, replay: Replay) -> Replay:
         replay.state,
         replay.asked_at,
         replay.asked_by,
+        replay.delivery,
     )
     return replay
 
@@ -206,12 +223,13 @@ async def count(tx: Tx, replay: Replay) -> int:
     total = 0
     if replay.outcome != "dead":
         total += await tx.pg.fetchval(
-            f"SELECT count(*) FROM deliveries d WHERE {_SEEN} AND ($6::text IS NULL OR d.outcome = $6)",
+            f"SELECT count(*) FROM deliveries d WHERE {_seen_by(replay)} AND ($7::text IS NULL OR d.outcome = $7)",
             *_filters(replay),
             replay.outcome,
         )
     if replay.outcome in {None, "dead"}:
-        total += await tx.pg.fetchval(f"SELECT count(*) FROM dead_letters d WHERE {_DEAD}", *_filters(replay))
+        query = f"SELECT count(*) FROM dead_letters d WHERE d.state = 'dead' AND {_letter_by(replay)}"
+        total += await tx.pg.fetchval(query, *_filters(replay))
     return total
 
 
@@ -219,7 +237,7 @@ async def count_left_out(tx: Tx, replay: Replay) -> int:
     """How many dead ones it would be about, had nobody discarded them or asked for them as dead letters."""
     if replay.outcome not in {None, "dead"}:
         return 0
-    query = f"SELECT count(*) FROM dead_letters d WHERE d.state IN ('discarded', 'replay') AND {_LETTER}"
+    query = f"SELECT count(*) FROM dead_letters d WHERE d.state IN ('discarded', 'replay') AND {_letter_by(replay)}"
     return int(await tx.pg.fetchval(query, *_filters(replay)))
 
 
@@ -288,8 +306,8 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         f"""
         WITH chosen AS (
             SELECT d.id, d.outcome, d.reason, d.object, d.journal_partition, d.journal_offset FROM deliveries d
-            WHERE {_SEEN} AND ($6::text IS NULL OR d.outcome = $6) AND ($7::uuid IS NULL OR d.id > $7)
-            ORDER BY d.id LIMIT $8
+            WHERE {_seen_by(replay)} AND ($7::text IS NULL OR d.outcome = $7) AND ($8::uuid IS NULL OR d.id > $8)
+            ORDER BY d.id LIMIT $9
         )
         SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{name}"' for name in _RECORD)}
         FROM chosen c
@@ -309,8 +327,9 @@ async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         SELECT d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
                d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data,
                d.reason
-        FROM dead_letters d WHERE {_DEAD} AND ($6::text IS NULL OR d.event_id COLLATE "C" > $6)
-        ORDER BY d.event_id COLLATE "C" LIMIT $7 FOR UPDATE
+        FROM dead_letters d
+        WHERE d.state = 'dead' AND {_letter_by(replay)} AND ($7::text IS NULL OR d.event_id COLLATE "C" > $7)
+        ORDER BY d.event_id COLLATE "C" LIMIT $8 FOR UPDATE
         """,
         *_filters(replay),
         replay.reached,
@@ -320,7 +339,7 @@ async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
 
 
 def _filters(replay: Replay) -> list[Any]:
-    return [replay.tenant, replay.store, replay.topic, replay.since, replay.until]
+    return [replay.tenant, replay.store, replay.topic, replay.since, replay.until, replay.delivery]
 
 
 def _record(row: Mapping[str, Any]) -> Record | None:

@@ -27,7 +27,7 @@ from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
-from libs.common.web.describing import REFERENCE, mend
+from libs.common.web.describing import PROBLEM, mend
 from libs.common.web.for_pages import ForPages, MayAsk
 from libs.common.web.health import Check, database_check, distribution_version, health_routes, workers_alarm
 from libs.common.web.idempotency import Idempotency
@@ -40,10 +40,7 @@ WEBHOOKS = "/webhooks/"
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
 # Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {
-        "description": text,
-        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="ProblemOut")}}},
-    }
+    status: {"description": text, "content": PROBLEM}
     for status, text in {
         400: "The body is not JSON.",
         401: "No good API key.",

@@ -9,10 +9,12 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from libs.common.auth import scope_of
-from libs.common.problems import ProblemOut
+from libs.common.problems import MEDIA_TYPE, ProblemOut
 from libs.common.web.idempotency import KEPT_HOURS, LONGEST_KEY, TAKEN_OVER_MINUTES
 
 REFERENCE = "#/components/schemas/{model}"
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="ProblemOut")}}}
+"""Content of an answer that is a problem document."""
 _OF_PARAMETERS = ("404",)
 _OF_CHANGES = ("400", "409", "413")
 _OF_BODIES = ("415",)
@@ -49,8 +51,13 @@ def _mend_answers(method: str, operation: dict[str, Any]) -> None:
         *((status, method != "get") for status in _OF_CHANGES),
         *((status, "requestBody" in operation) for status in _OF_BODIES),
     ):
-        if not needed:
-            answers.pop(status, None)
+        if (answer := answers.get(status)) is None:
+            continue
+        if "content" not in answer:
+            # The route's own words, in place of what is said of all of them.
+            answer["content"] = PROBLEM
+        elif not needed:
+            del answers[status]
 
 
 def _tell_scope(operation: dict[str, Any], method: str, scope: str) -> None:

@@ -16,6 +16,7 @@ from services.ingest import (
     fetch_api,
     privacy_api,
     public_keys_api,
+    replays_api,
 )
 from services.ingest.settings import IngestSettings
 from services.messaging.api import router as messaging
@@ -31,7 +32,8 @@ BARE = {"/webhooks/{platform}/{store_key}": "ingest", "/u/{token}": "messaging"}
 
 def served() -> dict[str, str]:
     """Path -> service."""
-    parts = (api, browser_api, connection_api, events_api, export_api, fetch_api, privacy_api, public_keys_api)
+    fetching = (connection_api, fetch_api)
+    parts = (api, browser_api, events_api, export_api, privacy_api, public_keys_api, replays_api, *fetching)
     routers = [(part.router, "ingest") for part in parts]
     routers += [(profiles, "profiles"), (metrics, "metrics"), (messaging, "messaging")]
     paths = {route.path: name for router, name in routers for route in router.routes}

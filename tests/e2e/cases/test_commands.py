@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from libs.common.crypto import new_key
+from libs.common.ids import new_id
 from regulars import integrating
 from regulars.cli import app
 from tests.e2e.api import ADMIN_KEY
@@ -43,6 +44,23 @@ async def test_a_replay_is_shown_to_its_end(ground: Ground) -> None:
         assert "1 observed, 0 parked, 0 ignored, 1 unreadable, 0 gone, 0 changed" in told
         assert re.search(r"^ +1 currency: not an ISO 4217 code$", told, re.MULTILINE)
     assert await ground.get("/v1/orders") == before
+
+
+async def test_a_replay_of_one_delivery_is_shown_to_its_end(ground: Ground) -> None:
+    store = await ground.store("shopify")
+    await store.send("orders/create", shopify_order())
+    await store.send("orders/create", shopify_order(id=2))
+    await ground.line.drained()
+    before = await ground.get("/v1/orders")
+    delivery = (await ground.get("/v1/deliveries"))["data"][0]["id"]
+    for words in (["--dry-run"], []):
+        told = await regulars(ground, "replay", "--delivery", delivery, *words)
+        assert re.search(r"^done: 1 of 1$", told, re.MULTILINE)
+        assert "1 observed, 0 parked, 0 ignored, 0 unreadable, 0 gone, 0 changed" in told
+    assert await ground.get("/v1/orders") == before
+    unknown = await regulars(ground, "replay", "--delivery", new_id(), code=1)
+    assert "There is no such delivery. /delivery: Names no delivery." in unknown
+    assert "/store: Name a store, or one delivery." in await regulars(ground, "replay", code=1)
 
 
 async def test_a_replay_of_no_store_says_so(ground: Ground) -> None:
