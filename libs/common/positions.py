@@ -14,7 +14,7 @@ import asyncpg
 from libs.common.contracts.topics import Topic
 from libs.common.db import Tx
 from libs.common.ids import derived_id
-from libs.common.log.base import Position, Record
+from libs.common.log.base import READ_BYTES, Position, Record
 
 
 class Fenced(Exception):
@@ -215,18 +215,32 @@ async def bury(
 
 
 async def to_replay(tx: Tx, consumer: str, worker: str, limit: int) -> list[Record]:
-    """Dead letters that somebody asked to try again, of partitions that the worker owns, locked until the end."""
+    """Dead letters that somebody asked to try again, of partitions that the worker owns, locked until the end.
+
+    At most `limit`, and no more once READ_BYTES of them are there.
+    """
     rows = await tx.pg.fetch(
         """
-        SELECT d.topic, d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
-               d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data
-        FROM dead_letters d JOIN positions p USING (consumer, topic, partition)
-        WHERE d.consumer = $1 AND d.state = 'replay' AND p.owner = $2
-        ORDER BY d.topic, d.partition, d.record_offset LIMIT $3 FOR UPDATE OF d FOR SHARE OF p
+        WITH marked AS MATERIALIZED (
+            SELECT d.topic, d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id,
+                   d.event_type AS type, d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time",
+                   d.traceparent, d.data
+            FROM dead_letters d JOIN positions p USING (consumer, topic, partition)
+            WHERE d.consumer = $1 AND d.state = 'replay' AND p.owner = $2
+            ORDER BY d.topic, d.partition, d.record_offset LIMIT $3 FOR UPDATE OF d FOR SHARE OF p
+        )
+        SELECT m.topic, m.partition, m."offset", m.appended_at, m.id, m.type, m.source, m.tenant, m.key, m."time",
+               m.traceparent, m.data
+        FROM (
+            SELECT *, sum(octet_length(data)) OVER (ORDER BY topic, partition, "offset" ROWS UNBOUNDED PRECEDING)
+                      - octet_length(data) AS before
+            FROM marked
+        ) m WHERE m.before < $4 ORDER BY m.topic, m.partition, m."offset"
         """,
         consumer,
         worker,
         limit,
+        READ_BYTES,
     )
     return [Record(**dict(row)) for row in rows]
 

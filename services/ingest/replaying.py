@@ -4,6 +4,7 @@ What is observed goes out marked `replayed`, and starts no message. Snapshots ar
 their place in the journal, which a replay does not change: where nothing was wrong, nothing changes.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from libs.common.batch import Batch, Reject
+from libs.common.clock import monotonic
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import COMMERCE
 from libs.common.db import Database, Tx
@@ -25,6 +27,8 @@ from services.ingest.replays import MOST_REASONS, OTHERS, Kept, Replay
 REPLAYS_SECONDS = 1.0
 """Between two steps: with their size it is the pace. What comes in live has to get through beside it, here and in all
 services behind."""
+STEP_SECONDS = 0.5
+"""Of reading, after which a step takes no further delivery: some of them cost thousands of others."""
 
 log = get_logger(__name__)
 
@@ -60,10 +64,10 @@ class Replays:
         if replay.total is None:
             total, left_out = await replays.count(tx, replay), await replays.count_left_out(tx, replay)
             replay = replace(replay, state="running", total=total, counts=replay.counts | {"left_out": left_out})
-        kept = await replays.following(tx, replay, self._batch)
+        kept, last = await replays.following(tx, replay, self._batch)
         if kept:
             replay = await self._step(tx, replay, kept, now)
-        if len(kept) < self._batch:
+        if last and (not kept or replay.reached == kept[-1].id):
             replay = replace(replay, state="done")
             log.info("replay done", tenant=replay.tenant, replay=replay.id, **replay.counts)
         return replay
@@ -75,7 +79,13 @@ class Replays:
         rows: list[store.DeliveryRow] = []
         revived: list[store.DeliveryRow] = []
         read: list[tuple[Record, Delivery, Outcome]] = []
+        taken, reached = 0.0, replay.reached
         for one in kept:
+            if taken > STEP_SECONDS:
+                break
+            # Others in this loop have their turn between any two.
+            await asyncio.sleep(0)
+            began, reached = monotonic(), one.id
             counts["looked_at"] += 1
             if one.record is None:
                 counts["gone"] += 1
@@ -83,6 +93,7 @@ class Replays:
             try:
                 delivery, outcome = _read(batch, one.record, facts)
             except Unreadable as error:
+                taken += monotonic() - began
                 counts["unreadable"] += 1
                 known = error.reason in reasons or len(reasons) < MOST_REASONS
                 reasons[error.reason if known else OTHERS] += 1
@@ -93,6 +104,7 @@ class Replays:
             counts["changed"] += changed
             emit(batch, one.record, delivery, outcome, replay=replay.id)
             read.append((one.record, delivery, outcome))
+            taken += monotonic() - began
             if one.outcome == "dead":
                 revived.append(row)
             elif changed:
@@ -103,7 +115,7 @@ class Replays:
             await replays.revive(tx, replay.tenant, [row.id for row in revived])
             await act(batch, read)
             await append(tx, COMMERCE, [event for _, event in batch.emitted])
-        return replace(replay, reached=kept[-1].id, counts=dict(counts), reasons=dict(reasons))
+        return replace(replay, reached=reached, counts=dict(counts), reasons=dict(reasons))
 
 
 def _read(batch: Batch, record: Record, facts: StoreFacts | None) -> tuple[Delivery, Outcome]:

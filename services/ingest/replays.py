@@ -11,7 +11,7 @@ from msgspec import Struct
 from libs.common.contracts.journal import removal_of
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
-from libs.common.log.base import Record
+from libs.common.log.base import READ_BYTES, Record
 from services.ingest import asking
 from services.ingest.archive import CONSUMER
 from services.ingest.store import DeliveryRow, add_outcome_counts
@@ -241,14 +241,21 @@ async def count_left_out(tx: Tx, replay: Replay) -> int:
     return int(await tx.pg.fetchval(query, *_filters(replay)))
 
 
-async def following(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
-    """The next deliveries by id, at most `limit`, each with its record."""
-    kept: list[Kept] = []
+async def following(tx: Tx, replay: Replay, limit: int) -> tuple[list[Kept], bool]:
+    """The next deliveries by id, each with its record, and whether these are the last.
+
+    At most `limit`, and no more once READ_BYTES of them are there.
+    """
+    parts: list[_Part] = []
     if replay.outcome != "dead":
-        kept += await _seen(tx, replay, limit)
+        parts.append(await _seen(tx, replay, limit))
     if replay.outcome in {None, "dead"}:
-        kept += await _dead(tx, replay, limit)
-    return sorted(kept, key=lambda one: one.id)[:limit]
+        parts.append(await _dead(tx, replay, limit))
+    # Behind the end of a part that goes on, some of it may be missing.
+    ends = [part.kept[-1].id for part in parts if part.goes_on]
+    kept = sorted((one for part in parts for one in part.kept), key=lambda one: one.id)
+    within = [one for one in kept if all(one.id <= end for end in ends)][:limit]
+    return within, not ends and len(within) == len(kept)
 
 
 async def rewrite(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
@@ -301,41 +308,69 @@ async def revive(tx: Tx, tenant: str, ids: Sequence[str]) -> None:
     )
 
 
-async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
+class _Part(NamedTuple):
+    kept: list[Kept]
+    goes_on: bool
+
+
+async def _seen(tx: Tx, replay: Replay, limit: int) -> _Part:
     rows = await tx.pg.fetch(
         f"""
-        WITH chosen AS (
+        WITH chosen AS MATERIALIZED (
             SELECT d.id, d.outcome, d.reason, d.object, d.journal_partition, d.journal_offset FROM deliveries d
             WHERE {_seen_by(replay)} AND ($7::text IS NULL OR d.outcome = $7) AND ($8::uuid IS NULL OR d.id > $8)
             ORDER BY d.id LIMIT $9
+        ), kept AS (
+            SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{n}"' for n in _RECORD)}
+            FROM chosen c
+            LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
         )
-        SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{name}"' for name in _RECORD)}
-        FROM chosen c
-        LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
+        {_bounded(10)}
         """,
         *_filters(replay),
         replay.outcome,
         replay.reached,
         limit,
+        READ_BYTES,
     )
-    return [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row)) for row in rows]
+    return _part(rows, limit)
 
 
-async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
+async def _dead(tx: Tx, replay: Replay, limit: int) -> _Part:
     rows = await tx.pg.fetch(
         f"""
-        SELECT d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
-               d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data,
-               d.reason
-        FROM dead_letters d
-        WHERE d.state = 'dead' AND {_letter_by(replay)} AND ($7::text IS NULL OR d.event_id COLLATE "C" > $7)
-        ORDER BY d.event_id COLLATE "C" LIMIT $8 FOR UPDATE
+        WITH kept AS MATERIALIZED (
+            SELECT d.event_id AS delivery, 'dead' AS outcome, d.reason, NULL AS object, d.partition,
+                   d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
+                   d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data
+            FROM dead_letters d
+            WHERE d.state = 'dead' AND {_letter_by(replay)} AND ($7::text IS NULL OR d.event_id COLLATE "C" > $7)
+            ORDER BY d.event_id COLLATE "C" LIMIT $8 FOR UPDATE
+        )
+        {_bounded(9)}
         """,
         *_filters(replay),
         replay.reached,
         limit,
+        READ_BYTES,
     )
-    return [Kept(row["id"], "dead", row["reason"], None, _record(row)) for row in rows]
+    return _part(rows, limit)
+
+
+def _bounded(parameter: int) -> str:
+    """Of the rows `kept` those before which there are not so many bytes, with how many they all are."""
+    return f"""
+        SELECT * FROM (
+            SELECT *, count(*) OVER () AS chosen, coalesce(sum(octet_length(data)) OVER (
+                ORDER BY delivery COLLATE "C" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+            FROM kept
+        ) k WHERE before < ${parameter} ORDER BY delivery COLLATE "C"
+        """
+
+
+def _part(rows: Sequence[Mapping[str, Any]], limit: int) -> _Part:
+    kept = [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row)) for row in rows]
+    return _Part(kept, bool(rows) and (rows[0]["chosen"] == limit or len(rows) < rows[0]["chosen"]))
 
 
 def _filters(replay: Replay) -> list[Any]:

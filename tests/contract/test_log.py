@@ -13,7 +13,8 @@ import pytest_asyncio
 from libs.common.clock import SystemClock
 from libs.common.contracts.topics import COMMERCE, JOURNAL
 from libs.common.log import growth
-from libs.common.log.postgres import READ_BYTES, append_unique, partition_of
+from libs.common.log.base import READ_BYTES
+from libs.common.log.postgres import append_unique, partition_of
 from libs.common.log.schema import create_beginnings, keep_log
 from tests.contract.logs import KINDS, Written, event, opening, postgres_log
 

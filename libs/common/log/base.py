@@ -8,6 +8,8 @@ from msgspec import Struct
 
 Position = tuple[str, int]
 """Topic and partition."""
+READ_BYTES = 8 * 1024 * 1024
+"""Of data in one read: after so much no further record is. Deliveries may have some MB, and come by the hundred."""
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -16,11 +16,9 @@ import asyncpg
 
 from libs.common.contracts.topics import TOPICS, Topic
 from libs.common.db import Database, Tx
-from libs.common.log.base import Event, Position, Record
+from libs.common.log.base import READ_BYTES, Event, Position, Record
 from libs.common.log.bell import Bell
 
-READ_BYTES = 8 * 1024 * 1024
-"""Of data in one read: after so much no further record is. Deliveries may have some MB, and come by the hundred."""
 COLUMNS = 'id, type, source, tenant, key, "time", traceparent, data'
 
 

@@ -11,9 +11,9 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from libs.common.contracts.topics import TOPICS, Topic
-from libs.common.log.base import Event, Position, Record
+from libs.common.log.base import READ_BYTES, Event, Position, Record
 from libs.common.log.growth import OPENED, Opened, check_growth
-from libs.common.log.postgres import READ_BYTES, partition_of
+from libs.common.log.postgres import partition_of
 from libs.common.positions import Fenced
 from tests.faults.simulation.database import Cut, Row, Schema, Session, SimulatedDatabase, SimulatedTx, within
 

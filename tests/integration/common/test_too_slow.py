@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from libs.common import positions
 from libs.common.db import Database, TookTooLong
 from libs.common.worker import Batch, Limits
 from tests.contract.logs import working
@@ -140,6 +141,29 @@ async def test_who_takes_too_long_when_replayed_is_dead_again_and_the_others_are
         ("replayed", False),
         ("replayed", False),
     ]
+
+
+async def test_dead_letters_are_tried_again_few_at_a_time_when_they_are_large(
+    hasty: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hasty.write(b"poison", b"poison", b"poison")
+    async with working(hasty.worker(limits=LIMITS)):
+        await eventually(hasty.drained)
+    monkeypatch.setattr(positions, "READ_BYTES", 1)
+    many: list[int] = []
+
+    async def save(batch: Batch) -> None:
+        many.append(len(batch.records))
+        await hasty.save(batch, list(batch.records))
+
+    async def replayed() -> bool:
+        return {row["state"] for row in await hasty.dead()} == {"replayed"}
+
+    async with hasty.database.autocommit() as pg:
+        await pg.execute("UPDATE dead_letters SET state = 'replay'")
+    async with working(hasty.worker(save, limits=LIMITS)):
+        await eventually(replayed)
+    assert many == [1, 1, 1]
 
 
 @pytest.mark.parametrize("bench", ["postgres"], indirect=True)

@@ -1,6 +1,7 @@
 """The journal read again: what it tells, what it changes, and what it leaves alone."""
 
 import asyncio
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ import pytest
 
 from libs.common.auth import create_key
 from libs.common.ids import new_id
+from services.ingest import replaying, replays
 from services.ingest.replaying import Replays
 from tests.integration.ingest.ground import Ground
 from tests.waiting import eventually
@@ -171,6 +173,29 @@ async def test_a_replay_goes_by_steps_and_can_be_cancelled_between_them(ground: 
     assert (cancelled["state"], cancelled["looked_at"]) == ("cancelled", 2)
     await working.run(ground.clock.now())
     assert len([key for _, key, data in await ground.commerce() if data.get("origin") == "replayed"]) == 2
+
+
+@pytest.mark.parametrize(("module", "bound", "least"), [(replays, "READ_BYTES", 1), (replaying, "STEP_SECONDS", 0)])
+async def test_large_and_dear_deliveries_are_taken_few_at_a_time(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, module: ModuleType, bound: str, least: int
+) -> None:
+    """Or one step takes longer than a transaction may, and more memory than there is."""
+    store = await sent(ground, orders=5)
+    whole = await replayed(ground, store, dry_run=True)
+    monkeypatch.setattr(module, bound, least)
+    ground.clock.set(ground.clock.now().replace(year=2027))
+    asked = (await ground.http.post(PATH, json={"store": store})).json()
+    working = Replays(ground.database, batch=100)
+    steps = 0
+    while (told := await ground.get(f"{PATH}/{asked['id']}"))["state"] != "done":
+        # One each; at the end the last of those that were read and of the dead ones.
+        assert told["looked_at"] == steps
+        await working.run(ground.clock.now())
+        steps += 1
+    counted = ("total", "looked_at", "observed", "parked", "ignored", "unreadable", "changed", "reasons")
+    assert {name: told[name] for name in counted} == {name: whole[name] for name in counted}
+    assert steps >= whole["looked_at"] - 1 > 5
+    assert told["unreadable"] > 0
 
 
 async def test_open_replays_take_turns(ground: Ground) -> None:
