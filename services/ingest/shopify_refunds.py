@@ -2,6 +2,7 @@
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libs.common.contracts.commerce import Refund, RefundObserved
 from services.ingest.outcome import Arrival, Observation, Observations, Outcome
@@ -28,6 +29,7 @@ class _Adjustment(Struct):
     kind: Scalar = None
     amount: Scalar = None
     tax_amount: Scalar = None
+    amount_set: MoneySet | None = None
 
 
 class _Transaction(Struct):
@@ -62,6 +64,9 @@ def refund(arrival: Arrival) -> Outcome:
     order_id = required(identifier(body.order_id), "order_id")
     currency = currency_code(_refund_currency(body), arrival.store.currency)
     told = refund_of(body, currency, tax_inside=_tax_inside(body, currency))
+    if currency != arrival.store.currency:
+        # Whether that is its order's, this alone does not say.
+        told = replace(told, currency=currency)
     observed = RefundObserved(**arrival.envelope(order_id, told.at or sent_at(arrival)), refund=told)
     return Observations([Observation("refund.observed", f"order:{order_id}", observed)])
 
@@ -99,8 +104,14 @@ def refund_of(body: RefundBody, currency: str, *, tax_inside: bool) -> Refund:
 
 
 def _refund_currency(body: RefundBody) -> Scalar:
-    """The shop's currency, if any line prints it: a refund has no currency of its own."""
-    sets = (each.subtotal_set for each in body.refund_line_items or ())
+    """The shop's currency, if any amount is printed with it: a refund has no currency of its own."""
+    sets = [
+        *(each.subtotal_set for each in body.refund_line_items or ()),
+        *(each.subtotal_amount_set for each in body.refund_shipping_lines or ()),
+        *(each.amount_set for each in body.order_adjustments or ()),
+        body.total_duties_set,
+        body.total_additional_fees_set,
+    ]
     return next((each.shop_money.currency_code for each in sets if each and each.shop_money), None)
 
 

@@ -256,6 +256,28 @@ def test_refunded_shipping_in_both_of_its_forms() -> None:
         assert (each.returns, each.shipping, each.taxes) == (0, 500, 95)
 
 
+def _yen(amount: str) -> dict[str, Any]:
+    return {"shop_money": {"amount": amount, "currency_code": "JPY"}}
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        {"refund_line_items": [{"subtotal": "500", "total_tax": "0", "subtotal_set": _yen("500")}]},
+        {"refund_shipping_lines": [{"subtotal_amount_set": _yen("500")}]},
+        {"order_adjustments": [{"kind": "refund_discrepancy", "amount": "-500", "amount_set": _yen("-500")}]},
+        {"total_duties_set": _yen("500")},
+        {"total_additional_fees_set": _yen("500")},
+    ],
+)
+def test_a_refund_of_another_currency_than_its_store_s_says_so(printed: dict[str, Any]) -> None:
+    """Whether its order is of that, too, it does not know."""
+    found = told(**{"refund_line_items": [], "transactions": [], **printed})
+    assert found.currency == "JPY"
+    assert found.returns + found.shipping + found.taxes == 500
+    assert told().currency is None
+
+
 def test_a_refund_of_another_amount_than_its_lines() -> None:
     discrepancy = {"kind": "refund_discrepancy", "amount": "7.00", "tax_amount": "0.00"}
     moved = [{"kind": "refund", "status": "success", "amount": "25.13", "currency": "EUR"}]
