@@ -108,6 +108,9 @@ class _Api(FastAPI):
                 answer = problems.from_error(error)
                 REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
                 await problems.respond(answer)(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "HEAD":
+            # As GET is; the server keeps the body to itself, since its own scope says HEAD.
+            await super().__call__({**scope, "method": "GET"}, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
