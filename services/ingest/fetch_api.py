@@ -144,7 +144,7 @@ async def get_credentials(
     return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
-@router.delete("/v1/stores/{key}/credentials", status_code=204)
+@router.delete("/v1/stores/{key}/credentials", status_code=204, response_class=Response)
 async def delete_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:write"))]
 ) -> None:
