@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from libs.common.contracts.commerce import Line
 from libs.common.contracts.types import Channel, ConsentState
 from libs.common.money import to_minor
+from services.ingest import event_faults
 from services.ingest.printed import LARGEST_AMOUNT, MOST_PIECES
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -267,15 +268,8 @@ def typed(type_: str, properties: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(properties, schema)
     except msgspec.ValidationError as error:
-        raise Wrong(*_place(str(error))) from error
-
-
-def _place(message: str) -> tuple[str, str]:
-    told, _, path = message.partition(" - at `$")
-    named = re.search(r"(?:missing required|unknown) field `([^`]+)`", told)
-    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path)
-    pointer = "".join(f"/{name or index}" for name, index in parts)
-    return "/properties" + pointer + (f"/{named[1]}" if named else ""), told
+        pointer, detail = event_faults.told(str(error), schema)
+        raise Wrong("/properties" + pointer, detail) from error
 
 
 class Purse:
