@@ -116,12 +116,14 @@ class WebhookEndpoint:
             try:
                 answer = await self._receive(delivery_id, platform, registered, scope["headers"], receive)
             except _Refused as refused:
-                self._tally.refused(registered, refused.reason)
+                # Counted for the store, too: its address was put into another platform's settings.
+                misled = registered is None and found is not None and refused.reason == "unknown_store"
+                self._tally.refused(found, "wrong_platform" if misled else refused.reason)
                 answer = refused.answer
                 if answer is TOO_LARGE or answer is NO_ROOM:
                     send = lingering(receive, send)
             except _Gone:
-                self._tally.refused(registered, "gone")
+                self._tally.refused(found, "gone")
                 return
         else:
             answer = NO_PLATFORM
