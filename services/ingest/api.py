@@ -178,6 +178,8 @@ async def patch_store(
 ) -> StoreOut:
     """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long."""
     if not body.model_fields_set - {"overlap_seconds"}:
+        if body.model_fields_set:
+            raise invalid("/secrets", "This is missing: `overlap_seconds` is for those that it leaves out.")
         raise invalid("", "Name at least one field of it that is to be different.")
     wanted = Change(
         currency=body.currency,
