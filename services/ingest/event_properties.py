@@ -184,8 +184,14 @@ class Csat(Struct, frozen=True, kw_only=True, tag_field="survey", tag="csat"):
     score: Annotated[int, Meta(ge=1, le=5, description="5: very satisfied.")]
 
 
-class Ticket(Struct, frozen=True, kw_only=True):
-    """A question to support was asked, or settled."""
+class Asked(Struct, frozen=True, kw_only=True):
+    """Somebody asked support something."""
+
+    ticket_id: Id
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """What somebody asked support is settled."""
 
     ticket_id: Id
 
@@ -229,8 +235,8 @@ COMMERCE: dict[str, Any] = {
 ACTIVITIES: dict[str, Any] = {
     "product.viewed": View,
     "survey.answered": Nps | Csat,
-    "ticket.opened": Ticket,
-    "ticket.closed": Ticket,
+    "ticket.opened": Asked,
+    "ticket.closed": Settled,
     "loyalty.changed": Loyalty,
     "review.submitted": Review,
     "lead.created": Lead,

@@ -46,10 +46,10 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
         401: "No good API key.",
         403: "Scope missing.",
         404: "What the address or a parameter names is not there.",
-        409: "What is there forbids it, or a request with its Idempotency-Key is under way.",
+        409: "What is there forbids it.",
         413: "The body is larger than this endpoint takes.",
         415: "The body is not of a media type that this endpoint takes.",
-        422: "Bad fields, each with a pointer; or its Idempotency-Key is another request's.",
+        422: "Bad fields, each with a pointer.",
         429: "Too many requests with this key. Retry-After says when to come back.",
         503: "The database is not there, or has too much to do. Try again.",
     }.items()
