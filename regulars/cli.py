@@ -296,7 +296,7 @@ def docs(
     accept_breaking: Annotated[bool, typer.Option("--accept-breaking", help="Write even what breaks readers.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the pages are.")] = Path("docs"),
 ) -> None:
-    """Writes the generated pages: schemas of all contracts, AsyncAPI, settings."""
+    """Writes the generated pages: contracts, AsyncAPI, OpenAPI, settings, KPIs, events, flows."""
     from regulars.docs import breaks, stale, write
 
     problems = list(stale(folder) if check else breaks(folder))

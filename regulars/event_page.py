@@ -87,11 +87,12 @@ function tell(type, properties) {{
 tell("product.viewed", {{product_id: "77"}});
 ```
 
-With `keepalive` it goes out though the page is left, and the page may read each answer, of whatever origin it is. A
-text needs no question beforehand (preflight); `application/json` and headers of the page's own may be sent, too, and
-cookies count for nothing. `navigator.sendBeacon` sends the same, as text, bytes or Blob, but nobody is told its answer,
-and of a page with `Referrer-Policy: no-referrer` or `same-origin` Firefox sends all but JSON by it without the page's
-origin, which is a 403. Where the shop has a `Content-Security-Policy`, its `connect-src` has to name Regulars. Each
+With `keepalive` it goes out though the page is left, and the page may read each answer, a refusal, too. A
+text needs no question beforehand (preflight); `application/json` and headers of the page's own may be sent, too (a
+preflight is refused as the request would be: by 401 or 403, which says why), and cookies count for nothing.
+`navigator.sendBeacon` sends the same, as text, bytes or Blob, but nobody is told its answer, and of a page with
+`Referrer-Policy: no-referrer` or `same-origin` Firefox sends all but JSON by it without the page's origin, which is a
+403. Where the shop has a `Content-Security-Policy`, its `connect-src` has to name Regulars. Each
 event is answered by itself, as in a batch; when all are wrong, by a 422.
 
 - **Types**: {", ".join(f"`{name}`" for name in sorted(BEHAVIOUR))} and `custom.…`. Everything else is the

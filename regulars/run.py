@@ -55,8 +55,10 @@ async def run(options: Options) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = options.data_dir / "metrics"
+    made = [folder for folder in (metrics, *metrics.parents) if not folder.exists()]
     try:
-        _clear_metrics(options.data_dir)
+        _clear_metrics(metrics)
     except OSError as error:
         log.critical("the data folder cannot be used", folder=str(options.data_dir), reason=str(error))
         return 1
@@ -68,7 +70,10 @@ async def run(options: Options) -> int:
     if listener is None:
         return 0
     with listener:
-        return await _supervise(options, listener, stop)
+        code = await _supervise(options, listener, stop)
+    if code == os.EX_CONFIG:
+        _unmake(made)
+    return code
 
 
 async def _supervise(options: Options, listener: socket.socket, stop: asyncio.Event) -> int:
@@ -168,12 +173,21 @@ def _variables(options: Options, database_url: str, address: str) -> dict[str, s
     }
 
 
-def _clear_metrics(data_dir: Path) -> None:
+def _clear_metrics(folder: Path) -> None:
     """The folder by which `/metrics` of one process speaks for all; it must be known before they start."""
-    folder = data_dir / "metrics"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _unmake(made: Sequence[Path]) -> None:
+    """Nothing was started: the folder of metrics, and those around it, go as they came. `made`: the innermost first."""
+    for folder in made:
+        if folder is made[0]:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            with suppress(OSError):  # not empty: somebody else's by now
+                folder.rmdir()
 
 
 async def _listen(host: str, port: int, stop: asyncio.Event) -> socket.socket | None:

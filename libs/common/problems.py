@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -297,7 +298,7 @@ def _said(fault: Mapping[str, Any]) -> str:
     return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
-async def _on_http(_: Request, raised: Exception) -> Response:
+async def _on_http(request: Request, raised: Exception) -> Response:
     error = cast("HTTPException", raised)
     code = "http_error"
     with contextlib.suppress(ValueError):
@@ -307,4 +308,16 @@ async def _on_http(_: Request, raised: Exception) -> Response:
     if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, (ValueError, RecursionError)):
         # FastAPI says this of a body that json does not read for another reason than its grammar.
         return respond(Problem(400, "invalid_json", "The body is not JSON.", [no_json(_unreadable(error.__cause__))]))
-    return respond(Problem(error.status_code, code, detail, headers=error.headers or {}))
+    headers = error.headers or {}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": ", ".join(sorted(_methods_at(request)))}
+    return respond(Problem(error.status_code, code, detail, headers=headers))
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Those of all routes of its address: whoever raises a 405 names one route's."""
+    routes = iter_route_contexts(request.app.routes)
+    methods = {
+        method for route in routes if route.path_regex.match(request.scope["path"]) for method in route.methods or ()
+    }
+    return methods | {"HEAD"} if "GET" in methods else methods

@@ -25,5 +25,6 @@ def report(url: str | None, data_dir: Path, *, as_json: bool) -> int:
         if finding.next_step:
             print(f"        next: {finding.next_step}")
     levels = Counter(finding.level for finding in findings)
-    print(f"{levels['ok']} ok, {levels['warning']} warnings, {levels['failed']} failed")
+    warnings = f"{levels['warning']} warning{'' if levels['warning'] == 1 else 's'}"
+    print(f"{levels['ok']} ok, {warnings}, {levels['failed']} failed")
     return int(failed)

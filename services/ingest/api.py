@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from libs.common.auth import Principal, require
 from libs.common.db import Tx
-from libs.common.problems import Problem, invalid, not_found, not_found_by
+from libs.common.problems import Problem, invalid, invalid_parameter, not_found, not_found_by
 from libs.common.telemetry import current_traceparent
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.instants import Instant
@@ -178,6 +178,8 @@ async def patch_store(
 ) -> StoreOut:
     """Changes a store. To rotate a secret send the new one with `overlap_seconds`: the old one signs for so long."""
     if not body.model_fields_set - {"overlap_seconds"}:
+        if body.model_fields_set:
+            raise invalid("/secrets", "This is missing: `overlap_seconds` is for those that it leaves out.")
         raise invalid("", "Name at least one field of it that is to be different.")
     wanted = Change(
         currency=body.currency,
@@ -242,7 +244,9 @@ class Filters:
 
 
 def wanted(principal: Principal, filters: Filters, *, before: str | None = None) -> Wanted:
-    """What they mean, of the caller's tenant."""
+    """What they mean, of the caller's tenant. Problem 422 when there is no time between `since` and `until`."""
+    if filters.since is not None and filters.until is not None and filters.since > filters.until:
+        raise invalid_parameter("since", "This is after `until`.")
     return Wanted(
         tenant=principal.tenant,
         store=filters.store,

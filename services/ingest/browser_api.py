@@ -2,14 +2,14 @@
 
 It is made so that `navigator.sendBeacon` can: the key is in the address, and the body is text. Whether a page may is
 said by its origin, which browsers cannot be made to lie about; whoever is no browser is held back by the limits alone.
-The store's pages may read each answer, a refusal, too; a beacon's nobody can, and refusals are counted for the store.
+Pages may read each answer, a refusal, too; a beacon's nobody can, and refusals are counted for the store.
 """
 
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -110,8 +110,15 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
     return BatchOut(accepted=accepted, rejected=len(answers) - accepted, events=answers)
 
 
+@router.options(PATH, status_code=204, include_in_schema=False)
+async def refuse_preflight(key: PublicKey, request: Request, edge: AnEdge) -> Response:
+    """Says of a preflight that was not granted (see `libs.common.web.for_pages`) what the request would be told."""
+    _admit(key, request, edge)
+    return Response(status_code=204, headers={"allow": "OPTIONS, POST"})
+
+
 def may_ask(edge: Edge, query: QueryParams, origin: str) -> bool:
-    """Whether a page of this origin may ask, and read its answer: the key is for it."""
+    """Whether a page of this origin may ask: the key is for it."""
     published = edge.registry.published(query.get("key", ""))
     return published is not None and origin in published[1]
 

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from libs.common.auth import Principal, require
-from libs.common.problems import Problem, invalid, not_found
+from libs.common.problems import Problem, invalid, invalid_parameter, not_found
 from libs.common.telemetry import current_traceparent
 from services.ingest import credentials, wanted
 from services.ingest import store as records
 from services.ingest.api import AnEdge, later
 from services.ingest.connecting import Busy, NoSecret
 from services.ingest.connection_models import ConnectionIn, ConnectionOut
-from services.ingest.credentials import NO_CREDENTIALS
+from services.ingest.credentials import NO_API, NO_CREDENTIALS
 from services.ingest.fetch_models import CredentialsOut
 from services.ingest.platforms.port import Hopeless, Refused, Unavailable
 from services.ingest.registering import TooManySecrets
@@ -68,6 +68,8 @@ async def _opened(edge: AnEdge, principal: Principal, key: str) -> Store:
         found = await records.one_store(tx, principal.tenant, key)
         if found is None:
             raise not_found("store")
+        if found.platform not in wanted.WANTED:
+            raise invalid_parameter("key", NO_API.format(found.platform))
         if await credentials.held(tx, principal.tenant, key) is None:
             raise Problem(404, "not_found", NO_CREDENTIALS)
     return found

@@ -7,6 +7,8 @@ from msgspec import Struct
 from libs.common.db import Tx
 
 NO_CREDENTIALS = "This store has no credentials."
+NO_API = "Stores of {} have no API to ask: they tell of themselves by events."
+"""Of a platform."""
 OPENS = "c.state <> 'gone'"
 """SQL: of credentials `c`, that the shop did not take them back."""
 OPEN = "state IN ('waiting', 'running')"

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from libs.common.contracts.commerce import Line
 from libs.common.contracts.types import Channel, ConsentState
 from libs.common.money import to_minor
+from services.ingest import event_faults
 from services.ingest.printed import LARGEST_AMOUNT, MOST_PIECES
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -183,8 +184,14 @@ class Csat(Struct, frozen=True, kw_only=True, tag_field="survey", tag="csat"):
     score: Annotated[int, Meta(ge=1, le=5, description="5: very satisfied.")]
 
 
-class Ticket(Struct, frozen=True, kw_only=True):
-    """A question to support was asked, or settled."""
+class Asked(Struct, frozen=True, kw_only=True):
+    """Somebody asked support something."""
+
+    ticket_id: Id
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """What somebody asked support is settled."""
 
     ticket_id: Id
 
@@ -228,8 +235,8 @@ COMMERCE: dict[str, Any] = {
 ACTIVITIES: dict[str, Any] = {
     "product.viewed": View,
     "survey.answered": Nps | Csat,
-    "ticket.opened": Ticket,
-    "ticket.closed": Ticket,
+    "ticket.opened": Asked,
+    "ticket.closed": Settled,
     "loyalty.changed": Loyalty,
     "review.submitted": Review,
     "lead.created": Lead,
@@ -267,15 +274,8 @@ def typed(type_: str, properties: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(properties, schema)
     except msgspec.ValidationError as error:
-        raise Wrong(*_place(str(error))) from error
-
-
-def _place(message: str) -> tuple[str, str]:
-    told, _, path = message.partition(" - at `$")
-    named = re.search(r"(?:missing required|unknown) field `([^`]+)`", told)
-    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path)
-    pointer = "".join(f"/{name or index}" for name, index in parts)
-    return "/properties" + pointer + (f"/{named[1]}" if named else ""), told
+        pointer, detail = event_faults.told(str(error), schema)
+        raise Wrong("/properties" + pointer, detail) from error
 
 
 class Purse:

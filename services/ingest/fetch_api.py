@@ -16,7 +16,7 @@ from libs.common.web.paging import Cursor
 from services.ingest import credentials, fetches, seen, subscriptions
 from services.ingest import store as records
 from services.ingest.api import AnEdge, changed, later
-from services.ingest.credentials import NO_CREDENTIALS, Credentials
+from services.ingest.credentials import NO_API, NO_CREDENTIALS, Credentials
 from services.ingest.fetch_models import (
     BackfillIn,
     BackfillOut,
@@ -113,8 +113,7 @@ async def _check(edge: AnEdge, found: Store, url: str, key: Key) -> None:
 
 def _has_api(found: Store, pointer: str) -> None:
     if found.platform not in _TAKES:
-        told = f"Stores of {found.platform} have no API to fetch from: they tell of themselves by events."
-        raise invalid(pointer, told)
+        raise invalid(pointer, NO_API.format(found.platform))
 
 
 def _key(found: Store, body: CredentialsIn) -> Key:
@@ -144,7 +143,7 @@ async def get_credentials(
     return CredentialsOut.of(await _credentials(edge, principal, key))
 
 
-@router.delete("/v1/stores/{key}/credentials", status_code=204)
+@router.delete("/v1/stores/{key}/credentials", status_code=204, response_class=Response)
 async def delete_credentials(
     key: str, edge: AnEdge, principal: Annotated[Principal, Depends(require("stores:write"))]
 ) -> None:

@@ -322,7 +322,8 @@ class CountsOut(BaseModel):
     dead: int = 0
     ignored: int = 0
     refused: Annotated[
-        dict[str, int], Field(description="By reason: bad_signature, too_large, browser_origin, browser_events, …")
+        dict[str, int],
+        Field(description="By reason: bad_signature, wrong_platform, too_large, browser_origin, browser_events, …"),
     ]
     duplicates: Annotated[int, Field(description="Webhooks and events that had come before: each counts once.")]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -55,6 +56,8 @@ def opener(keyring: Keyring, *, bulk_above: int, inside: bool) -> Callable[[Cred
     """By tenant and store: since when an app's id and secret are known, and the tokens that they got."""
 
     def open_platform(credentials: Credentials) -> Platform:
+        if not _has_sound_port(credentials.url):
+            raise NotAsked(f"{credentials.url} names a port that there is not: register the store by another domain")
         # The clients here, since they are large, and most workers of most days ask nobody.
         match opened(keyring, credentials):
             case WooCommerceKey() as key:
@@ -75,3 +78,11 @@ def opener(keyring: Keyring, *, bulk_above: int, inside: bool) -> Callable[[Cred
                 return Shopify(credentials.url, token=apps[whose][1], bulk_above=bulk_above, inside=inside)
 
     return open_platform
+
+
+def _has_sound_port(url: str) -> bool:
+    """Stores of earlier versions were registered whatever their port was."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False

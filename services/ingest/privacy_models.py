@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
@@ -11,10 +11,17 @@ from libs.common.contracts.types import PrivacyKind
 from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
 from services.ingest.event_models import Email
+from services.ingest.mentions import ALIKE
 from services.ingest.models import Identifier, Text
 from services.ingest.printed import identifier
 from services.ingest.privacy import Receipt, Request, State
 from services.ingest.statements import asked_for
+
+
+def _a_phone(text: str) -> str:
+    if not asked_for(Identifiers(phone=text)):
+        raise PydanticCustomError("phone", f"A phone number has {ALIKE} digits at least.")
+    return text
 
 
 class CustomerIn(Asked):
@@ -23,7 +30,8 @@ class CustomerIn(Asked):
     id: Annotated[Identifier | None, Field(description="The platform's own id of the customer.")] = None
     email: Annotated[Email | None, Field(examples=["ada@example.com"])] = None
     phone: Annotated[
-        Text | None, Field(pattern="[0-9]", description="With the country's code.", examples=["+49 30 123456"])
+        Annotated[Text, AfterValidator(_a_phone)] | None,
+        Field(description="With the country's code.", examples=["+49 30 123456"]),
     ] = None
 
     @model_validator(mode="after")

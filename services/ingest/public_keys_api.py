@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 
 from libs.common.auth import Principal, require
 from libs.common.contracts.commerce import Identifiers
@@ -51,7 +51,7 @@ async def get_public_keys(
     return [PublicKeyOut.of(each) for each in held]
 
 
-@router.delete("/v1/stores/{key}/public-keys/{public_key}", status_code=204)
+@router.delete("/v1/stores/{key}/public-keys/{public_key}", status_code=204, response_class=Response)
 async def delete_public_key(
     key: str,
     public_key: str,

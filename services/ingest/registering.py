@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from libs.common.contracts import codec
@@ -237,7 +237,7 @@ def _rotated(
     told = {
         "added": sum(secret not in before for secret in dict.fromkeys(wanted.secrets)),
         "ended": 0 if wanted.overlap else len(left_out),
-        "ending": [each.ends_at.isoformat() for each in ending if each.ends_at],
+        "ending": [to_builtins(each.ends_at) for each in ending if each.ends_at],
     }
     return [*after, *ending], {"secrets": {name: value for name, value in told.items() if value}} if any(
         told.values()

@@ -15,7 +15,7 @@ REFUSED = Metric("regulars_ingest_refused_total", "Webhooks that were refused.",
 DUPLICATES = Metric("regulars_ingest_duplicates_total", "Webhooks and first-party events that had come before.")
 
 DUPLICATE = "duplicate"
-REASONS = ("bad_signature", "gone", "journal", "overloaded", "slow", "too_large", "unknown_store")
+REASONS = ("bad_signature", "gone", "journal", "overloaded", "slow", "too_large", "unknown_store", "wrong_platform")
 """Why requests are refused. `journal` and `overloaded` are our fault (503), the others are the sender's."""
 FLUSH_SECONDS = 1.0
 

@@ -88,7 +88,6 @@ _RETRY = (b"retry-after", str(RETRY_AFTER_SECONDS).encode())
 OK = _answer(200, b"application/json", b'{"status":"ok"}')
 NO_PLATFORM = _problem(404, "not_found", "There is no such platform.")
 UNVERIFIED = _problem(401, "unverified", "There is no such store, or the signature is not by one of its secrets.")
-TOO_LARGE = _problem(413, "too_large", "The body is larger than this endpoint takes.", _CLOSE)
 SLOW = _problem(408, "too_slow", "The body did not arrive in time.", _CLOSE)
 OVERLOADED = _problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY)
 NO_ROOM = _problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY, _CLOSE)
@@ -104,6 +103,7 @@ class WebhookEndpoint:
         self._tally = tally
         self._clock = clock
         self._limits = limits
+        self._too_large = _problem(413, "too_large", f"The body is larger than {limits.body} bytes.", _CLOSE)
         self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,12 +116,14 @@ class WebhookEndpoint:
             try:
                 answer = await self._receive(delivery_id, platform, registered, scope["headers"], receive)
             except _Refused as refused:
-                self._tally.refused(registered, refused.reason)
+                # Counted for the store, too: its address was put into another platform's settings.
+                misled = registered is None and found is not None and refused.reason == "unknown_store"
+                self._tally.refused(found, "wrong_platform" if misled else refused.reason)
                 answer = refused.answer
-                if answer is TOO_LARGE or answer is NO_ROOM:
+                if answer is self._too_large or answer is NO_ROOM:
                     send = lingering(receive, send)
             except _Gone:
-                self._tally.refused(registered, "gone")
+                self._tally.refused(found, "gone")
                 return
         else:
             answer = NO_PLATFORM
@@ -173,7 +175,7 @@ class WebhookEndpoint:
     async def _body(self, announced: int | None, receive: Receive) -> bytes:
         """The raw body. Refuses what is too large, too slow, or too much with all the others that are arriving."""
         if announced is not None and announced > self._limits.body:
-            raise _Refused("too_large", TOO_LARGE)
+            raise _Refused("too_large", self._too_large)
         chunks: list[bytes] = []
         size = 0
         reserved = 0
@@ -189,7 +191,7 @@ class WebhookEndpoint:
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > self._limits.body:
-                    raise _Refused("too_large", TOO_LARGE)
+                    raise _Refused("too_large", self._too_large)
                 if size - SMALL > reserved:
                     reserved += self._reserve(size - SMALL - reserved)
                 if not message.get("more_body", False):

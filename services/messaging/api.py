@@ -244,7 +244,7 @@ async def add_suppression(
     return SuppressionOut.model_validate(row)
 
 
-@router.delete("/v1/suppressions", status_code=status.HTTP_204_NO_CONTENT)
+@router.delete("/v1/suppressions", status_code=status.HTTP_204_NO_CONTENT, response_class=Response)
 async def lift_suppression(request: Request, principal: SuppressionWriter, body: SuppressionIn) -> None:
     """Lets an address be written to again; what it consents to is another matter."""
     async with _state(request).database.transaction() as tx:

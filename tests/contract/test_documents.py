@@ -1,6 +1,7 @@
 """The committed contracts are those of the code, and what would break a reader is told in words."""
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,19 @@ ROOT = Path(__file__).parents[2]
 
 def test_committed_pages_are_up_to_date() -> None:
     assert list(docs.stale(ROOT / "docs")) == []
+
+
+def test_who_speaks_of_idempotency_keys_takes_them() -> None:
+    described = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))["paths"]
+    speaks, takes = set(), set()
+    for path, operations in described.items():
+        for method, operation in operations.items():
+            if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", [])):
+                takes.add((method, path))
+            answers = (operation["responses"].get(status, {"description": ""}) for status in ("409", "422"))
+            speaks |= {(method, path) for answer in answers if "Idempotency-Key" in answer["description"]}
+    assert speaks == takes
+    assert "409" not in described["/v1/browser/events"]["post"]["responses"]
 
 
 def test_each_of_the_twenty_five_cases_is_the_test_that_its_row_names() -> None:

@@ -223,4 +223,4 @@ def test_a_wrong_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in run.log()
     # Before the database, and the first key, which is shown once.
     assert run.said == []
-    assert not (tmp_path / "data" / "postgres").exists()
+    assert not (tmp_path / "data").exists()

@@ -46,10 +46,10 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
         401: "No good API key.",
         403: "Scope missing.",
         404: "What the address or a parameter names is not there.",
-        409: "What is there forbids it, or a request with its Idempotency-Key is under way.",
+        409: "What is there forbids it.",
         413: "The body is larger than this endpoint takes.",
         415: "The body is not of a media type that this endpoint takes.",
-        422: "Bad fields, each with a pointer; or its Idempotency-Key is another request's.",
+        422: "Bad fields, each with a pointer.",
         429: "Too many requests with this key. Retry-After says when to come back.",
         503: "The database is not there, or has too much to do. Try again.",
     }.items()
@@ -108,6 +108,9 @@ class _Api(FastAPI):
                 answer = problems.from_error(error)
                 REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
                 await problems.respond(answer)(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "HEAD":
+            # As GET is; the server keeps the body to itself, since its own scope says HEAD.
+            await super().__call__({**scope, "method": "GET"}, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -18,6 +18,10 @@ PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="ProblemOut")}
 _OF_PARAMETERS = ("404",)
 _OF_CHANGES = ("400", "409", "413")
 _OF_BODIES = ("415",)
+_OF_IDEMPOTENCY_KEYS = {
+    "409": "a request with its Idempotency-Key is under way",
+    "422": "its Idempotency-Key is another request's",
+}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -48,7 +52,7 @@ def _mend_answers(method: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     for status, needed in (
         *((status, operation.get("parameters") or method == "delete") for status in _OF_PARAMETERS),
-        *((status, method != "get") for status in _OF_CHANGES),
+        *((status, method != "get" and (status != "409" or operation.get("security") != [])) for status in _OF_CHANGES),
         *((status, "requestBody" in operation) for status in _OF_BODIES),
     ):
         if (answer := answers.get(status)) is None:
@@ -65,6 +69,11 @@ def _tell_scope(operation: dict[str, Any], method: str, scope: str) -> None:
     operation["description"] = f"{operation['description']}\n\n{told}" if operation.get("description") else told
     if method == "POST":
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+        answers = operation["responses"]
+        for status, also in _OF_IDEMPOTENCY_KEYS.items():
+            # Where the route has words of its own, those are added to, too.
+            told = answers[status]["description"].removesuffix(".")
+            answers[status] = answers[status] | {"description": f"{told}; or {also}."}
 
 
 def _scope(dependant: Dependant) -> str | None:

@@ -1,8 +1,7 @@
-"""Paths that pages of some origins may ask: their browsers send what they like there, and read whatever is answered.
+"""Paths that pages of some origins may ask: their browsers send what they like there.
 
-A refusal that a page cannot read is, to it, a network that is down: so what others answer around a route (a body too
-large, a wrong key) may be read, too. Pages of any other origin get no leave, neither to ask nor to read. Cookies and
-the like count for nothing.
+Whatever is answered there, any page may read. A refusal that a page cannot read is, to it, a network that is down, and
+there is nothing in one that who sends without a browser is not told as well. Cookies and the like count for nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ MayAsk = Callable[[QueryParams, str], bool]
 
 
 class ForPages:
-    """Middleware, outside of all others. It answers preflights by itself."""
+    """Middleware, outside of all others. It answers preflights by itself, but those that it does not grant."""
 
     def __init__(self, app: ASGIApp, paths: Mapping[str, MayAsk]) -> None:
         self._app = app
@@ -44,6 +43,6 @@ class ForPages:
 
     def _opens(self, scope: Scope) -> bool:
         may_ask = self._paths.get(scope["path"])
-        return may_ask is not None and may_ask(
-            QueryParams(scope["query_string"]), Headers(scope=scope).get("origin", "")
-        )
+        if may_ask is None or scope["method"] != "OPTIONS":
+            return may_ask is not None
+        return may_ask(QueryParams(scope["query_string"]), Headers(scope=scope).get("origin", ""))

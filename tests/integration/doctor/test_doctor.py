@@ -339,3 +339,13 @@ def test_report_for_machines(database_url: str, data_dir: Path, capsys: pytest.C
     assert told["ok"] is False
     assert all({*finding} == {"check", "level", "detail", "next_step"} for finding in told["findings"])
     assert all(finding["next_step"] for finding in told["findings"] if finding["level"] != "ok")
+
+
+def test_one_warning_is_no_warnings(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGULARS_SMPT_HOST", "mail.example")
+    report("postgresql://nobody@127.0.0.1:1/none", data_dir, as_json=False)
+    told = capsys.readouterr().out.splitlines()
+    warnings = sum(line.startswith("WARNING") for line in told)
+    assert f" {warnings} warning{'s' if warnings != 1 else ''}, " in told[-1]

@@ -268,6 +268,23 @@ async def test_bad_requests_are_told_by_field(ground: Ground, store: str) -> Non
     assert await told("st_nobody", {}) == (404, "not_found", [])
     other = await ground.register(domain="other.myshopify.com")
     assert await told(other, {}) == (404, "not_found", [])
+    till = await ground.register(platform="events", domain="till.example", secrets=[])
+    assert await told(till, {}) == (422, "invalid", ["/key"])
+    assert (await ground.http.get(f"/v1/stores/{till}/connection")).status_code == 422
+
+
+@pytest.mark.parametrize("port", [0, 65_536, 99_999])
+async def test_a_store_of_before_ports_were_looked_at(ground: Ground, store: str, port: int) -> None:
+    async with ground.database.transaction() as tx:
+        await tx.pg.execute("UPDATE stores SET domain = $1", f"127.0.0.1:{port}")
+        await tx.pg.execute("UPDATE credentials SET url = $1", f"https://127.0.0.1:{port}")
+    for answer in (
+        await ground.http.get(f"/v1/stores/{store}/connection"),
+        await ground.http.post(f"/v1/stores/{store}/connection"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "refused")
+        assert f"https://127.0.0.1:{port} names a port that there is not" in answer.json()["detail"]
+    assert (await ground.get(f"/v1/stores/{store}/health"))["credentials"]["state"] == "unchecked"
 
 
 @pytest.mark.parametrize(

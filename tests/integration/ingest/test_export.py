@@ -55,3 +55,7 @@ async def test_a_wrong_filter_is_named(ground: Ground) -> None:
     answer = await ground.http.get("/v1/deliveries/export", params={"since": "yesterday"})
     assert answer.status_code == 422
     assert "since" in answer.text
+    for path in ("/v1/deliveries/export", "/v1/deliveries"):
+        turned = {"since": "2026-03-02T12:00:00Z", "until": "2026-03-01T12:00:00Z"}
+        answer = await ground.http.get(path, params=turned)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/since")

@@ -335,7 +335,7 @@ async def test_bad_requests_are_told_by_field(ground: Ground) -> None:
         ("POST", "/v1/backfills", {"store": till, "kinds": ["orders"]}, "/store"),
     ):
         answer = await ground.http.request(method, at, json=body)
-        detail = "Stores of events have no API to fetch from: they tell of themselves by events."
+        detail = "Stores of events have no API to ask: they tell of themselves by events."
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"pointer": place, "detail": detail}])
     token = await ground.http.put(f"/v1/stores/{shopify}/credentials", json={"access_token": "shpat_of_yours"})
     assert token.json()["errors"][0]["detail"].endswith("those are shpat_, and then letters and digits.")

@@ -82,6 +82,7 @@ async def test_too_large_is_refused_before_it_is_read(small: Ground) -> None:
         await wire.send(_head(store, {"content-length": str(LIMIT + 1)}))
         status, problem = await wire.answer()
         assert (status, problem["code"]) == (413, "too_large")
+        assert problem["detail"] == f"The body is larger than {LIMIT} bytes."
         assert await wire.closed()
         wire.close()
     assert (await small.get("/v1/deliveries/counts"))["refused"] == {"too_large": 1}

@@ -134,6 +134,8 @@ async def test_lists_are_filtered_and_come_in_pages(ground: Ground) -> None:
         ({"customer": {"email": ""}}, "/customer/email"),
         ({"customer": {"email": "EUR"}}, "/customer/email"),
         ({"customer": {"phone": "none"}}, "/customer/phone"),
+        ({"customer": {"phone": "123"}}, "/customer/phone"),
+        ({"customer": {"email": "ada@example.com", "phone": "123"}}, "/customer/phone"),
         ({"customer": {"email": "a\x00"}}, "/customer/email"),
         ({"customer": {"name": "Ada"}}, "/customer/name"),
         ({"due_at": "2026-03-02T12:00:00Z"}, "/due_at"),

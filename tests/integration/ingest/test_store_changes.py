@@ -158,7 +158,7 @@ async def test_every_change_is_in_the_audit_log(ground: Ground) -> None:
     assert [entry["version"] for entry in page["data"]] == [3, 2]
     again, patched = (entry["changes"] for entry in page["data"])
     assert again == {"name": "Tea", "secrets": {"ended": 1}}
-    end = (ground.clock.now() + timedelta(seconds=OVERLAP)).isoformat()
+    end = (ground.clock.now() + timedelta(seconds=OVERLAP)).isoformat().replace("+00:00", "Z")
     assert patched == {"timezone": "Europe/Vienna", "secrets": {"added": 1, "ending": [end]}}
     assert [entry["by"] for entry in page["data"]] == ["admin", key.split("_")[1]]
     [first] = (await ground.get(f"/v1/stores/{store}/changes", limit=2, cursor=page["next"]))["data"]
@@ -171,7 +171,7 @@ async def test_every_change_is_in_the_audit_log(ground: Ground) -> None:
     ("changes", "pointer"),
     [
         ({}, ""),
-        ({"overlap_seconds": 60}, ""),
+        ({"overlap_seconds": 60}, "/secrets"),
         ({"currency": "EURO"}, "/currency"),
         ({"timezone": "Berlin"}, "/timezone"),
         ({"consent": "all"}, "/consent"),

@@ -91,7 +91,8 @@ async def test_bad_signatures_and_unknown_stores_get_the_same_answer(ground: Gro
     assert answers[0].headers["content-type"] == "application/problem+json"
     assert answers[0].json()["code"] == "unverified"
     assert await ground.journalled() == 0
-    assert (await ground.get("/v1/deliveries/counts", store=store))["refused"] == {"bad_signature": 7}
+    counts = await ground.get("/v1/deliveries/counts", store=store)
+    assert counts["refused"] == {"bad_signature": 7, "wrong_platform": 1}
 
 
 async def test_a_signature_may_end_in_a_newline(ground: Ground) -> None:

@@ -227,6 +227,7 @@ async def test_suppressions(world: World, api: httpx.AsyncClient) -> None:
     await world.later(hours=1)
     assert await world.states() == [("cart_abandonment", 1, "skipped", "suppressed")]
     lifted = await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})
+    assert "content-type" not in lifted.headers
     assert lifted.status_code == 204
     assert (await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})).status_code == 404
 

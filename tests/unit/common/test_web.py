@@ -85,6 +85,23 @@ async def test_unknown_addresses_and_methods(client: httpx.AsyncClient) -> None:
         assert answer.json()["status"] == status
 
 
+async def test_what_an_address_takes_is_told_of_all_its_routes(client: httpx.AsyncClient) -> None:
+    for method, path, takes in [
+        ("PUT", "/v1/things", "GET, HEAD, POST"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
+        ("HEAD", "/webhooks/shopify/st_1", "POST"),
+    ]:
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, takes)
+
+
+async def test_asked_for_the_head_alone(client: httpx.AsyncClient) -> None:
+    whole, head = await client.get("/v1/things"), await client.head("/v1/things")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert (await client.head("/v1/things?limit=0")).status_code == 422
+
+
 async def test_webhooks_pass_untouched(client: httpx.AsyncClient) -> None:
     answer = await client.post("/webhooks/shopify/st_1", content=b"x" * 5000)
     assert answer.text == "5000"
