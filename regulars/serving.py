@@ -157,9 +157,10 @@ class Impatient(HttpToolsProtocol):
         if upgraded and self.parser.get_method() != b"CONNECT":
             self._offered = True
             return
+        super().on_headers_complete()
+        # From here on there is a cycle of its own to answer it.
         self._in_head = False
         self._in_time()
-        super().on_headers_complete()
         if upgraded:
             # What follows would be read as another request.
             self.cycle.keep_alive = False
@@ -212,7 +213,12 @@ class Impatient(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             self.transport.write(answer)
-        elif self._arriving and not self._in_head and not self.pipeline and not cycle.response_started:
+        elif self._in_head or not self._arriving:
+            # What came before it is answered, and the connection ends with that.
+            self._enough = True
+            cycle.keep_alive = False
+            return
+        elif not self.pipeline and not cycle.response_started:
             # It is this request's own, whose route waits for what is not to come.
             cycle.disconnected = True
             self.transport.write(answer)

@@ -251,6 +251,18 @@ async def test_so_it_is_when_the_route_waits_for_it_already(port: int, body: byt
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "bad", [b"BAD\r\n\r\n", b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT a:443 HTTP/1.1\r\n\r\n"]
+)
+@pytest.mark.parametrize("before", [1, 3])
+async def test_what_came_before_a_bad_request_is_answered(port: int, bad: bytes, before: int) -> None:
+    """It was done: whoever sent it must not take the other's refusal for its own."""
+    body = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nkept"
+    answers = await _answers(port, body * before + bad)
+    assert answers.count(b"200 OK") == answers.count(b"kept") == before
+    assert b"400" not in answers.partition(b"kept")[0]
+
+
 async def test_nothing_is_told_before_the_answer_to_another_request(port: int) -> None:
     answer = await _answers(port, REQUEST.replace(b"/openapi.json", b"/long") + CHUNKED + b"xyz\r\n")
     assert b"400 Bad Request" not in answer
