@@ -2,18 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from libs.common.contracts.journal import removal_of
-from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import Record
 from services.ingest import asking
 from services.ingest.archive import CONSUMER
+from services.ingest.seen import RECORD, record_of
 from services.ingest.store import DeliveryRow, add_outcome_counts
 
 Replayable = Literal["observed", "parked", "ignored", "dead"]
@@ -65,7 +64,6 @@ class Kept(NamedTuple):
 _COLUMNS = """tenant, id::text, store, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
     reached::text, total, counts, reasons"""
 _OPEN = "state IN ('waiting', 'running')"
-_RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
 # $1 tenant, $2 store, $3 topic, $4 since, $5 until.
 _SEEN = """
     d.tenant = $1 AND d.store = $2 AND ($3::text IS NULL OR d.topic = $3)
@@ -291,7 +289,7 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
             WHERE {_SEEN} AND ($6::text IS NULL OR d.outcome = $6) AND ($7::uuid IS NULL OR d.id > $7)
             ORDER BY d.id LIMIT $8
         )
-        SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{name}"' for name in _RECORD)}
+        SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{name}"' for name in RECORD)}
         FROM chosen c
         LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
         """,
@@ -300,7 +298,7 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         replay.reached,
         limit,
     )
-    return [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row)) for row in rows]
+    return [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], record_of(row)) for row in rows]
 
 
 async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
@@ -316,14 +314,8 @@ async def _dead(tx: Tx, replay: Replay, limit: int) -> list[Kept]:
         replay.reached,
         limit,
     )
-    return [Kept(row["id"], "dead", row["reason"], None, _record(row)) for row in rows]
+    return [Kept(row["id"], "dead", row["reason"], None, record_of(row)) for row in rows]
 
 
 def _filters(replay: Replay) -> list[Any]:
     return [replay.tenant, replay.store, replay.topic, replay.since, replay.until]
-
-
-def _record(row: Mapping[str, Any]) -> Record | None:
-    if row["id"] is None or removal_of(row["data"]):
-        return None
-    return Record(topic=JOURNAL.name, **{name: row[name] for name in _RECORD})
