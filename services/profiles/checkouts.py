@@ -17,8 +17,8 @@ class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: CheckoutObserved | None = None
     account: str | None = None
     removed: Version | None = None
-    told_as: str | None = None
-    """Its own token, where this one only stood in for that: another checkout's row has it all."""
+    stood_in: bool = False
+    """Its token was its cart's, and only stood in for its own: it is told under that, as another checkout."""
     ordered_at: datetime | None = None
     """When it became an order that counted: whatever happens to that, nobody walked away from it."""
     live: bool = False
@@ -34,8 +34,8 @@ def on_observed(state: CheckoutState, checkout: CheckoutObserved, account: str |
 
 def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
     """The checkout was deleted."""
-    told_as = removed.told_as or state.told_as
-    return replace(state, removed=latest(version(removed), state.removed), told_as=told_as)
+    stood_in = state.stood_in or removed.told_as is not None
+    return replace(state, removed=latest(version(removed), state.removed), stood_in=stood_in)
 
 
 def on_order(state: CheckoutState, order: OrderState) -> CheckoutState:
@@ -54,7 +54,7 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
     if checkout is None:
         return None
     gone = is_removed(state.removed, checkout) and state.ordered_at is None
-    deleted = gone or state.told_as is not None
+    deleted = gone or state.stood_in
     return CheckoutChanged(
         store=checkout.store,
         account=state.account,
