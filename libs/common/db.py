@@ -168,7 +168,7 @@ class Database:
             # Clocks differ a little.
             if begun is None or monotonic() - begun < 0.9 * self.idle or not was_ended(error):
                 raise
-            if is_lengthy(own, self.idle) or getattr(cause_of(error), "sqlstate", None) == "25P04":
+            if is_lengthy(own, self.idle) or has_run_out(error):
                 raise TookTooLong(self.idle) from error
             raise
 
@@ -258,6 +258,18 @@ def is_lengthy(own: OwnTime, idle: float) -> bool:
     By half, since the handler is not all that works for a record.
     """
     return own.seconds >= idle / 2
+
+
+def has_run_out(error: BaseException | None) -> bool:
+    """Whether the server has ended the transaction since it lasted too long.
+
+    asyncpg tells last that the connection is closed, before it that it was closed in the middle, and first why.
+    """
+    while error is not None:
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate == "25P04":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def was_ended(error: BaseException) -> bool:

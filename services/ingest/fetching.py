@@ -318,8 +318,8 @@ class Fetching:
 
 async def _as_told(tx: Tx, fetch: Fetch, objects: Sequence[Fetched]) -> list[Fetched]:
     """Checkouts that are told by their carts under the tokens that webhooks had for them, where any told of them."""
-    carts = [each.cart for each in objects if each.cart is not None]
-    tokens = await seen.tokens(tx, fetch.tenant, fetch.store, carts) if carts else {}
+    carts = [seen.Cart(fetch.tenant, fetch.store, each.cart) for each in objects if each.cart is not None]
+    tokens = {cart.token: token for cart, token in (await seen.tokens(tx, carts)).items()}
     return [named(each, tokens[each.cart]) if each.cart in tokens else each for each in objects]
 
 

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from typing import assert_never, cast
 
 from libs.common.batch import Batch, Reject
-from libs.common.contracts.commerce import CheckoutObserved, PrivacyRequested
+from libs.common.contracts.commerce import PrivacyRequested
 from libs.common.contracts.journal import Delivery, removal_of
 from libs.common.contracts.topics import COMMERCE
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
 from libs.common.log.base import Record
-from services.ingest import events, privacy, registering, seen, store
+from services.ingest import events, naming, privacy, registering, seen, store
 from services.ingest.journal import SOURCE, origin_of
+from services.ingest.naming import Read
 from services.ingest.normalise import (
     Ignored,
-    Observation,
     Observations,
     Outcome,
     Parked,
@@ -45,7 +45,7 @@ async def on_deliveries_received(batch: Batch) -> None:
             batch.reject(record, error.reason)
     await seen.note_arrivals(batch.tx, minutes_of(received))
     stores = await store.store_facts(batch.tx, ((record.tenant, delivery.store) for record, delivery in received))
-    read: list[tuple[Record, Delivery, Outcome]] = []
+    read: list[Read] = []
     for record, delivery in received:
         facts = stores.get((record.tenant, delivery.store))
         if facts is None:
@@ -56,9 +56,11 @@ async def on_deliveries_received(batch: Batch) -> None:
         except Unreadable as error:
             batch.reject(record, error.reason)
             continue
-        emit(batch, record, delivery, outcome)
-        rows.append(row_of(record, delivery, outcome))
         read.append((record, delivery, outcome))
+    read, again = await naming.under_own_names(batch.tx, read, stores)
+    for each in (*read, *again):
+        emit(batch, *each)
+    rows += [row_of(*each) for each in read]
     await store.save_deliveries(batch.tx, rows)
     await act(batch, read)
 
@@ -69,7 +71,7 @@ def kind_of_record(record: Record) -> str:
     return kind_of(platform, rest.partition("/")[2])
 
 
-async def act(batch: Batch, read: Sequence[tuple[Record, Delivery, Outcome]]) -> None:
+async def act(batch: Batch, read: Sequence[Read]) -> None:
     """Does what deliveries ask of ourselves: once, however often they come or are replayed."""
     requests: list[privacy.Request] = []
     for record, delivery, outcome in read:
@@ -146,7 +148,7 @@ def row_of(record: Record, delivery: Delivery, outcome: Outcome) -> DeliveryRow:
         journal_partition=record.partition,
         journal_offset=record.offset,
         dated=dated,
-        cart=_cart(outcome),
+        cart=naming.cart_token(outcome),
     )
 
 
@@ -154,15 +156,6 @@ def _removed(record: Record) -> Delivery:
     """What is known of a delivery without its data."""
     platform, store_key, topic = origin_of(record.source)
     return Delivery(store=store_key, platform=platform, topic=topic, delivery_id="", headers={}, body=b"")
-
-
-def _cart(outcome: Outcome) -> str | None:
-    match outcome:
-        case Observations([Observation(observed=CheckoutObserved(cart_token=str(token))), *_]):
-            # Some print it with its key.
-            return token.partition("?")[0]
-        case _:
-            return None
 
 
 def _told(outcome: Outcome) -> tuple[str, str | None, str | None, datetime | None]:

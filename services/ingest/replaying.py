@@ -19,8 +19,9 @@ from libs.common.db import Database, Tx
 from libs.common.log.base import Record
 from libs.common.log.postgres import append
 from libs.common.telemetry import get_logger
-from services.ingest import replays, store
+from services.ingest import naming, replays, store
 from services.ingest.handlers import act, emit, outcome_of, row_of
+from services.ingest.naming import Read
 from services.ingest.outcome import Outcome, StoreFacts, Unreadable
 from services.ingest.replays import MOST_REASONS, OTHERS, Kept, Replay
 
@@ -78,7 +79,8 @@ class Replays:
         counts, reasons = Counter(replay.counts), Counter(replay.reasons)
         rows: list[store.DeliveryRow] = []
         revived: list[store.DeliveryRow] = []
-        read: list[tuple[Record, Delivery, Outcome]] = []
+        read: list[Read] = []
+        kept_as: list[Kept] = []
         taken, reached = 0.0, replay.reached
         for one in kept:
             if taken > STEP_SECONDS:
@@ -91,20 +93,22 @@ class Replays:
                 counts["gone"] += 1
                 continue
             try:
-                delivery, outcome = _read(batch, one.record, facts)
+                read.append((one.record, *_read(batch, one.record, facts)))
+                kept_as.append(one)
             except Unreadable as error:
-                taken += monotonic() - began
                 counts["unreadable"] += 1
                 known = error.reason in reasons or len(reasons) < MOST_REASONS
                 reasons[error.reason if known else OTHERS] += 1
-                continue
-            row = row_of(one.record, delivery, outcome)
+            taken += monotonic() - began
+        stores = {} if facts is None else {(replay.tenant, replay.store): facts}
+        read, again = await naming.under_own_names(tx, read, stores, dry_run=replay.dry_run)
+        for each in (*read, *again):
+            emit(batch, *each, replay=replay.id)
+        for one, each in zip(kept_as, read, strict=True):
+            row = row_of(*each)
             counts[row.outcome] += 1
             changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
             counts["changed"] += changed
-            emit(batch, one.record, delivery, outcome, replay=replay.id)
-            read.append((one.record, delivery, outcome))
-            taken += monotonic() - began
             if one.outcome == "dead":
                 revived.append(row)
             elif changed:

@@ -8,12 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from libs.common.contracts.journal import removal_of
-from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
 from libs.common.log.base import READ_BYTES, Record
 from services.ingest import asking
 from services.ingest.archive import CONSUMER
+from services.ingest.seen import RECORD, record_of
 from services.ingest.store import DeliveryRow, add_outcome_counts
 
 Replayable = Literal["observed", "parked", "ignored", "dead"]
@@ -71,7 +70,6 @@ class Kept(NamedTuple):
 _COLUMNS = """tenant, id::text, store, delivery::text, topic, outcome, since, until, dry_run, state, asked_at, asked_by,
     reached::text, total, counts, reasons"""
 _OPEN = "state IN ('waiting', 'running')"
-_RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
 # $1 tenant, $2 store, $3 topic, $4 since, $5 until; $6 delivery: `_seen_by` and `_letter_by`.
 _SEEN = """
     d.tenant = $1 AND d.store = $2 AND ($3::text IS NULL OR d.topic = $3)
@@ -321,7 +319,7 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> _Part:
             WHERE {_seen_by(replay)} AND ($7::text IS NULL OR d.outcome = $7) AND ($8::uuid IS NULL OR d.id > $8)
             ORDER BY d.id LIMIT $9
         ), kept AS (
-            SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{n}"' for n in _RECORD)}
+            SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{n}"' for n in RECORD)}
             FROM chosen c
             LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
         )
@@ -369,15 +367,9 @@ def _bounded(parameter: int) -> str:
 
 
 def _part(rows: Sequence[Mapping[str, Any]], limit: int) -> _Part:
-    kept = [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], _record(row)) for row in rows]
+    kept = [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], record_of(row)) for row in rows]
     return _Part(kept, bool(rows) and (rows[0]["chosen"] == limit or len(rows) < rows[0]["chosen"]))
 
 
 def _filters(replay: Replay) -> list[Any]:
     return [replay.tenant, replay.store, replay.topic, replay.since, replay.until, replay.delivery]
-
-
-def _record(row: Mapping[str, Any]) -> Record | None:
-    if row["id"] is None or removal_of(row["data"]):
-        return None
-    return Record(topic=JOURNAL.name, **{name: row[name] for name in _RECORD})

@@ -1,13 +1,16 @@
 """All SQL of what was seen already: what deliveries told of each object last, of each topic, and when any came."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from libs.common.contracts.journal import removal_of
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Tx
+from libs.common.log.base import Record
 from libs.common.log.schema import mine
 from services.ingest.silence import HISTORY
 
@@ -47,6 +50,14 @@ class Heard(NamedTuple):
     """As `silence` takes them."""
 
 
+class Cart(NamedTuple):
+    """That a checkout was made of."""
+
+    tenant: str
+    store: str
+    token: str
+
+
 class Known(NamedTuple):
     """What we were last told of an object."""
 
@@ -71,6 +82,10 @@ _WHOLE = """
         'customers_marketing_consent/update')
 """
 _LATEST_FIRST = "coalesce(dated, received_at) DESC, journal_offset DESC"
+
+
+RECORD = ("partition", "offset", "appended_at", "id", "type", "source", "tenant", "key", "time", "traceparent", "data")
+"""Columns of the journal."""
 
 
 async def last(tx: Tx, tenant: str, store: str, roots: Sequence[str]) -> dict[str, Known]:
@@ -107,20 +122,74 @@ async def known(tx: Tx, tenant: str, store: str, *, after: str | None, limit: in
     return [Known(**dict(row)) for row in rows]
 
 
-async def tokens(tx: Tx, tenant: str, store: str, carts: Sequence[str]) -> dict[str, str]:
-    """By token of a cart, that of the checkout which was told of last to be made of it."""
+async def hold(tx: Tx, *, alone: AbstractSet[tuple[str, str]], together: AbstractSet[tuple[str, str]]) -> None:
+    """Waits for whoever holds one of these stores (tenant, key), and holds them: `alone`, or `together` with others."""
+    stores = sorted(alone | together)
+    await tx.pg.execute(
+        """
+        SELECT CASE WHEN alone THEN pg_advisory_xact_lock(lock) ELSE pg_advisory_xact_lock_shared(lock) END
+        FROM (
+            SELECT hashtextextended(key, 0) AS lock, bool_or(alone) AS alone
+            FROM unnest($1::text[], $2::bool[]) AS u(key, alone) GROUP BY lock ORDER BY lock
+        ) locks
+        """,
+        [f"checkouts/{tenant}/{store}" for tenant, store in stores],
+        [each in alone for each in stores],
+    )
+
+
+async def tokens(tx: Tx, carts: Iterable[Cart]) -> dict[Cart, str]:
+    """By cart, the token of the checkout which was told of last to be made of it."""
+    wanted = list(dict.fromkeys(carts))
+    if not wanted:
+        return {}
     rows = await tx.pg.fetch(
         """
-        SELECT DISTINCT ON (cart) cart, object FROM deliveries
-        WHERE tenant = $1 AND store = $2 AND cart = ANY($3) AND object LIKE 'checkout:%'
-            AND object <> 'checkout:' || cart
-        ORDER BY cart, received_at DESC, journal_offset DESC
+        SELECT u.*, d.object FROM unnest($1::text[], $2::text[], $3::text[]) AS u(tenant, store, cart)
+        CROSS JOIN LATERAL (
+            SELECT object FROM deliveries d
+            WHERE d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart AND object LIKE 'checkout:%'
+                AND object <> 'checkout:' || u.cart
+            ORDER BY received_at DESC, journal_offset DESC LIMIT 1
+        ) d
         """,
-        tenant,
-        store,
-        list(dict.fromkeys(carts)),
+        *(list(column) for column in zip(*wanted, strict=True)),
     )
-    return {row["cart"]: row["object"].partition(":")[2] for row in rows}
+    return {Cart(row["tenant"], row["store"], row["cart"]): row["object"].partition(":")[2] for row in rows}
+
+
+async def rename(tx: Tx, names: Mapping[Cart, str]) -> dict[Cart, Record | None]:
+    """Puts the checkouts that were fetched under these carts' tokens under their own.
+
+    Those that there were, each with the latest that was fetched; None when its body is not kept any more.
+    """
+    if not names:
+        return {}
+    rows = await tx.pg.fetch(
+        f"""
+        WITH renamed AS (
+            UPDATE deliveries d SET object = 'checkout:' || u.token
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(tenant, store, cart, token)
+            WHERE d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart AND d.object = 'checkout:' || u.cart
+                AND d.origin IN ('backfill', 'reconciled')
+            RETURNING d.tenant, d.store, d.cart, d.journal_partition, d.journal_offset, d.dated, d.received_at
+        ), latest AS (
+            SELECT DISTINCT ON (tenant, store, cart) * FROM renamed ORDER BY tenant, store, cart, {_LATEST_FIRST}
+        )
+        SELECT l.store, l.cart, l.tenant AS owner, {", ".join(f'j."{name}"' for name in RECORD)}
+        FROM latest l
+        LEFT JOIN log_journal j ON j.partition = l.journal_partition AND j."offset" = l.journal_offset
+        """,
+        *(list(column) for column in zip(*((*cart, token) for cart, token in names.items()), strict=True)),
+    )
+    return {Cart(row["owner"], row["store"], row["cart"]): record_of(row) for row in rows}
+
+
+def record_of(row: Mapping[str, Any]) -> Record | None:
+    """A record of the journal; None when it is not there, or its body was removed."""
+    if row["id"] is None or removal_of(row["data"]):
+        return None
+    return Record(topic=JOURNAL.name, **{name: row[name] for name in RECORD})
 
 
 async def topics(tx: Tx, tenant: str, store: str, *, now: datetime, span: timedelta) -> list[Topic]:

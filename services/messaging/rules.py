@@ -130,9 +130,10 @@ def basket_run_key(store: str, token: str) -> str:
 def chosen_basket(subject: str, baskets: Sequence[Basket]) -> Basket | None:
     """A cart and its checkout are one: the checkout speaks for both once it exists."""
     own = next((b for b in baskets if b.kind == "checkout" and b.token == subject), None)
-    if own is not None:
+    checkouts = [b for b in baskets if b.kind == "checkout" and b.cart_token == subject and b is not own]
+    # One that was fetched is told under its cart's token until its own is known, and is deleted then.
+    if own is not None and not (own.deleted and checkouts):
         return own
-    checkouts = [b for b in baskets if b.kind == "checkout" and b.cart_token == subject]
     if checkouts:
         return max(checkouts, key=lambda b: (b.changed_at, b.token))
     return next((b for b in baskets if b.kind == "cart" and b.token == subject), None)

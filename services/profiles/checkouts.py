@@ -17,6 +17,8 @@ class CheckoutState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: CheckoutObserved | None = None
     account: str | None = None
     removed: Version | None = None
+    stood_in: bool = False
+    """Its token was its cart's, and only stood in for its own: it is told under that, as another checkout."""
     ordered_at: datetime | None = None
     """When it became an order that counted: whatever happens to that, nobody walked away from it."""
     live: bool = False
@@ -32,7 +34,8 @@ def on_observed(state: CheckoutState, checkout: CheckoutObserved, account: str |
 
 def on_removed(state: CheckoutState, removed: Removed) -> CheckoutState:
     """The checkout was deleted."""
-    return replace(state, removed=latest(version(removed), state.removed))
+    stood_in = state.stood_in or removed.told_as is not None
+    return replace(state, removed=latest(version(removed), state.removed), stood_in=stood_in)
 
 
 def on_order(state: CheckoutState, order: OrderState) -> CheckoutState:
@@ -50,7 +53,8 @@ def view(state: CheckoutState) -> CheckoutChanged | None:
     checkout = state.snapshot
     if checkout is None:
         return None
-    deleted = is_removed(state.removed, checkout) and state.ordered_at is None
+    gone = is_removed(state.removed, checkout) and state.ordered_at is None
+    deleted = gone or state.stood_in
     return CheckoutChanged(
         store=checkout.store,
         account=state.account,

@@ -84,7 +84,7 @@ def of_order(state: ledger.OrderState, *, but: Container[str] = ()) -> list[Entr
 def of_checkout(state: checkouts.CheckoutState) -> list[Entry]:
     """When it was begun."""
     checkout = checkouts.view(state)
-    if checkout is None or checkout.account is None:
+    if checkout is None or checkout.account is None or state.stood_in:
         return []
     subject = f"checkout:{checkout.store}:{checkout.token}"
     summary = {"items": checkout.items, "total": money(checkout.total, checkout.currency)}

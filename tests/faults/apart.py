@@ -243,10 +243,10 @@ class Apart:
 
     # Observing -------------------------------------------------------------------------------------------------------
 
-    def client(self) -> httpx.Client:
+    def client(self, key: str = ADMIN_KEY) -> httpx.Client:
         """Of all four APIs, as one."""
         ports = {name: self.roles[f"{name}-api"].port for name in SERVICES}
-        headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+        headers = {"authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.address, headers=headers, timeout=30, transport=Gateway(ports))
 
     def metric(self, name: str, metric: str) -> float:

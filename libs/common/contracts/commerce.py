@@ -185,6 +185,9 @@ class ProductObserved(Observed, frozen=True, kw_only=True):
 class Removed(Observed, frozen=True, kw_only=True):
     """`order.removed`, `checkout.removed`, `cart.removed`, `customer.removed`, `product.removed`: a tombstone."""
 
+    told_as: str | None = None
+    """Of a checkout: its own token, under which it is told instead, from now on and for good."""
+
 
 class Identifiers(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whom a first-party event speaks of; at least one is set."""

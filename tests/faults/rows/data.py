@@ -16,6 +16,7 @@ from tests.faults.ledger import SERVICES, dead_letters, judge_mails, register
 from tests.faults.promises import Shown
 from tests.faults.rows.asked import Asked
 from tests.faults.rows.poison import broken_events, poisoned
+from tests.faults.rows.slow import Slow
 from tests.faults.scene import PLACED, Scene, scene
 from tests.faults.traffic import Sender, Webhook, abandoned, orders
 
@@ -26,7 +27,10 @@ POISON_PART = 100
 
 
 async def poison(asked: Asked) -> Shown:
-    """One webhook in a hundred is poison, signed like the others; in the logs, events that no contract describes."""
+    """One webhook in a hundred is poison, signed like the others; in the logs, events that no contract describes.
+
+    And an order that takes longer than a transaction may, whenever it is tried.
+    """
     dice = Random(asked.seed)
     many = asked.webhooks
     async with scene(asked.folder, asked.nursery) as s:
@@ -35,10 +39,11 @@ async def poison(asked: Asked) -> Shown:
         bad = Sender(lambda: f"{s.line.address}/webhooks/shopify/{key}")
         webhooks = [*poisoned(max(many // POISON_PART, 1))]
         dice.shuffle(webhooks)
-        in_logs = 0
+        in_logs, slow = 0, Slow(s)
         async with asyncio.TaskGroup() as group:
             group.create_task(s.sender.send(orders(many, PLACED)))
             group.create_task(bad.send(webhooks, at_once=2))
+            group.create_task(slow.sent())
         for schema, topic, readers in (("ingest", COMMERCE, 1), ("profiles", CUSTOMERS, 2)):
             in_logs += readers * await _append(s.line.database_url, schema, topic)
         flowed = await s.flowing()
@@ -46,21 +51,22 @@ async def poison(asked: Asked) -> Shown:
         report.wrong = [line for line in report.wrong if not line.startswith("dead letter")]
         letters = await asyncio.to_thread(dead_letters, s.line)
         counts = await asyncio.to_thread(_counts, s, key)
+        shown = Shown(
+            f"{many} webhooks, {len(webhooks)} poisonous ones, {in_logs} broken events, 1 that takes too long"
+        )
+        letters = await slow.judged(shown, letters)
     of_webhooks = len([letter for letter in letters if letter["topic"] == "journal"])
-    shown = Shown(
-        f"{many} webhooks, {len(webhooks)} poisonous ones, {in_logs} broken events",
-        seen=[
-            (
-                f"poisonous webhooks: {counts['observed']} could be understood, {counts['parked']} are parked,"
-                f" {counts['ignored']} had nothing to observe, {counts['dead']} are dead letters"
-            ),
-            (
-                f"broken events: {len(letters) - of_webhooks} dead letters; an order sent after them was through in"
-                f" {flowed:.1f} s"
-            ),
-            f"reasons: {len({letter['reason'] for letter in letters})} different ones",
-        ],
-    )
+    shown.seen += [
+        (
+            f"poisonous webhooks: {counts['observed']} could be understood, {counts['parked']} are parked,"
+            f" {counts['ignored']} had nothing to observe, {counts['dead']} are dead letters"
+        ),
+        (
+            f"broken events: {len(letters) - of_webhooks} dead letters; an order sent after them was through in"
+            f" {flowed:.1f} s"
+        ),
+        f"reasons: {len({letter['reason'] for letter in letters})} different ones",
+    ]
     shown.judged(report)
     shown.differences += [f"answered otherwise: {answer}" for answer in bad.other[:5]]
     if sum(counts[name] for name in ("observed", "parked", "ignored", "dead")) != len(webhooks):

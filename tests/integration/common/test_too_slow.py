@@ -70,6 +70,25 @@ async def test_who_takes_too_long_is_found_and_buried_and_its_neighbours_live(ha
     assert len(slow.tried) <= 4  # the first time in company, on either log
 
 
+async def test_who_is_too_long_in_the_database_is_buried_too(hasty: Bench) -> None:
+    """It keeps nobody waiting for it: it is at work, by a statement that has no end."""
+    await hasty.write(*[b"{}"] * 3, b"slow", *[b"{}"] * 3)
+
+    async def slow(batch: Batch) -> None:
+        if any(record.data == b"slow" for record in batch.records):
+            # A timeout that runs is not made shorter: it is ended, and another one begins.
+            await batch.tx.pg.execute("SET LOCAL transaction_timeout = 0")
+            await batch.tx.pg.execute("SET LOCAL transaction_timeout = '300ms'")
+            await batch.tx.pg.execute("SELECT pg_sleep(30)")
+        await hasty.note(batch)
+
+    async with working(hasty.worker(slow, limits=LIMITS)):
+        await eventually(hasty.drained)
+    assert len(await hasty.effects()) == 6
+    [dead] = await hasty.dead()
+    assert (bytes(dead["data"]), dead["reason"]) == (b"slow", REASON)
+
+
 async def test_who_comes_right_in_time_is_no_poison(hasty: Bench) -> None:
     await hasty.write(*[b"{}"] * 10, b"slow")
     async with working(hasty.worker(Slow(hasty, times=3), limits=LIMITS)):

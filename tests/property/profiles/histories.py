@@ -167,6 +167,7 @@ moments = st.one_of(
     st.tuples(observed(Removed), st.sampled_from(["order", "checkout", "cart", "customer", "product"])).map(
         lambda pair: record(pair[0], f"{pair[1]}.removed")
     ),
+    observed(Removed, told_as=st.just("own")).map(lambda removed: record(removed, "checkout.removed")),
     messages.map(record),
 )
 

@@ -185,6 +185,19 @@ def test_a_checkout_goes_on_with_the_run_of_its_cart() -> None:
     assert spoken.step == 2
 
 
+def test_a_checkout_that_was_told_under_the_token_of_its_cart_gives_way_to_its_own() -> None:
+    cart = basket(kind="cart", token="c")
+    stood_in = basket(token="c", cart_token="c", deleted=True)
+    own = basket(cart_token="c", changed_at=NOON + HOUR)
+    theirs = run(run_key="s:c", subject="c")
+    seen = look(subject="c", baskets=(stood_in, cart, own), runs=(theirs,))
+    spoken = decide(seen, CART_ABANDONMENT, theirs, NOON + 25 * HOUR)
+    assert isinstance(spoken, Act)
+    assert spoken.situation.basket == own
+    alone = look(subject="c", baskets=(stood_in, cart), runs=(theirs,))
+    assert isinstance(decide(alone, CART_ABANDONMENT, theirs, NOON + 25 * HOUR), End)
+
+
 def test_a_cart_whose_token_lives_on() -> None:
     sold = TokenOrder(placed_at=NOON, cart_token="c")
     emptied = look(subject="c", baskets=(basket(kind="cart", token="c", changed_at=NOON + HOUR / 60),), orders=(sold,))

@@ -11,7 +11,7 @@ from libs.common.contracts.commerce import (
     StoreObserved,
     Variant,
 )
-from services.profiles import carts, checkouts, products
+from services.profiles import carts, checkouts, products, timeline
 from services.profiles.carts import CartState
 from services.profiles.checkouts import CheckoutState
 from services.profiles.facts import Told
@@ -59,6 +59,21 @@ def test_a_checkout_starts_changes_and_is_deleted() -> None:
 def test_a_checkout_deleted_before_it_was_seen_is_deleted() -> None:
     [fact] = told_of_checkout(Removed(**common(4)), checkout(1))
     assert (fact.type, fact.fact.deleted) == ("checkout.deleted", True)
+
+
+@pytest.mark.parametrize("last", [1, 9])
+def test_a_token_that_stood_in_for_the_own_one_is_no_checkout_whatever_is_told_of_it(last: int) -> None:
+    told: list[CheckoutObserved | Removed] = [Removed(**common(4), told_as="own"), checkout(last)]
+    for history in (told, told[::-1], [*told, *told]):
+        fact = told_of_checkout(*history)[-1]
+        assert (fact.type, fact.fact.deleted) == ("checkout.deleted", True)
+        state = CheckoutState()
+        for each in history:
+            if isinstance(each, Removed):
+                state = checkouts.on_removed(state, each)
+            else:
+                state = checkouts.on_observed(state, each, "a")
+        assert timeline.of_checkout(state) == []
 
 
 def test_a_draft_whose_order_counted_before_its_date_was_kept_is_no_deleted_checkout() -> None:
