@@ -87,7 +87,9 @@ def history(keys: dict[str, str]) -> list[Arrival]:
 
 def first_party(n: int, consent: Consent) -> list[FirstPartyEvent]:
     """Of somebody who gives or withdraws consent: that, the number that he left, and the cart that he did."""
-    who = Identifiers(email=consent.email, customer_id=consent.customer_id and str(consent.customer_id))
+    who = Identifiers(
+        email=consent.email, customer_id=None if consent.customer_id is None else str(consent.customer_id)
+    )
     cup = {"title": "Cup", "quantity": 1, "price": {"amount": "9.50", "currency": "EUR"}}
     cart = replace(who, customer_id=None, cart_token=f"cart of {n}")
     told: list[tuple[str, Identifiers, dict[str, Any]]] = [

@@ -202,10 +202,14 @@ async def test_first_party_events_are_told_once(profiles_db: Database) -> None:
 
 
 async def test_events_of_one_person_tell_him_once(profiles_db: Database) -> None:
-    who = Identifiers(email="Ada@example.com", phone="+49 151 12345601")
+    first, second = "+49 151 12345601", "+49 151 12345602"
     seen = [
-        ActivityObserved(**common(f"e{n}", n), activity="product.viewed", identifiers=replace(who, **different))
-        for n, different in enumerate([{}, {"phone": None}, {}, {"phone": "+49 151 12345602"}])
+        ActivityObserved(
+            **common(f"e{n}", n),
+            activity="product.viewed",
+            identifiers=Identifiers(email="Ada@example.com", phone=phone),
+        )
+        for n, phone in enumerate([first, None, first, second])
     ]
     happened = await run(profiles_db, [record(each) for each in [*seen, *seen]])
     told = [(each.fact.email, each.fact.phone) for each in happened if each.type == "profile.changed"]
