@@ -54,6 +54,17 @@ with `"platform": "events"`.
   `errors_left_out` says how many there are besides. An object of over {MOST_ERRORS} names too many is not looked into.
   A pointer is cut at {LONGEST_POINTER} characters.
 
+## Who it is
+
+`email` and `phone` of any event's `profile`, but a refund's, are traits of the account that it is about: that of its
+`customer_id`, else the guest of its address or number. What does not look like one, and junk (`noreply@…`), is none. As
+with those of orders and checkouts the latest word (`time`) holds, an event that leaves one out takes none away, and the
+customer's own record (`profile.updated`, the platform's) outweighs them all. `cart_token` and `checkout_token` name
+nobody, but tie what has the same one to whoever has it. Mail needs consent besides.
+
+Earlier versions took traits from orders, checkouts and customers alone. What they kept of other events is completed by
+`regulars replay --store st_…`; a cart that lies idle still, and is not too late for it, gets the mail that it lacked.
+
 ## Objects inside of them
 """
 _KEPT = "Other properties may be added: texts, numbers, true or false, or Money; they are kept."

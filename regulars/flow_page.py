@@ -30,8 +30,9 @@ and did not change since. Delays count from the last change, so a change before 
   e-mail address. The classic checkout makes no drafts, so nothing starts there. An order in `pending`, `failed` or
   `cancelled` starts nothing; but a draft that became one of these is an abandoned checkout
   still, until it counts as an order or goes to the trash.
-- **`POST /v1/events`**: `checkout.started` and `cart.changed`. A page's own count where a proof says who is looking at
-  it, and the platform does not tell them itself ([events.md](events.md#from-a-browser)).
+- **`POST /v1/events`**: `checkout.started` and `cart.changed`, of whoever their `profile`, or that of another event of
+  the same token or customer, names, whichever came first ([events.md](events.md#who-it-is)). A page's own count where
+  a proof says who is looking at it, and the platform does not tell them itself ([events.md](events.md#from-a-browser)).
 
 The button leads to Shopify's `abandoned_checkout_url`, to the `payment_url` of a WooCommerce draft (until the shop
 deletes it, a day after its last change: the first mail only), or to the event's `recovery_url`. Without one it leads to

@@ -1,7 +1,8 @@
 """What one account says of its person: traits, consents, first and last sight.
 
-The customer's own record outweighs what orders and checkouts mention; among those each trait is as last mentioned, and
-a mention that leaves it out takes nothing away. All of it is a join, so the order of deliveries does not matter.
+The customer's own record outweighs what orders, checkouts and events mention; among those each trait is as last
+mentioned, and a mention that leaves it out takes nothing away. All of it is a join, so the order of deliveries does not
+matter.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,17 @@ from datetime import date, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from libs.common.contracts.commerce import CheckoutObserved, CustomerObserved, Observed, OrderObserved, Person, Removed
+from libs.common.contracts.commerce import (
+    ActivityObserved,
+    CheckoutObserved,
+    ConsentObserved,
+    CustomerObserved,
+    Identifiers,
+    Observed,
+    OrderObserved,
+    Person,
+    Removed,
+)
 from libs.common.contracts.customers import ProfileChanged
 from libs.common.contracts.types import Account, Channel, Origin, Platform
 from services.profiles.consent import Held
@@ -54,8 +65,11 @@ def on_observed(state: PersonState, observed: Observed, junk: Junk) -> PersonSta
     match observed:
         case CustomerObserved() if supersedes(observed, state.own):
             return replace(state, own=replace(observed, person=normalised(observed.person, junk), consents=[]))
-        case OrderObserved() | CheckoutObserved():
-            return replace(state, mentioned=_mention(state.mentioned, observed, normalised(observed.person, junk)))
+        case OrderObserved(person=said) | CheckoutObserved(person=said):
+            return _mention(state, observed, normalised(said, junk))
+        case ConsentObserved(identifiers=who) | ActivityObserved(identifiers=who) if who.email or who.phone:
+            # Not for a visitor to claim: ingest takes these of a browser only with a proof.
+            return _mention(state, observed, normalised(_named(who), junk))
         case Removed():
             return replace(state, removed=latest(version(observed), state.removed))
         case _:
@@ -164,17 +178,20 @@ def merge(states: Sequence[PersonState]) -> Merged:
     )
 
 
-def _mention(
-    known: dict[str, Mention], observed: OrderObserved | CheckoutObserved, person: Person
-) -> dict[str, Mention]:
+def _mention(state: PersonState, observed: Observed, person: Person) -> PersonState:
     by = f"{type(observed).__name__}:{observed.store}:{observed.source_id}"
-    mentioned = dict(known)
+    mentioned = dict(state.mentioned)
     for name in TRAITS:
         value = getattr(person, name)
-        before = known.get(name)
+        before = mentioned.get(name)
         if value and (before is None or (version(observed), by) >= (before.seen, before.by)):
             mentioned[name] = Mention(value, version(observed), by)
-    return mentioned
+    return replace(state, mentioned=mentioned)
+
+
+def _named(who: Identifiers) -> Person:
+    """Whom an event names, as far as that is what he is like. It says nothing of a country to read his number with."""
+    return Person(email=who.email, phone=who.phone)
 
 
 def _since(observed: Observed) -> datetime:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from libs.common.clock import Clock, DrivenClock
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import JOURNAL
@@ -22,6 +24,8 @@ from libs.common.worker import Limits, Worker
 from regulars.parts import database
 from regulars.relaying import relays
 from regulars.schemas import SERVICES
+from services.ingest import events
+from services.ingest.events import FirstPartyEvent
 from services.ingest.journal import event_of
 from services.ingest.normalise import root_key
 from services.ingest.settings import IngestSettings
@@ -51,9 +55,9 @@ class Line:
 
     async def deliver(self, arrivals: Sequence[tuple[Delivery, datetime, str]]) -> None:
         """Journals deliveries in this order: what, when it was received, a name for its id."""
-        events = [journal_event(*arrival) for arrival in arrivals]
+        journalled = [journal_event(*arrival) for arrival in arrivals]
         async with self._databases["ingest"].transaction() as tx:
-            await append(tx, JOURNAL, events)
+            await append(tx, JOURNAL, journalled)
         await self.drained()
 
     def database(self, service: str) -> Database:
@@ -96,11 +100,16 @@ class Line:
 
 
 def journal_event(delivery: Delivery, received_at: datetime, name: str) -> Event:
-    """As the webhook route writes it."""
-    root = root_key(delivery.platform, delivery.topic, delivery.body)
-    return event_of(
-        delivery, id=derived_id("test", name), tenant="default", root=root, time=received_at, traceparent=None
-    )
+    """As the routes of webhooks and events write it."""
+    id_, root = derived_id("test", name), root_of(delivery)
+    return event_of(delivery, id=id_, tenant="default", root=root, time=received_at, traceparent=None)
+
+
+def root_of(delivery: Delivery) -> str:
+    """Its root object."""
+    if delivery.platform in events.SENDERS:
+        return events.root(msgspec.json.decode(delivery.body, type=FirstPartyEvent))
+    return root_key(delivery.platform, delivery.topic, delivery.body)
 
 
 @asynccontextmanager

@@ -15,12 +15,15 @@ from random import Random
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 from aiosmtpd.smtp import SMTP
+from msgspec.structs import replace
 from sqlalchemy.engine import make_url
 
 from libs.common.clock import DrivenClock
+from libs.common.contracts.commerce import Identifiers
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.topics import PARTITIONS, TOPICS
 from libs.common.db import Database
@@ -29,12 +32,14 @@ from libs.common.log.kafka_client import Kafka
 from regulars.schemas import SERVICES
 from regulars.shop import catalog
 from regulars.shop.delivery import EVENTS, deliveries, request
+from regulars.shop.model import Consent
 from regulars.shop.world import make_world
 from services.ingest import headers
-from services.ingest.normalise import Observations, normalise, root_key
+from services.ingest.events import SENDERS, FirstPartyEvent, delivery_of
+from services.ingest.normalise import Observations, normalise
 from services.ingest.outcome import StoreFacts, Unreadable
 from tests.e2e.api import ADMIN_KEY
-from tests.property.line import Line, running_line
+from tests.property.line import Line, root_of, running_line
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 2
@@ -59,12 +64,16 @@ class Mailbox:
 
 
 def history(keys: dict[str, str]) -> list[Arrival]:
-    """What both stores send in DAYS days. `keys`: the stores' keys by platform."""
+    """What both stores send in DAYS days, and what their own sites tell. `keys`: the stores' keys by platform."""
     world = make_world(seed=11, start=START, days=DAYS, how_many=PEOPLE)
     specs = {store.name: store for store in catalog.STORES}
     made = []
     for n, each in enumerate(deliveries(world)):
-        if each.topic == EVENTS or each.outcome in {"refused", "pinged", "duplicate"}:
+        if each.outcome in {"refused", "pinged", "duplicate"}:
+            continue
+        if isinstance(each.state, Consent) and each.topic == EVENTS:
+            told = first_party(n, each.state)
+            made += [(delivery_of(event, keys[each.store], event.time), each.at, event.id) for event in told]
             continue
         body, sent = request(each, specs[each.store])
         raw = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
@@ -76,6 +85,33 @@ def history(keys: dict[str, str]) -> list[Arrival]:
     return made
 
 
+def first_party(n: int, consent: Consent) -> list[FirstPartyEvent]:
+    """Of somebody who gives or withdraws consent: that, the number that he left, and the cart that he did."""
+    who = Identifiers(
+        email=consent.email, customer_id=None if consent.customer_id is None else str(consent.customer_id)
+    )
+    cup = {"title": "Cup", "quantity": 1, "price": {"amount": "9.50", "currency": "EUR"}}
+    cart = replace(who, customer_id=None, cart_token=f"cart of {n}")
+    told: list[tuple[str, Identifiers, dict[str, Any]]] = [
+        ("consent.changed", who, {"channel": "email", "state": consent.state}),
+        ("lead.created", replace(who, phone=f"+49 30 1234{n:04}"), {"source": "a form"}),
+        ("cart.changed", cart, {"lines": [cup]}),
+        # Whose it is he says in another event.
+        ("cart.changed", Identifiers(cart_token=f"other cart of {n}"), {"lines": [cup]}),
+        ("survey.answered", replace(who, cart_token=f"other cart of {n}"), {"survey": "nps", "score": 9}),
+    ]
+    return [
+        FirstPartyEvent(
+            id=f"{type_} {n} {place}",
+            type=type_,
+            time=consent.at + timedelta(minutes=place),
+            profile=whose,
+            properties=properties,
+        )
+        for place, (type_, whose, properties) in enumerate(told)
+    ]
+
+
 def disordered(arrivals: list[Arrival], dice: Random) -> list[Arrival]:
     """Shuffled, some repeated; only what ties in its object's `updated_at` keeps its order."""
     repeats = [(d, at, f"{name} again") for d, at, name in arrivals if dice.random() < 0.15]
@@ -83,8 +119,7 @@ def disordered(arrivals: list[Arrival], dice: Random) -> list[Arrival]:
     dice.shuffle(mixed)
     ties: dict[tuple[str, str, datetime | None], list[int]] = {}
     for place, (delivery, at, _) in enumerate(mixed):
-        root = root_key(delivery.platform, delivery.topic, delivery.body)
-        ties.setdefault((delivery.store, root, _updated_at(delivery, at)), []).append(place)
+        ties.setdefault((delivery.store, root_of(delivery), _updated_at(delivery, at)), []).append(place)
     for places in ties.values():
         in_order = sorted((mixed[place] for place in places), key=lambda arrival: (arrival[1], arrival[2]))
         for place, arrival in zip(places, in_order, strict=True):
@@ -93,6 +128,8 @@ def disordered(arrivals: list[Arrival], dice: Random) -> list[Arrival]:
 
 
 def _updated_at(delivery: Delivery, at: datetime) -> datetime | None:
+    if delivery.platform in SENDERS:
+        return msgspec.json.decode(delivery.body, type=FirstPartyEvent).time
     facts = StoreFacts(key=delivery.store, domain="demo.myshopify.com", currency="EUR", timezone="Europe/Berlin")
     try:
         outcome = normalise(delivery, store=facts, received_at=at, position=0, delivery_ref="")
@@ -273,7 +310,9 @@ async def test_any_order_repetition_batching_and_partitioning_ends_in_the_same_s
                 states.append(await tell(line, keys, arrivals, pieces=pieces, before_last=growth, replayed=again))
     first = states[0]
     assert len(first["orders"]) > 5
-    assert any(message[5] == "sent" for message in first["messages"]), first["messages"]
+    sent = [message[3] for message in first["messages"] if message[5] == "sent"]
+    assert any("cart of" in run_key for run_key in sent), first["messages"]
+    assert any("cart of" not in run_key for run_key in sent), first["messages"]
     for trial, state in enumerate(states[1:], 1):
         for part, value in first.items():
             assert state[part] == value, f"trial {trial} ends in other {part}"

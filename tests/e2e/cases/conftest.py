@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from libs.common.clock import DrivenClock
 from tests.e2e.api import ADMIN_KEY
 from tests.e2e.cases.ground import Ground
+from tests.integration.messaging.driving import Inbox
 from tests.property.line import running_line
 from tests.waiting import eventually
 
@@ -66,5 +67,24 @@ async def ground_beside_shops(
     """Shops may be on this machine, and are asked as fast as they answer."""
     monkeypatch.setenv("REGULARS_FETCH_PRIVATE_ADDRESSES", "true")
     monkeypatch.setenv("REGULARS_FETCH_RATE", "1000")
+    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def inbox() -> AsyncIterator[Inbox]:
+    """Where the mail goes."""
+    opened = Inbox()
+    async with opened.open():
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def ground_with_mail(
+    inbox: Inbox, database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    """Its mail arrives."""
+    monkeypatch.setenv("REGULARS_SMTP_HOST", "127.0.0.1")
+    monkeypatch.setenv("REGULARS_SMTP_PORT", str(inbox.port))
     async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
         yield running

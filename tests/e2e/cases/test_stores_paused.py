@@ -1,15 +1,10 @@
 """A merchant pauses a store, resumes it, deletes it: what becomes of its mails and of what the API says."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from libs.common.clock import DrivenClock
 from tests.conftest import START
-from tests.e2e.cases.conftest import at_work
 from tests.e2e.cases.ground import Ground, Store
 from tests.e2e.cases.test_cases_17_to_25 import checkout
 from tests.integration.messaging.driving import Inbox
@@ -20,23 +15,10 @@ PERSON = {"id": 88, "email": "ada@example.com", "created_at": "2026-03-01T09:00:
 MINUTES, HOURS = timedelta(minutes=1), timedelta(hours=1)
 
 
-@pytest_asyncio.fixture
-async def inbox() -> AsyncIterator[Inbox]:
-    """Where the mail goes."""
-    opened = Inbox()
-    async with opened.open():
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def ground(
-    inbox: Inbox, database_url: str, clock: DrivenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ground]:
+@pytest.fixture
+def ground(ground_with_mail: Ground) -> Ground:
     """Everything runs, and its mail arrives."""
-    monkeypatch.setenv("REGULARS_SMTP_HOST", "127.0.0.1")
-    monkeypatch.setenv("REGULARS_SMTP_PORT", str(inbox.port))
-    async with at_work(database_url, clock, tmp_path, monkeypatch) as running:
-        yield running
+    return ground_with_mail
 
 
 async def left_behind(store: Store) -> None:

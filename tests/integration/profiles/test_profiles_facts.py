@@ -197,8 +197,37 @@ async def test_first_party_events_are_told_once(profiles_db: Database) -> None:
         **common("e1", 1), activity="product.viewed", identifiers=Identifiers(email="Ada@example.com")
     )
     happened = await run(profiles_db, [record(seen), record(seen)])
-    assert types(happened) == ["account.moved", "activity.seen"]
+    assert types(happened) == ["account.moved", "profile.changed", "activity.seen"]
     assert await run(profiles_db, [record(seen)]) == []
+
+
+async def test_events_of_one_person_tell_him_once(profiles_db: Database) -> None:
+    first, second = "+49 151 12345601", "+49 151 12345602"
+    seen = [
+        ActivityObserved(
+            **common(f"e{n}", n),
+            activity="product.viewed",
+            identifiers=Identifiers(email="Ada@example.com", phone=phone),
+        )
+        for n, phone in enumerate([first, None, first, second])
+    ]
+    happened = await run(profiles_db, [record(each) for each in [*seen, *seen]])
+    told = [(each.fact.email, each.fact.phone) for each in happened if each.type == "profile.changed"]
+    assert told == [("ada@example.com", "+4915112345601"), ("ada@example.com", "+4915112345602")]
+
+
+async def test_a_token_alone_names_nobody_whoever_has_it(profiles_db: Database) -> None:
+    """What junk is left of is a token, too."""
+    for who in (Identifiers(cart_token="c1"), Identifiers(cart_token="c1", email="noreply@example.com", phone="0")):
+        seen = ActivityObserved(**common("e1", 1), activity="product.viewed", identifiers=who)
+        happened = await run(profiles_db, [record(seen)])
+        assert "profile.changed" not in types(happened)
+    named = Identifiers(cart_token="c1", email="ada@example.com")
+    seen = ActivityObserved(**common("e2", 2), activity="product.viewed", identifiers=named)
+    happened = await run(profiles_db, [record(seen)])
+    # His name stays with his own account, and the token's joins it.
+    assert [each.key for each in happened if each.type == "profile.changed"] == ["guest:st_one:ada@example.com"]
+    assert len({move[1] for move in moves(happened).values()}) == 1
 
 
 async def test_stores_and_their_changes(profiles_db: Database) -> None:

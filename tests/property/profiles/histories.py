@@ -124,8 +124,9 @@ customers = observed(
     consents=st.lists(consent, max_size=1),
 )
 named = st.builds(
-    Identifiers, email=st.just("ada@example.com"), phone=phones, customer_id=customer_ids, cart_token=tokens
+    Identifiers, email=emails, phone=phones, customer_id=customer_ids, cart_token=tokens, checkout_token=tokens
 )
+"""Whom an event speaks of: anybody by any of his names, by junk, by a token alone, and now and then nobody."""
 products = observed(
     ProductObserved,
     title=st.just("Tea"),

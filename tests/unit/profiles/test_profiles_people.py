@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from libs.common.contracts.commerce import CheckoutObserved, Consent, CustomerObserved, Person, Removed
+from libs.common.contracts.commerce import (
+    ActivityObserved,
+    CheckoutObserved,
+    Consent,
+    ConsentObserved,
+    CustomerObserved,
+    Identifiers,
+    Person,
+    Removed,
+)
 from libs.common.contracts.customers import ConsentChanged
 from libs.common.contracts.types import Account, ConsentState
 from services.profiles import consent, people
@@ -25,6 +34,18 @@ def customer(minute: int, **fields: Any) -> CustomerObserved:
         "person": Person(email="Ada@Example.com"),
     }
     return CustomerObserved(**{**whole, **fields})
+
+
+def event(minute: int, **who: str) -> ActivityObserved:
+    return ActivityObserved(
+        store="st_one",
+        platform="events",
+        source_id=f"e{minute}",
+        updated_at=at(minute),
+        position=minute,
+        activity="lead.created",
+        identifiers=Identifiers(**who),
+    )
 
 
 def known(*observed: Any) -> PersonState:
@@ -52,6 +73,28 @@ def test_each_trait_is_as_last_mentioned() -> None:
     assert people.traits(known(newer, older)) == {
         "email": None, "phone": None, "first_name": "A.", "last_name": None, "locale": "de", "country": None,
     }  # fmt: skip
+
+
+def test_what_an_event_names_is_a_mention_like_an_orders() -> None:
+    told = event(1, email="Ada@Example.com", phone="+49 151 12345601", customer_id="7")
+    gave = said("subscribed", 2)
+    consented = ConsentObserved(
+        store="st_one", platform="events", source_id="e2", updated_at=at(2), position=2, consent=gave,
+        identifiers=Identifiers(email="a@example.com", customer_id="7"),
+    )  # fmt: skip
+    bought = order(1, 3, person=Person(first_name="Ada", email="other@example.com"))
+    named = {"email": "other@example.com", "phone": "+4915112345601", "first_name": "Ada"}
+    for history in permutations([told, consented, bought]):
+        assert people.traits(known(*history, *history)) == dict.fromkeys(people.TRAITS) | named
+    for history in permutations([told, consented]):
+        assert people.traits(known(*history))["email"] == "a@example.com"
+    for history in permutations([told, consented, bought, customer(0)]):
+        assert people.traits(known(*history))["email"] == "ada@example.com"
+
+
+def test_what_is_no_address_or_junk_is_no_mention() -> None:
+    for who in ({"email": "noreply@example.com"}, {"email": "ada"}, {"phone": "030 1"}, {"cart_token": "c"}, {}):
+        assert known(event(1, **who)).mentioned == {}
 
 
 def test_a_person_is_told_when_he_changes_and_only_then() -> None:
