@@ -15,7 +15,9 @@ from services.profiles.handlers import Rules
 from services.profiles.identity.accounts import STRONG, WEAK, Claim
 from services.profiles.identity.identifiers import Junk
 from services.profiles.store import identity
+from tests.integration.profiles.test_profiles_concurrency import waits_for_lock
 from tests.property.profiles.histories import clear, is_a_function_of_its_edges
+from tests.waiting import eventually
 
 RULES = Rules(junk=Junk(), fanout={"email": 3, "phone": 3, "cart": 2, "checkout": 2}, together=4)
 GUESTS, PHONES, TOKENS = 14, 9, 5
@@ -99,6 +101,70 @@ def test_a_crowd_and_its_quarantine_may_come_in_any_order(database_url: str, run
     async def check() -> None:
         database = Database(database_url, schema="profiles", pool_size=1)
         await every_order(database)
+        await database.close()
+
+    with runner:
+        runner.run(check())
+
+
+PAIRS = [guest(0, 0), guest(1, 0, 8), guest(2, 1, 8), guest(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "second", "crowd"),
+    [
+        pytest.param(
+            [guest(0, 0), guest(1, 0, 1), guest(2, 1)], guest(3, 1), guest(4, 0), 5, id="together they make a crowd"
+        ),
+        pytest.param(
+            [*PAIRS, guest(4, 8)], guest(5, 8), guest(6, 0), 0, id="one tears the crowd that the other comes to"
+        ),
+        pytest.param(
+            [*PAIRS, guest(4, 8), guest(3, 7), guest(10, 7, 2), guest(11, 2), guest(12, 7)],
+            guest(5, 8),
+            guest(13, 7),
+            0,
+            id="they tear one crowd in two places",
+        ),
+        pytest.param(
+            [guest(0, 0, 6), guest(1, 0), guest(2, 1), guest(3, 1)],
+            guest(4, 0, 1),
+            guest(5, 6),
+            6,
+            id="one comes to whom the other makes a crowd",
+        ),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_whoever_comes_second_sees_the_crowd_as_the_first_left_it(
+    database_url: str,
+    runner: asyncio.Runner,
+    before: Sequence[Claim],
+    first: Claim,
+    second: Claim,
+    crowd: int,
+    *,
+    turned: bool,
+) -> None:
+    async def hold(database: Database, claim: Claim, done: asyncio.Event, commit: asyncio.Event) -> None:
+        async with database.transaction() as tx:
+            await identity.admit(tx, [("default", claim)], RULES.fanout, RULES.together)
+            done.set()
+            await commit.wait()
+
+    async def check() -> None:
+        database = Database(database_url, schema="profiles", pool_size=3)
+        await clear(database)
+        await admit(database, before)
+        admitted, commit = asyncio.Event(), asyncio.Event()
+        one, two = (second, first) if turned else (first, second)
+        holding = asyncio.create_task(hold(database, one, admitted, commit))
+        await admitted.wait()
+        waiting = asyncio.create_task(admit(database, [two]))
+        await eventually(lambda: waits_for_lock(database))
+        commit.set()
+        await asyncio.gather(holding, waiting)
+        assert len(await is_a_function_of_its_edges(database, RULES)) == crowd
         await database.close()
 
     with runner:
