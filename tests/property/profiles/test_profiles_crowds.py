@@ -19,7 +19,7 @@ from tests.integration.profiles.test_profiles_concurrency import waits_for_lock
 from tests.property.profiles.histories import clear, is_a_function_of_its_edges
 from tests.waiting import eventually
 
-RULES = Rules(junk=Junk(), fanout={"email": 3, "phone": 3, "cart": 2, "checkout": 2}, together=4)
+RULES = Rules(junk=Junk(), fanout={"email": 3, "phone": 3, "cart": 3, "checkout": 3}, together=4)
 GUESTS, PHONES, TOKENS = 14, 9, 5
 SEEDS = 60
 
@@ -40,6 +40,23 @@ def visitor(n: int, checkout: int) -> Claim:
 def buyer(n: int, checkout: int) -> Claim:
     """A guest who is known by a checkout."""
     return Claim("s", f"guest:s:{n}@example.com", ((f"checkout:s:{checkout}", WEAK),))
+
+
+def test_tokens_that_a_crowded_visitor_ties_count_as_one(database_url: str, runner: asyncio.Runner) -> None:
+    # A crowd by phones; in it a nameless visitor, with a buyer on either token. One more on one of them is too many.
+    told = [guest(0, 0, token=0), guest(1, 0, 1), guest(2, 1), visitor(0, 0), buyer(3, 0), buyer(4, 0)]
+
+    async def check() -> None:
+        database = Database(database_url, schema="profiles", pool_size=1)
+        await clear(database)
+        await admit(database, told[:-1])
+        assert len(await is_a_function_of_its_edges(database, RULES)) == 5
+        await admit(database, told[-1:])
+        assert not await is_a_function_of_its_edges(database, RULES)
+        await database.close()
+
+    with runner:
+        runner.run(check())
 
 
 async def admit(database: Database, claims: Sequence[Claim], size: int = 1) -> None:
