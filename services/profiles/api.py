@@ -303,6 +303,7 @@ def _account(account: reads.Account) -> AccountOut:
         first_seen_at=person.first_seen_at,
         last_activity_at=person.last_activity_at,
         deleted=is_deleted(person),
+        crowded=account.crowded,
     )
 
 

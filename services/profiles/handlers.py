@@ -29,6 +29,7 @@ from services.profiles.carts import CartState
 from services.profiles.checkouts import CheckoutState
 from services.profiles.facts import Told
 from services.profiles.identity.identifiers import Junk
+from services.profiles.identity.resolve import MOST_TOGETHER
 from services.profiles.ledger import OrderState
 from services.profiles.people import PersonState
 from services.profiles.products import ProductState, StoreState
@@ -47,6 +48,8 @@ class Rules:
     junk: Junk
     fanout: Mapping[str, int]
     """Kind of identifier -> most accounts that one may name."""
+    together: int = MOST_TOGETHER
+    """Most accounts that may hang together."""
 
 
 @dataclass(slots=True)
@@ -85,7 +88,10 @@ async def handle(batch: Batch, rules: Rules) -> None:
     """One batch: who it was, then what happened, record by record, in memory; one statement a table."""
     observed = list(parsed(batch, rules.junk))
     admission = await identity.admit(
-        batch.tx, [(seen.record.tenant, seen.claim) for seen in observed if seen.claim], rules.fanout
+        batch.tx,
+        [(seen.record.tenant, seen.claim) for seen in observed if seen.claim],
+        rules.fanout,
+        rules.together,
     )
     _tell_moves(batch, observed, admission)
     work = await _load(batch, rules, observed)
@@ -120,7 +126,7 @@ def _tell_moves(batch: Batch, observed: list[Seen], admission: identity.Admissio
             if home is not None:
                 causes.setdefault(home, seen)
     for move in admission.moves:
-        # A profile that a quarantine split off holds no account of this batch.
+        # A profile that a quarantine or a crowd split off holds no account of this batch.
         seen = causes.get(move.profile) or next(s for s in observed if s.claim and s.record.tenant == move.tenant)
         fact = AccountMoved(
             store=move.store,

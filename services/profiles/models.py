@@ -11,6 +11,7 @@ from libs.common.contracts.types import Channel, ConsentState, Platform
 from libs.common.money import money
 from services.profiles import checkouts, ledger, products
 from services.profiles.checkouts import CheckoutState
+from services.profiles.identity.resolve import MOST_TOGETHER
 from services.profiles.ledger import OrderState
 from services.profiles.products import ProductState
 
@@ -145,6 +146,10 @@ class AccountOut(BaseModel):
     first_seen_at: datetime | None
     last_activity_at: datetime | None
     deleted: bool
+    crowded: bool = Field(
+        description=f"Hangs together with more than {MOST_TOGETHER:,} accounts by what they are known by, which proves"
+        " nothing of any of them: it stands alone."
+    )
 
 
 class TraitsOut(BaseModel):

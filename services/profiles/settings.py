@@ -7,6 +7,7 @@ import msgspec
 from pydantic import Field, field_validator
 
 from libs.common.settings import CommonSettings
+from services.profiles.identity.resolve import MOST_TOGETHER
 
 SCHEMA = "profiles"
 CONSUMER = "profiles"
@@ -49,7 +50,8 @@ class ProfilesSettings(CommonSettings):
         int,
         Field(
             ge=2,
-            description="An e-mail or phone that names more accounts than this joins nobody.",
+            description="An e-mail or phone that names more accounts than this joins nobody. Nor does anything join"
+            f" more than {MOST_TOGETHER:,} that hang together, one through another: each stands alone.",
             json_schema_extra={"unit": "accounts"},
         ),
     ] = 20

@@ -13,6 +13,7 @@ accounts = Table(
     Column("alias", Uuid(as_uuid=False), nullable=False),
     Column("profile", Uuid(as_uuid=False)),
     Column("revision", BigInteger, nullable=False),
+    Column("crowded", Boolean, nullable=False),
 )
 
 identifiers = Table(

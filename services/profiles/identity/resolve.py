@@ -10,6 +10,8 @@ from typing import NamedTuple
 from libs.common.ids import derived_id
 from services.profiles.identity.accounts import STRONG, is_nameless, registered
 
+MOST_TOGETHER = 1_000
+"""Most accounts that edges may hold together, one through another, before none of these edges proves anything."""
 TOKENS = ("cart", "checkout")
 """Kinds of identifier that whoever made them up may claim: a browser's."""
 _RANK = {"cart": 0, "checkout": 0, "email": 1, "phone": 2}
@@ -64,15 +66,43 @@ def kind(identifier: str) -> str:
     return identifier.split(":", 1)[0]
 
 
-def partition(accounts: Iterable[str], edges: Iterable[Edge], quarantined: set[str]) -> list[list[str]]:
+def crowded(
+    edges: Iterable[Edge], quarantined: Collection[str], most: int = MOST_TOGETHER, known: Collection[str] = ()
+) -> set[str]:
+    """Accounts that hang together with more than `most`, by edges of identifiers that are not quarantined.
+
+    No person has that many. Each identifier may name few and be no office's phone, and yet whoever invents e-mails and
+    phones could chain accounts without end, which all had to be looked at again for each one more. `known`: accounts of
+    which that is certain, whose edges need not be given: what hangs together with one of them is crowded, too.
+    """
+    found = set(known)
+    joining = [edge for edge in edges if edge.identifier not in quarantined]
+    accounts = {edge.account for edge in joining}
+    if not found and len(accounts) <= most:
+        return found
+    forest = _Forest(accounts)
+    for edge in joining:
+        forest.join(edge.account, _node(edge.identifier))
+    for group in forest.groups():
+        if len(group) > most or not found.isdisjoint(group):
+            found.update(group)
+    return found
+
+
+def partition(
+    accounts: Iterable[str], edges: Iterable[Edge], quarantined: Collection[str], alone: Collection[str] = ()
+) -> list[list[str]]:
     """Groups of accounts, each one person.
 
     Strong edges join whatever they touch. Weak ones follow in a fixed order, but for two kinds: those of an identifier
     that two registered customers of one store share (a couple's phone, a lent device) prove nothing of anybody, and one
-    that would still bring two such customers together is refused. Edges of quarantined identifiers join nothing.
+    that would still bring two such customers together is refused. Edges of quarantined identifiers join nothing, nor do
+    those of accounts that stand `alone`: the crowded ones.
     """
     forest = _Forest(accounts)
-    joining = sorted({edge for edge in edges if edge.identifier not in quarantined}, key=_strength)
+    joining = sorted(
+        {edge for edge in edges if edge.identifier not in quarantined and edge.account not in alone}, key=_strength
+    )
     for edge in joining:
         if edge.tier == STRONG:
             forest.join(edge.account, _node(edge.identifier))

@@ -5,6 +5,13 @@ decide, a lock on every account that the edge connects, directly or through othe
 reads what the other wrote (READ COMMITTED: each statement sees what was committed before it). Two that insert one
 new account or identifier meet in its primary key. Rounds may lock in different orders: PostgreSQL then aborts one
 of the two, and the loop runs it again.
+
+More than `most` accounts that hang together are crowded, and marked so: walks end at them. They are locked where a walk
+ends, since that they are crowded decides, and since an identifier's accounts are counted under their locks. The mark of
+an account changes only under the lock of all that hang together: when they become too many, none was crowded before
+but those that the new edges lead to; when a quarantine has torn a crowd, each account that the quarantined named is
+asked for up to `most` others. That these are still too many is likewise decided under the locks of those that show it:
+two who tear one crowd at once hold the accounts of what each quarantines, and meet there.
 """
 
 from collections import Counter
@@ -13,11 +20,13 @@ from typing import Any, NamedTuple
 
 from libs.common.db import Tx
 from services.profiles.identity import resolve
-from services.profiles.identity.accounts import Claim
+from services.profiles.identity.accounts import Claim, is_nameless
 from services.profiles.identity.resolve import Edge
 
 Key = tuple[str, str]
 """(tenant, account) or (tenant, identifier)."""
+Place = tuple[str, str, str]
+"""(tenant, account, identifier) of an edge."""
 
 
 class Move(NamedTuple):
@@ -45,16 +54,27 @@ class _Account(NamedTuple):
     store: str
     profile: str | None
     revision: int
+    crowded: bool
 
 
-async def admit(tx: Tx, claims: Iterable[tuple[str, Claim]], limits: Mapping[str, int]) -> Admission:
+class _Graph(NamedTuple):
+    """A tenant's accounts that are locked, and the edges among them."""
+
+    accounts: list[str]
+    edges: set[Edge]
+    quarantined: set[str]
+
+
+async def admit(
+    tx: Tx, claims: Iterable[tuple[str, Claim]], limits: Mapping[str, int], most: int = resolve.MOST_TOGETHER
+) -> Admission:
     """Adds what is new of `claims` (tenant, claim) and brings the profiles of all whom it concerns up to date.
 
-    `limits`: kind of identifier -> most accounts that one may name before it is quarantined. When nothing is new,
-    nothing is locked or written.
+    `limits`: kind of identifier -> most accounts that one may name before it is quarantined. `most`: accounts
+    that may hang together before each of them stands alone. When nothing is new, nothing is locked or written.
     """
     accounts: dict[Key, str] = {}
-    edges: dict[tuple[str, str, str], int] = {}
+    edges: dict[Place, int] = {}
     for tenant, claim in claims:
         accounts[tenant, claim.account] = claim.store
         for identifier, tier in claim.edges:
@@ -68,34 +88,48 @@ async def admit(tx: Tx, claims: Iterable[tuple[str, Claim]], limits: Mapping[str
         return Admission(set(), [], {})
     fresh = await _insert_accounts(tx, [(key, accounts[key]) for key in unknown])
     await _insert_edges(tx, [(edge, edges[edge]) for edge in missing])
-    return await _resolve(tx, {*unknown, *((tenant, account) for tenant, account, _ in missing)}, fresh, limits)
-
-
-async def _resolve(tx: Tx, start: set[Key], fresh: set[Key], limits: Mapping[str, int]) -> Admission:
+    start = {*unknown, *((tenant, account) for tenant, account, _ in missing)}
     locked: dict[Key, _Account] = {}
-    rows: Sequence[Any] = ()
+    graphs = await _settle(tx, start, missing, locked, limits, most)
+    return Admission(fresh, *await _resolve(tx, graphs, locked, most))
+
+
+async def _settle(
+    tx: Tx,
+    start: set[Key],
+    added: Sequence[Place],
+    locked: dict[Key, _Account],
+    limits: Mapping[str, int],
+    most: int,
+) -> dict[str, _Graph]:
+    """Locks all whom the edges `added` may concern, and quarantines what now names too many."""
     missing = start
-    while missing:
-        # Once, but for those that others bring while we wait for them.
-        locked |= await _lock(tx, sorted(await _reach(tx, sorted(missing)) - locked.keys()))
-        rows = await _around(tx, sorted(locked))
-        missing = {(row["tenant"], row["account"]) for row in rows} - locked.keys()
-    edges: dict[str, set[Edge]] = {}
-    quarantined: dict[str, set[str]] = {}
-    for row in rows:
-        edges.setdefault(row["tenant"], set()).add(Edge(row["account"], row["identifier"], row["tier"]))
-        if row["quarantined"]:
-            quarantined.setdefault(row["tenant"], set()).add(row["identifier"])
-    members: dict[str, list[str]] = {}
-    for tenant, account in locked:
-        members.setdefault(tenant, []).append(account)
+    while True:
+        graphs = await _close(tx, missing, added, locked)
+        torn: set[str] = set()
+        for tenant, graph in graphs.items():
+            excessive = resolve.shared_by_too_many(graph.edges, limits, graph.quarantined) - graph.quarantined
+            if excessive:
+                await _quarantine(tx, tenant, sorted(excessive))
+                graph.quarantined.update(excessive)
+                if any(locked[tenant, e.account].crowded for e in graph.edges if e.identifier in excessive):
+                    torn.add(tenant)
+        if not torn:
+            return graphs
+        missing = await _fallen_apart(tx, torn, locked, most)
+
+
+async def _resolve(
+    tx: Tx, graphs: Mapping[str, _Graph], locked: Mapping[Key, _Account], most: int
+) -> tuple[list[Move], dict[Key, str]]:
+    """Writes who is one person now: the moves, and every home."""
     homes: dict[Key, str] = {}
-    for tenant, accounts in members.items():
-        found, known = edges.get(tenant, set()), quarantined.get(tenant, set())
-        excessive = resolve.shared_by_too_many(found, limits, known) - known
-        if excessive:
-            await _quarantine(tx, tenant, sorted(excessive))
-        for group in resolve.partition(accounts, found, known | excessive):
+    crowd: set[Key] = set()
+    for tenant, (accounts, edges, quarantined) in graphs.items():
+        known = {account for account in accounts if locked[tenant, account].crowded}
+        alone = resolve.crowded(edges, quarantined, most, known)
+        crowd.update((tenant, account) for account in alone - known)
+        for group in resolve.partition(accounts, edges, quarantined, alone):
             profile = min(resolve.alias(tenant, account) for account in group)
             homes.update(((tenant, account), profile) for account in group)
     moves = [
@@ -104,7 +138,54 @@ async def _resolve(tx: Tx, start: set[Key], fresh: set[Key], limits: Mapping[str
         if locked[key].profile != profile
     ]
     await _move(tx, moves)
-    return Admission(fresh, moves, homes)
+    await _mark(tx, sorted(crowd), crowded=True)
+    return moves, homes
+
+
+async def _close(tx: Tx, missing: set[Key], added: Sequence[Place], locked: dict[Key, _Account]) -> dict[str, _Graph]:
+    """Adds to `locked` these accounts and all whom their edges lead to, up to those that are crowded."""
+    while True:
+        if missing:
+            locked.update(await _lock(tx, sorted(await _reach(tx, sorted(missing)) - locked.keys())))
+        # Only now it is certain who is crowded. Of these the new edges alone lead on; but for the nameless ones, which
+        # tie tokens together: what of that is not quarantined is little.
+        ends = {key for key, account in locked.items() if account.crowded and not is_nameless(key[1])}
+        rows = await _around(tx, sorted(locked.keys() - ends), [place for place in added if place[:2] in ends])
+        # Once, but for those that others bring while we wait for them.
+        missing = {(row["tenant"], row["account"]) for row in rows} - locked.keys()
+        if not missing:
+            break
+    graphs: dict[str, _Graph] = {}
+    for tenant, account in locked:
+        graphs.setdefault(tenant, _Graph([], set(), set())).accounts.append(account)
+    for row in rows:
+        graph = graphs[row["tenant"]]
+        graph.edges.add(Edge(row["account"], row["identifier"], row["tier"]))
+        if row["quarantined"]:
+            graph.quarantined.add(row["identifier"])
+    return graphs
+
+
+async def _fallen_apart(tx: Tx, tenants: set[str], locked: dict[Key, _Account], most: int) -> set[Key]:
+    """Takes the mark off the crowded accounts that no longer hang together with more than `most`.
+
+    What a quarantine cuts off a crowd holds an account that the quarantined named, and that is locked. Returns the
+    accounts that have to be looked at again.
+    """
+    looked_at = set(locked)
+    loose: set[Key] = set()
+    sure: set[Key] = set()
+    for key in sorted(key for key, account in locked.items() if account.crowded and key[0] in tenants):
+        if key in sure:
+            continue
+        while not (reached := await _reach(tx, [key], through=True, limit=most + 1)) <= locked.keys():
+            locked.update(await _lock(tx, sorted(reached - locked.keys())))
+        sure |= reached
+        if len(reached) <= most:
+            loose |= {each for each in reached if locked[each].crowded}
+    await _mark(tx, sorted(loose), crowded=False)
+    locked.update((key, locked[key]._replace(crowded=False)) for key in loose)
+    return loose | {key for key in locked.keys() - looked_at if not locked[key].crowded}
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
@@ -121,7 +202,7 @@ async def _known_accounts(tx: Tx, keys: Sequence[Key]) -> set[Key]:
     return {(row["tenant"], row["account"]) for row in rows}
 
 
-async def _known_edges(tx: Tx, edges: Mapping[tuple[str, str, str], int]) -> set[tuple[str, str, str]]:
+async def _known_edges(tx: Tx, edges: Mapping[Place, int]) -> set[Place]:
     """Those that are there already, at least as strong."""
     rows = await tx.pg.fetch(
         """
@@ -149,7 +230,7 @@ async def _insert_accounts(tx: Tx, accounts: Sequence[tuple[Key, str]]) -> set[K
     return {(row["tenant"], row["account"]) for row in rows}
 
 
-async def _insert_edges(tx: Tx, edges: Sequence[tuple[tuple[str, str, str], int]]) -> None:
+async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
     """Adds edges, and marks those of identifiers that name more than one account: only these can join anybody."""
     if not edges:
         return
@@ -187,19 +268,20 @@ async def _insert_edges(tx: Tx, edges: Sequence[tuple[tuple[str, str, str], int]
 async def _lock(tx: Tx, keys: Sequence[Key]) -> dict[Key, _Account]:
     rows = await tx.pg.fetch(
         """
-        SELECT a.tenant, a.account, a.store, a.profile::text AS profile, a.revision
+        SELECT a.tenant, a.account, a.store, a.profile::text AS profile, a.revision, a.crowded
         FROM accounts a JOIN unnest($1::text[], $2::text[]) AS u(tenant, account) USING (tenant, account)
         ORDER BY a.tenant, a.account FOR UPDATE OF a
         """,
         *_columns(keys, 2),
     )
-    return {(row["tenant"], row["account"]): _Account(row["store"], row["profile"], row["revision"]) for row in rows}
+    return {(row["tenant"], row["account"]): _Account(*row[2:]) for row in rows}
 
 
-async def _reach(tx: Tx, keys: Sequence[Key]) -> set[Key]:
-    """These accounts and all that their shared edges lead to, however far; not beyond a quarantine.
+async def _reach(tx: Tx, keys: Sequence[Key], *, through: bool = False, limit: int | None = None) -> set[Key]:
+    """These accounts and all that their shared edges lead to; not beyond a quarantine, nor beyond crowded accounts.
 
-    One statement, which looks up each account and each identifier once: the way may be as long as somebody likes.
+    `through`: beyond crowded accounts, too. `limit`: no more accounts than that. One statement, which looks up each
+    account and each identifier once, and no further than it has to.
     """
     # LATERAL with LIMIT or OFFSET 0: each by its index, whatever the planner expects of the recursion.
     rows = await tx.pg.fetch(
@@ -208,7 +290,11 @@ async def _reach(tx: Tx, keys: Sequence[Key]) -> set[Key]:
             SELECT u.tenant, u.account, true FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
             UNION
             SELECT r.tenant, n.node, NOT r.is_account FROM reached r CROSS JOIN LATERAL (
-                (SELECT e.identifier AS node FROM edges e CROSS JOIN LATERAL (
+                (SELECT e.identifier AS node FROM (
+                     SELECT FROM accounts a
+                     WHERE r.is_account AND a.tenant = r.tenant AND a.account = r.node
+                       AND ($3 OR NOT a.crowded OR starts_with(a.account, 'cart:')) LIMIT 1) a
+                 CROSS JOIN edges e CROSS JOIN LATERAL (
                      SELECT FROM identifiers i
                      WHERE i.tenant = e.tenant AND i.identifier = e.identifier AND NOT i.quarantined LIMIT 1) i
                  WHERE r.is_account AND e.tenant = r.tenant AND e.account = r.node AND e.shared OFFSET 0)
@@ -217,17 +303,20 @@ async def _reach(tx: Tx, keys: Sequence[Key]) -> set[Key]:
                  WHERE NOT r.is_account AND e.tenant = r.tenant AND e.identifier = r.node OFFSET 0)
             ) n
         )
-        SELECT tenant, node FROM reached WHERE is_account
+        SELECT tenant, node FROM reached WHERE is_account LIMIT $4
         """,
         *_columns(keys, 2),
+        through,
+        limit,
     )
     return {(row["tenant"], row["node"]) for row in rows}
 
 
-async def _around(tx: Tx, keys: Sequence[Key]) -> list[Any]:
-    """The shared edges of these accounts, and every edge of the identifiers that they lead to; not beyond a quarantine.
+async def _around(tx: Tx, keys: Sequence[Key], places: Sequence[Place]) -> list[Any]:
+    """The shared edges of these accounts and places, and every edge of the identifiers that they lead to.
 
-    Tokens and addresses that name this account alone, by far the most of them, decide nothing and are not read.
+    Not beyond a quarantine. Tokens and addresses that name this account alone, by far the most of them, decide nothing
+    and are not read.
     """
     return await tx.pg.fetch(
         """
@@ -235,6 +324,11 @@ async def _around(tx: Tx, keys: Sequence[Key]) -> list[Any]:
             SELECT e.tenant, e.identifier, e.account, e.tier, i.quarantined
             FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
             JOIN edges e USING (tenant, account) JOIN identifiers i USING (tenant, identifier)
+            WHERE e.shared
+            UNION ALL
+            SELECT e.tenant, e.identifier, e.account, e.tier, i.quarantined
+            FROM unnest($3::text[], $4::text[], $5::text[]) AS u(tenant, account, identifier)
+            JOIN edges e USING (tenant, account, identifier) JOIN identifiers i USING (tenant, identifier)
             WHERE e.shared
         )
         SELECT tenant, identifier, account, tier, quarantined FROM mine
@@ -244,6 +338,7 @@ async def _around(tx: Tx, keys: Sequence[Key]) -> list[Any]:
         JOIN edges e USING (tenant, identifier)
         """,
         *_columns(keys, 2),
+        *_columns(places, 3),
     )
 
 
@@ -264,4 +359,14 @@ async def _move(tx: Tx, moves: Sequence[Move]) -> None:
             WHERE a.tenant = u.tenant AND a.account = u.account
             """,
             *_columns([(m.tenant, m.account, m.profile, m.revision) for m in moves], 4),
+        )
+
+
+async def _mark(tx: Tx, keys: Sequence[Key], *, crowded: bool) -> None:
+    if keys:
+        await tx.pg.execute(
+            "UPDATE accounts a SET crowded = $3 FROM unnest($1::text[], $2::text[]) AS u(tenant, account)"
+            " WHERE a.tenant = u.tenant AND a.account = u.account",
+            *_columns(keys, 2),
+            crowded,
         )

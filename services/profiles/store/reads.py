@@ -23,6 +23,7 @@ class Account:
 
     account: str
     store: str
+    crowded: bool
     person: PersonState
 
 
@@ -199,7 +200,7 @@ async def profiles(tx: Tx, tenant: str, ids: Sequence[str]) -> list[Profile]:
     home: dict[str, Profile] = {}
     for row in await tx.pg.fetch(
         """
-        SELECT a.profile::text AS profile, a.account, a.store, p.state
+        SELECT a.profile::text AS profile, a.account, a.store, a.crowded, p.state
         FROM accounts a JOIN people p USING (tenant, account)
         WHERE a.tenant = $1 AND a.profile = ANY($2::uuid[]) ORDER BY a.account COLLATE "C"
         """,
@@ -207,7 +208,7 @@ async def profiles(tx: Tx, tenant: str, ids: Sequence[str]) -> list[Profile]:
         ids,
     ):
         profile = home[row["account"]] = found[row["profile"]]
-        profile.accounts.append(Account(row["account"], row["store"], decode(PEOPLE, row["state"])))
+        profile.accounts.append(Account(row["account"], row["store"], row["crowded"], decode(PEOPLE, row["state"])))
     accounts = list(home)
     for row in await tx.pg.fetch(
         """

@@ -26,6 +26,8 @@ from libs.common.contracts.commerce import (
 from libs.common.contracts.messages import MessageSent, MessageUnsubscribed
 from libs.common.db import Database
 from libs.common.log.base import Record
+from services.profiles.handlers import Rules
+from services.profiles.identity.resolve import Edge, alias, crowded, partition, shared_by_too_many
 from tests.integration.profiles.driving import Happened, at, record
 
 TABLES = (
@@ -237,6 +239,23 @@ async def left(database: Database) -> dict[str, list[Any]]:
                 rows.append(values)
             found[table] = sorted(rows, key=str)
     return found
+
+
+async def is_a_function_of_its_edges(database: Database, rules: Rules) -> set[str]:
+    """Holds what is stored of identity against one look at all edges; the accounts that are crowded."""
+    async with database.reading() as tx:
+        edges = {Edge(*row) for row in await tx.pg.fetch("SELECT account, identifier, tier FROM edges")}
+        accounts = await tx.pg.fetch("SELECT account, profile::text AS profile, crowded FROM accounts")
+        quarantined = await tx.pg.fetch("SELECT identifier FROM identifiers WHERE quarantined")
+    excessive = shared_by_too_many(edges, rules.fanout)
+    assert {row["identifier"] for row in quarantined} == excessive
+    alone = crowded(edges, excessive, rules.together)
+    assert {row["account"] for row in accounts if row["crowded"]} == alone
+    expected: dict[str, str] = {}
+    for group in partition((row["account"] for row in accounts), edges, excessive, alone):
+        expected |= dict.fromkeys(group, min(alias("default", account) for account in group))
+    assert {row["account"]: row["profile"] for row in accounts} == expected
+    return alone
 
 
 def folded(happened: Sequence[Happened]) -> tuple[dict[Any, Any], set[Any]]:

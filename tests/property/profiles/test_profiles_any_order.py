@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from libs.common.db import Database
 from libs.common.log.base import Record
-from services.profiles.identity.resolve import Edge, alias, partition, shared_by_too_many
 from tests.integration.profiles.driving import RULES, run
-from tests.property.profiles.histories import chains, clear, folded, histories, left
+from tests.property.profiles.histories import chains, clear, folded, histories, is_a_function_of_its_edges, left
 
 
 @st.composite
@@ -56,25 +55,12 @@ def test_chains_of_tokens_end_as_one_look_at_all_edges_would_have_it(database_ur
     @given(told_twice(chains))
     def check(example: tuple[list[Record], list[Record], int]) -> None:
         runner.run(both(database, *example))
-        runner.run(_is_a_function_of_its_edges(database))
+        runner.run(is_a_function_of_its_edges(database, RULES))
 
     with runner:
         database = runner.run(_open(database_url))
         check()
         runner.run(database.close())
-
-
-async def _is_a_function_of_its_edges(database: Database) -> None:
-    async with database.reading() as tx:
-        edges = {Edge(*row) for row in await tx.pg.fetch("SELECT account, identifier, tier FROM edges")}
-        found = {row["account"]: str(row["profile"]) for row in await tx.pg.fetch("SELECT * FROM accounts")}
-        quarantined = await tx.pg.fetch("SELECT identifier FROM identifiers WHERE quarantined")
-    excessive = shared_by_too_many(edges, RULES.fanout)
-    assert {row["identifier"] for row in quarantined} == excessive
-    expected: dict[str, str] = {}
-    for group in partition(found, edges, excessive):
-        expected |= dict.fromkeys(group, min(alias("default", account) for account in group))
-    assert found == expected
 
 
 async def _open(database_url: str) -> Database:

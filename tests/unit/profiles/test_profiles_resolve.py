@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.profiles.identity.accounts import STRONG, WEAK, registered
-from services.profiles.identity.resolve import Edge, alias, partition, shared_by_too_many
+from services.profiles.identity.resolve import Edge, alias, crowded, partition, shared_by_too_many
 
 C1, C2, OTHER = "customer:s:1", "customer:s:2", "customer:other:1"
 GUEST, CART = "guest:s:ada@example.com", "cart:s:c"
@@ -72,6 +72,34 @@ def test_a_token_tied_to_a_quarantined_one_is_quarantined() -> None:
     assert shared_by_too_many([*link(0), *link(1)], LIMITS, {"checkout:s:t0"}) == {"checkout:s:t0", "checkout:s:t1"}
     named = shared_by_too_many([*link(0, GUEST), *link(1, C1)], LIMITS, {"checkout:s:t0"})
     assert named == {"checkout:s:t0"}
+
+
+def chain(length: int) -> list[Edge]:
+    """Guests, each of whom shares a phone with the one before and another with the one after."""
+    return [Edge(f"guest:s:{n}@example.com", f"phone:{k}", WEAK) for n in range(length) for k in (n, n + 1)]
+
+
+def test_more_than_so_many_together_each_stand_alone() -> None:
+    accounts = {edge.account for edge in chain(5)}
+    assert crowded(chain(5), set(), 5) == set()
+    assert crowded(chain(5), set(), 4) == accounts
+    assert len(partition(accounts, chain(5), set())) == 1
+    assert len(partition(accounts, chain(5), set(), accounts)) == 5
+    strong = [Edge(C1, MAIL, STRONG), Edge(OTHER, MAIL, STRONG)]
+    assert crowded([*chain(5), *strong], set(), 4) == accounts
+    assert len(partition({*accounts, C1, OTHER}, [*chain(5), *strong], set(), accounts)) == 6
+
+
+def test_what_a_quarantine_cuts_off_a_crowd_is_none() -> None:
+    assert crowded(chain(5), {"phone:2"}, 2) == {f"guest:s:{n}@example.com" for n in (2, 3, 4)}
+    assert crowded(chain(5), {"phone:2"}, 3) == set()
+
+
+def test_whoever_hangs_together_with_a_crowded_account_is_crowded() -> None:
+    assert crowded(chain(2), set(), 4, {GUEST}) == {GUEST}
+    tied = [Edge(GUEST, "phone:2", WEAK), *chain(2)]
+    assert crowded(tied, set(), 4, {GUEST}) == {edge.account for edge in tied}
+    assert crowded(tied, {"phone:2"}, 4, {GUEST}) == {GUEST}
 
 
 def test_an_account_is_not_the_identifier_of_its_name() -> None:
