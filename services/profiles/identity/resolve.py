@@ -10,8 +10,9 @@ from typing import NamedTuple
 from libs.common.ids import derived_id
 from services.profiles.identity.accounts import STRONG, is_nameless, registered
 
-MOST_TOGETHER = 1_000
-"""Most accounts that edges may hold together, one through another, before none of these edges proves anything."""
+MOST_TOGETHER = 3_000
+"""Most accounts that edges may hold together, one through another, before none of these edges proves anything. Each
+cart of somebody is one: a shop's best customer has hundreds."""
 TOKENS = ("cart", "checkout")
 """Kinds of identifier that whoever made them up may claim: a browser's."""
 _RANK = {"cart": 0, "checkout": 0, "email": 1, "phone": 2}
