@@ -19,7 +19,7 @@ from libs.common.web import build_app
 from libs.common.web.health import database_check
 from libs.common.web.opening import Opening
 from libs.common.worker import Worker
-from regulars.garbage import settle
+from regulars.garbage import THRESHOLD_OF_WORKERS, settle
 from regulars.parts import database, settings_class, settings_told
 from regulars.prepare import topics_fit
 from regulars.relaying import relays
@@ -65,7 +65,7 @@ def work_one(service: str) -> None:
 
         def begun(worker: Worker) -> None:
             workers.append(worker)
-            settle()
+            settle(THRESHOLD_OF_WORKERS)
 
         async with databases([service]) as opening, answering(settings, opening, workers):
             if await opening.run(stop):

@@ -16,7 +16,7 @@ from libs.common.log.postgres import PostgresLog
 from libs.common.settings import CommonSettings
 from libs.common.telemetry import configure_logging, get_logger
 from libs.common.worker import Worker
-from regulars.garbage import settle
+from regulars.garbage import THRESHOLD_OF_WORKERS, settle
 from regulars.parts import database, settings_told
 from regulars.relaying import relays
 from regulars.supervisor import Link
@@ -82,7 +82,7 @@ async def tell_ready(workers: Sequence[Worker], link: Link) -> None:
     """Once each worker has its partitions."""
     for worker in workers:
         await worker.joined.wait()
-    settle()
+    settle(THRESHOLD_OF_WORKERS)
     link.ready()
 
 
