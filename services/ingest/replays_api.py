@@ -49,8 +49,9 @@ async def post_replay(
 
     One alone is named as `delivery`, by its id. The other filters have then to be true of it, or may be left out.
 
-    What is observed then starts no message, and changes nothing where nothing was wrong. Dead deliveries that can be
-    read now are so, too, and are dead no longer.
+    What is observed then starts no message (but for a cart that lies idle still and of which it was not known whose it
+    is), and changes nothing where nothing was wrong. Dead deliveries that can be read now are so, too, and are dead no
+    longer.
 
     One that is open and wants the same is answered again: cancel it to begin anew. At most 5 of a store and 20 of a
     tenant are open at one time, else 409.

@@ -4,9 +4,9 @@ An answer is remembered for 24 hours per API key, idempotency key and address. T
 with a request still under way a 409. Answers that ask to be tried again (5xx, 408, 429, 401, 403) are not remembered.
 
 The first transaction that a route commits says so at the key's claim. Where an API is killed, or fails, between that
-and the note of its answer, nobody knows what was to be answered: the same request is a 409 from then on, and is never
-done again. A claim that is left without a commit has done nothing: after five minutes, in which nobody can tell it from
-a request that is still under way, it is done anew, and what began it can commit no more.
+and the note of its answer, nobody knows what was to be answered: the same request is a 409 for the rest of those 24
+hours, and is not done again. A claim that is left without a commit has done nothing: after five minutes, in which
+nobody can tell it from a request that is still under way, it is done anew, and what began it can commit no more.
 
 A key is kept as its digest: it is the caller's own words, and may name somebody.
 
