@@ -37,6 +37,8 @@ TURNS = 2
 """Of the loop in which nobody came, until none is expected: from a request's arrival to here it takes two."""
 DIGEST_BYTES = 16
 """No two deliveries ever share them, and the index stays small."""
+_SECOND_DIGITS = 12
+_SECOND_BYTES = 5
 BELL_SECONDS = 0.02
 """Least time between two rings: NOTIFY is a commit of its own."""
 RETRY_SECONDS = 0.05
@@ -83,9 +85,17 @@ class _Session:
                 await self._connection.close(timeout=1)
 
 
-def digest_of(*identity: str) -> bytes:
-    """What makes a delivery the same one again. No part may hold a NUL (headers cannot)."""
-    return blake2b("\0".join(identity).encode(), digest_size=DIGEST_BYTES).digest()
+def digest_of(*identity: str, changed: bytes = b"") -> bytes:
+    """What makes a delivery the same one again. No part may hold a NUL (headers cannot).
+
+    `changed`, a time in ISO 8601 (anything else counts as none), must follow from the identity. It leads, to the
+    second: what is new then goes to the same few pages of the index, however many digests there are. Spread over the
+    whole of it, they had every page of it logged in full behind each checkpoint.
+    """
+    second = changed[2:19].translate(None, b"-:T ")
+    dated = second.isdigit() and len(second) == _SECOND_DIGITS
+    mark = blake2b("\0".join(identity).encode(), digest_size=DIGEST_BYTES).digest()
+    return (int(second) if dated else 0).to_bytes(_SECOND_BYTES) + mark
 
 
 def source_of(delivery: Delivery) -> str:

@@ -31,6 +31,8 @@ SMALL = 64 * 1024
 """Bytes of each body that are always let in: nobody can crowd out ordinary webhooks with a few large ones."""
 _REQUEST_ID = b"x-request-id"
 _LATE = "the body is late"
+_CHANGED = {"shopify": b'"updated_at":"', "woocommerce": b'"date_modified_gmt":"'}
+_TIME_LENGTH = len("2026-01-31T23:59:59")
 _NO_KEYS = (secrets.token_bytes(32),)
 """Stands in for an unknown store's secret, so that it takes as long."""
 
@@ -82,8 +84,16 @@ def _problem(status: int, code: str, detail: str, *extra: tuple[bytes, bytes]) -
     return _answer(status, b"application/problem+json", msgspec.json.encode(document), *extra)
 
 
+def _changed(platform: str, body: bytes) -> bytes:
+    """When the object was changed, or one within it: whatever stands where a body says so first."""
+    name = _CHANGED[platform]
+    at = body.find(name)
+    return body[at + len(name) : at + len(name) + _TIME_LENGTH] if at >= 0 else b""
+
+
 _CLOSE = (b"connection", b"close")
 _RETRY = (b"retry-after", str(RETRY_AFTER_SECONDS).encode())
+
 
 OK = _answer(200, b"application/json", b'{"status":"ok"}')
 NO_PLATFORM = _problem(404, "not_found", "There is no such platform.")
@@ -163,7 +173,8 @@ class WebhookEndpoint:
         )
         # The verified signature is a digest of the body already. (A repeat under the other secret of a rotation is
         # taken for new, and changes nothing.)
-        digest = digest_of(registered.key, heading.topic, heading.delivery_id, signature.decode())
+        identity = (registered.key, heading.topic, heading.delivery_id, signature.decode())
+        digest = digest_of(*identity, changed=_changed(platform, body))
         try:
             appended = await self._journal.append(event, digest)
         except Unavailable as error:

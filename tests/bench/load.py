@@ -16,10 +16,11 @@ import select
 import socket
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 from urllib.parse import urlsplit
 
-from libs.common.clock import monotonic
+from libs.common.clock import SystemClock, monotonic
 
 BODY_BYTES = 4096
 ID = b"@@@@@@@@@@@@@@@@"
@@ -27,8 +28,8 @@ WARM_UP_SECONDS = 0.5
 START_SECONDS = 60.0
 
 
-def order_template() -> bytes:
-    """An order as Shopify sends it, with ID in place of its id."""
+def order_template(changed: datetime) -> bytes:
+    """An order as Shopify sends it, with ID in place of its id; as long whenever it was changed."""
     line = {
         "variant_id": 39072856, "product_id": 632910392, "title": "Enamel mug, 350 ml", "quantity": 1,
         "sku": "MUG-350-BLUE", "vendor": "Tin & Clay", "fulfillment_service": "manual", "requires_shipping": True,
@@ -43,7 +44,7 @@ def order_template() -> bytes:
         "current_subtotal_price": "133.00", "current_total_price": "139.00", "email": "ada@example.com",
         "financial_status": "paid", "name": "#1001", "order_number": 1001, "phone": "+4930901820",
         "taxes_included": True,
-        "processed_at": "2026-01-10T11:00:00-05:00", "updated_at": "2026-01-10T11:00:02-05:00", "test": False,
+        "processed_at": "2026-01-10T11:00:00-05:00", "updated_at": changed.isoformat(timespec="seconds"), "test": False,
         "total_discounts": "0.00", "total_line_items_price": "133.00", "total_price": "139.00", "total_tax": "22.19",
         "customer": {"id": 207119551, "email": "ada@example.com", "first_name": "Ada", "last_name": "King",
                      "state": "enabled", "verified_email": True, "currency": "EUR", "tags": ""},
@@ -83,7 +84,8 @@ class Generator:
         forged: float = 0.0,
     ) -> None:
         """`rate`: a second, 0 for as many as are answered; `repeated`, `forged`: parts of all that are sent."""
-        self._before, self._after = order_template().split(ID)
+        self._second = -1
+        self._now()
         self._head = _head(urlsplit(urls[0]).path, len(self._before) + len(ID) + len(self._after))
         self._key = secret.encode()
         self._id = int.from_bytes(os.urandom(4), "big") * 10**6 + 10**15
@@ -162,7 +164,15 @@ class Generator:
             request = self._request(forged=dice < self._forged)
         self._sockets[fd].sendall(request)
 
+    def _now(self) -> None:
+        """Orders are told when they are placed or changed, as they are here."""
+        second = int(monotonic())
+        if second != self._second:
+            self._second = second
+            self._before, self._after = order_template(SystemClock().now()).split(ID)
+
     def _request(self, *, forged: bool) -> bytes:
+        self._now()
         self._id += 1
         body = b"%b%016d%b" % (self._before, self._id, self._after)
         key = b"another's" if forged else self._key
