@@ -121,9 +121,10 @@ async def create(database: Database) -> None:
     async with database.transaction() as tx:
         consuming = schema.create_consumer_tables()
         beginnings = schema.create_beginnings(JOURNAL, COMMERCE)
-        log = [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *beginnings]
+        log = [*schema.create_log(JOURNAL, COMMERCE), *schema.create_seen(), *beginnings, *schema.create_counting()]
         await _within(tx, "ingest", [*log, *consuming])
-        await _within(tx, "profiles", [*schema.create_log(CUSTOMERS), *schema.create_beginnings(CUSTOMERS), *consuming])
+        log = [*schema.create_log(CUSTOMERS), *schema.create_beginnings(CUSTOMERS), *schema.create_counting()]
+        await _within(tx, "profiles", [*log, *consuming])
 
 
 async def _within(tx: Tx, name: str, statements: list[str]) -> None:

@@ -3,9 +3,8 @@
 A partition's counter row is locked from the append to the end of the transaction. So offsets are given in commit order
 and a rolled back transaction leaves no hole, which a bare sequence could not promise.
 
-How many partitions there are is counted by the appending statement itself: nobody can have learned an old number. A
-statement looks at the data only once it has its locks on the tables, so that one which had to wait for `growth.grow`
-counts what that has made.
+How many partitions there are is counted by the appending statement itself, once it has its lock on their table: nobody
+can have learned an old number, and who had to wait for `growth.grow` counts what that has made.
 """
 
 import zlib
@@ -45,20 +44,16 @@ def _append_sql(topic: str, *, unique: bool) -> str:
     # The rows themselves come in only at the end: nothing but numbers is sorted and counted.
     return f"""
         WITH input AS MATERIALIZED (
-            SELECT *, (hash % (SELECT count(*) FROM log_partitions WHERE topic = $1))::int AS partition
+            SELECT *, (hash % (SELECT log_count($1)))::int AS partition
             FROM unnest($2::bigint[]{digest[0]}) WITH ORDINALITY AS u(hash{digest[1]}, n)
         ),
         {fresh}
         counts AS (SELECT partition, count(*) AS n FROM kept GROUP BY partition),
-        locked AS MATERIALIZED (
-            SELECT partition FROM log_partitions
-            WHERE topic = $1 AND partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
-        ),
-        advanced AS (
-            UPDATE log_partitions p SET next_offset = p.next_offset + counts.n
-            FROM locked JOIN counts USING (partition)
-            WHERE p.topic = $1 AND p.partition = locked.partition
-            RETURNING p.partition, p.next_offset - counts.n AS first
+        advanced AS MATERIALIZED (
+            SELECT a.* FROM (
+                SELECT array_agg(partition ORDER BY partition) AS partitions, array_agg(n ORDER BY partition) AS counts
+                FROM counts
+            ) c CROSS JOIN LATERAL log_advance($1, c.partitions, c.counts) a
         ),
         placed AS MATERIALIZED (
             SELECT k.n, partition, a.first + row_number() OVER (PARTITION BY partition ORDER BY k.n) - 1 AS "offset"
@@ -151,10 +146,7 @@ class PostgresLog:
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """See `Log.end_offsets`."""
         async with self._database.autocommit() as pg:
-            rows = await pg.fetch(
-                f"SELECT partition, next_offset FROM {TOPICS[topic].producer}.log_partitions WHERE topic = $1",
-                topic,
-            )
+            rows = await pg.fetch(f"SELECT partition, next_offset FROM {TOPICS[topic].producer}.log_ends($1)", topic)
         return {row["partition"]: row["next_offset"] for row in rows}
 
     async def ages(self, positions: Mapping[Position, int]) -> dict[Position, float]:
@@ -185,8 +177,7 @@ def _read_sql(topic: str) -> str:
         SELECT r.partition, r."offset", r.appended_at, {", ".join("r." + c.strip() for c in COLUMNS.split(","))},
                r."offset" > 0 AND r."offset" = begins.first_offset AS first
         FROM unnest($1::int[], $2::bigint[]) AS p(partition, first)
-        JOIN {TOPICS[topic].producer}.log_partitions begins
-          ON begins.topic = '{topic}' AND begins.partition = p.partition
+        JOIN {TOPICS[topic].producer}.log_ends('{topic}') begins USING (partition)
         CROSS JOIN LATERAL (
             SELECT * FROM (
                 SELECT l.*, sum(octet_length(l.data)) OVER (ORDER BY l."offset" ROWS UNBOUNDED PRECEDING)

@@ -75,6 +75,80 @@ def slow_vacuum(*topics: Topic, reset: bool = False) -> list[str]:
     ]
 
 
+_NEWEST_FIRST = """SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    SET enable_hashjoin = off SET enable_mergejoin = off"""
+"""Whatever the table's size was when the plan was made."""
+
+
+def create_counting() -> list[str]:
+    """SQL for a producer whose counters are found newest first, however many versions of them lie behind.
+
+    Each append makes a new version of its partitions' counters, and no old one can be removed while anybody holds a
+    snapshot that is older: an ANALYZE does so for seconds, a dump for an hour. To come by them all made each append
+    dearer than the one before. In this key the newest version is the last one, and is all that these look at:
+    `log_ends(topic)`, what there is of each partition; `log_count(topic)`, how many there are, once nobody is growing
+    the topic; `log_advance(topic, partitions, counts)`, which locks the partitions in the order given and answers with
+    the first of the offsets that it has given to each.
+    """
+    return [
+        "ALTER TABLE log_partitions DROP CONSTRAINT log_partitions_pkey,"
+        " ADD PRIMARY KEY (topic, partition, next_offset)",
+        # To cut off its empty end takes a lock for which those who append would wait.
+        "ALTER TABLE log_partitions SET (vacuum_truncate = off)",
+        f"""CREATE FUNCTION log_ends(of_topic text)
+            RETURNS TABLE (partition int, next_offset bigint, first_offset bigint)
+            LANGUAGE plpgsql STABLE ROWS 16 {_NEWEST_FIRST}
+            AS $$
+            #variable_conflict use_column
+            BEGIN
+                RETURN QUERY WITH RECURSIVE ends AS (
+                    (SELECT partition, next_offset, first_offset FROM log_partitions WHERE topic = of_topic
+                     ORDER BY partition DESC, next_offset DESC LIMIT 1)
+                    UNION ALL
+                    SELECT before.* FROM ends CROSS JOIN LATERAL (
+                        SELECT partition, next_offset, first_offset FROM log_partitions
+                        WHERE topic = of_topic AND partition < ends.partition
+                        ORDER BY partition DESC, next_offset DESC LIMIT 1
+                    ) before
+                ) SELECT * FROM ends;
+            END $$""",
+        f"""CREATE FUNCTION log_count(of_topic text) RETURNS int LANGUAGE plpgsql VOLATILE {_NEWEST_FIRST}
+            AS $$
+            BEGIN
+                -- First the lock, then the look: see `growth.grow`.
+                LOCK TABLE log_partitions IN ROW EXCLUSIVE MODE;
+                RETURN (SELECT partition + 1 FROM log_partitions WHERE topic = of_topic
+                        ORDER BY partition DESC, next_offset DESC LIMIT 1);
+            END $$""",
+        f"""CREATE FUNCTION log_advance(of_topic text, partitions int[], counts bigint[])
+            RETURNS TABLE (partition int, first bigint)
+            LANGUAGE plpgsql VOLATILE ROWS 16 {_NEWEST_FIRST}
+            AS $$
+            #variable_conflict use_column
+            BEGIN
+                FOR n IN 1 .. coalesce(cardinality(partitions), 0) LOOP
+                    -- Who waits for the lock gets what the one before has made of it: more than he saw.
+                    UPDATE log_partitions p SET next_offset = p.next_offset + counts[n]
+                    WHERE p.topic = of_topic AND p.partition = partitions[n] AND p.next_offset >= (
+                        SELECT q.next_offset FROM log_partitions q
+                        WHERE q.topic = of_topic AND q.partition = partitions[n] ORDER BY q.next_offset DESC LIMIT 1
+                    ) RETURNING p.partition, p.next_offset - counts[n]
+                      INTO STRICT log_advance.partition, log_advance.first;
+                    RETURN NEXT;
+                END LOOP;
+            END $$""",
+    ]
+
+
+def drop_counting() -> list[str]:
+    """The way back."""
+    return [
+        "DROP FUNCTION log_advance, log_count, log_ends",
+        "ALTER TABLE log_partitions RESET (vacuum_truncate), DROP CONSTRAINT log_partitions_pkey,"
+        " ADD PRIMARY KEY (topic, partition)",
+    ]
+
+
 def create_seen() -> list[str]:
     """SQL for a producer that appends each digest once (`append_unique`)."""
     return [

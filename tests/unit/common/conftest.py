@@ -16,7 +16,7 @@ from libs.common.auth import Principal, create_key, require
 from libs.common.clock import DrivenClock
 from libs.common.contracts.topics import JOURNAL
 from libs.common.db import Database, Tx
-from libs.common.log.schema import create_beginnings, create_consumer_tables, create_log
+from libs.common.log.schema import create_beginnings, create_consumer_tables, create_counting, create_log
 from libs.common.migrations import run_migrations
 from libs.common.settings import CommonSettings
 from libs.common.web import Limit, Service, build_app
@@ -96,7 +96,8 @@ async def database(empty_database_url: str) -> AsyncIterator[Database]:
     await run_migrations(empty_database_url, access.SCHEMA, access.MIGRATIONS)
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("CREATE SCHEMA ingest; SET search_path = ingest; CREATE TABLE things (name text)")
-    for statement in [*create_log(JOURNAL), *create_beginnings(JOURNAL), *create_consumer_tables()]:
+    log = [*create_log(JOURNAL), *create_beginnings(JOURNAL), *create_counting()]
+    for statement in [*log, *create_consumer_tables()]:
         await connection.execute(statement)
     await connection.close()
     database = Database(empty_database_url, schema="ingest")
