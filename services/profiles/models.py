@@ -11,7 +11,7 @@ from libs.common.contracts.types import Channel, ConsentState, Platform
 from libs.common.money import money
 from services.profiles import checkouts, ledger, products
 from services.profiles.checkouts import CheckoutState
-from services.profiles.identity.resolve import MOST_TOGETHER
+from services.profiles.identity.resolve import MOST_TOGETHER, TIES
 from services.profiles.ledger import OrderState
 from services.profiles.products import ProductState
 
@@ -147,8 +147,9 @@ class AccountOut(BaseModel):
     last_activity_at: datetime | None
     deleted: bool
     crowded: bool = Field(
-        description=f"Hangs together with more than {MOST_TOGETHER:,} accounts by what they are known by, which proves"
-        " nothing of any of them: it stands alone."
+        description=f"Hangs together with more than {MOST_TOGETHER:,} accounts by what they are known by, or by more"
+        f" than {MOST_TOGETHER * TIES:,} ties (an account and what it shares with others), which proves nothing of any"
+        " of them: it stands alone."
     )
 
 

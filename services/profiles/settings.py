@@ -7,7 +7,7 @@ import msgspec
 from pydantic import Field, field_validator
 
 from libs.common.settings import CommonSettings
-from services.profiles.identity.resolve import MOST_TOGETHER
+from services.profiles.identity.resolve import MOST_TOGETHER, TIES
 
 SCHEMA = "profiles"
 CONSUMER = "profiles"
@@ -51,7 +51,8 @@ class ProfilesSettings(CommonSettings):
         Field(
             ge=2,
             description="An e-mail or phone that names more accounts than this joins nobody. Nor does anything join"
-            f" more than {MOST_TOGETHER:,} that hang together, one through another: each stands alone.",
+            f" more than {MOST_TOGETHER:,} that hang together, one through another, or by more than"
+            f" {MOST_TOGETHER * TIES:,} ties (an account and what it shares with others): each stands alone.",
             json_schema_extra={"unit": "accounts"},
         ),
     ] = 20
@@ -60,7 +61,7 @@ class ProfilesSettings(CommonSettings):
         Field(
             ge=2,
             description="A cart or checkout token that names more accounts than this joins nobody; those that nameless"
-            " visitors tie together count as one.",
+            " visitors tie together count as one, of no more ties than others may have.",
             json_schema_extra={"unit": "accounts"},
         ),
     ] = 10

@@ -4,6 +4,7 @@ Edges are only ever added, and nothing here looks at the order in which they cam
 the same profiles under the same ids; a merge, and a split by quarantine, is merely a changed value of this function.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from services.profiles.identity.accounts import STRONG, is_nameless, registered
 MOST_TOGETHER = 3_000
 """Most accounts that edges may hold together, one through another, before none of these edges proves anything. Each
 cart of somebody is one: a shop's best customer has hundreds."""
+TIES = 4
+"""For each of these accounts, so many ties at most may hold them together. A tie is an account's edge of what others
+are known by, too: a cart and who bought it have four, each of them the cart's token and its checkout's."""
 TOKENS = ("cart", "checkout")
 """Kinds of identifier that whoever made them up may claim: a browser's."""
 _RANK = {"cart": 0, "checkout": 0, "email": 1, "phone": 2}
@@ -32,12 +36,20 @@ def alias(tenant: str, account: str) -> str:
     return derived_id("profile", tenant, account)
 
 
-def shared_by_too_many(edges: Iterable[Edge], limits: Mapping[str, int], known: Collection[str] = ()) -> set[str]:
+def too_many(accounts: int, ties: int, most: int) -> bool:
+    """Whether this is more than may hang together where `most` accounts may."""
+    return accounts > most or ties > most * TIES
+
+
+def shared_by_too_many(
+    edges: Iterable[Edge], limits: Mapping[str, int], known: Collection[str] = (), most: int = MOST_TOGETHER
+) -> set[str]:
     """Identifiers that name more accounts than the limit of their kind: an office's phone, a till's address.
 
     Tokens that a nameless account ties together count as one identifier, of the least limit among them, and share its
-    fate: anybody may claim any two tokens, and could else chain without end what names few by itself. `known`: what was
-    found before, whose edges need not be given. Both are right in any order, since a tie, too, is only ever added.
+    fate: anybody may claim any two tokens, and could else chain without end what names few by itself. Nor may they have
+    more ties than `most` accounts may: two visitors could else share tokens without end. `known`: what was found
+    before, whose edges need not be given. All is right in any order, since a tie, too, is only ever added.
     """
     accounts: dict[str, set[str]] = {}
     for edge in edges:
@@ -56,8 +68,9 @@ def shared_by_too_many(edges: Iterable[Edge], limits: Mapping[str, int], known: 
     found: set[str] = set()
     for group in tied.values():
         limit = min(limits[kind(identifier)] for identifier in group)
-        named = set().union(*(accounts.get(identifier, ()) for identifier in group))
-        if len(named) > limit or any(identifier in known for identifier in group):
+        each = [accounts.get(identifier, set()) for identifier in group]
+        excessive = len(set().union(*each)) > limit or sum(map(len, each)) > most * TIES
+        if excessive or any(identifier in known for identifier in group):
             found.update(group)
     return found
 
@@ -70,22 +83,33 @@ def kind(identifier: str) -> str:
 def crowded(
     edges: Iterable[Edge], quarantined: Collection[str], most: int = MOST_TOGETHER, known: Collection[str] = ()
 ) -> set[str]:
-    """Accounts that hang together with more than `most`, by edges of identifiers that are not quarantined.
+    """Accounts that hang together with more than `most`, or by more than `TIES` ties for each of so many.
 
     No person has that many. Each identifier may name few and be no office's phone, and yet whoever invents e-mails and
-    phones could chain accounts without end, which all had to be looked at again for each one more. `known`: accounts of
-    which that is certain, whose edges need not be given: what hangs together with one of them is crowded, too.
+    phones could chain accounts without end, or give two of them phones without end, which all had to be looked at again
+    for each one more. What is quarantined holds nothing together, but is looked at with its account, and so counts as
+    its tie; but for nameless ones, at whose first quarantined token nobody looks further. `known`: accounts of which it
+    is certain, whose edges need not be given: what hangs together with one of them is crowded, too.
     """
     found = set(known)
-    joining = [edge for edge in edges if edge.identifier not in quarantined]
-    accounts = {edge.account for edge in joining}
-    if not found and len(accounts) <= most:
+    named: dict[str, set[str]] = {}
+    for edge in edges:
+        named.setdefault(edge.identifier, set()).add(edge.account)
+    ties: Counter[str] = Counter()
+    for identifier, accounts in named.items():
+        if identifier in quarantined:
+            ties.update(account for account in accounts if not is_nameless(account))
+        elif len(accounts) > 1:
+            ties.update(accounts)
+    everybody = set().union(*named.values())
+    if not found and not too_many(len(everybody), ties.total(), most):
         return found
-    forest = _Forest(accounts)
-    for edge in joining:
-        forest.join(edge.account, _node(edge.identifier))
+    forest = _Forest(everybody)
+    for identifier in named.keys() - set(quarantined):
+        for account in named[identifier]:
+            forest.join(account, _node(identifier))
     for group in forest.groups():
-        if len(group) > most or not found.isdisjoint(group):
+        if too_many(len(group), sum(ties[account] for account in group), most) or not found.isdisjoint(group):
             found.update(group)
     return found
 

@@ -6,27 +6,24 @@ reads what the other wrote (READ COMMITTED: each statement sees what was committ
 new account or identifier meet in its primary key. Rounds may lock in different orders: PostgreSQL then aborts one
 of the two, and the loop runs it again.
 
-More than `most` accounts that hang together are crowded, and marked so: walks end at them. They are locked where a walk
-ends, since that they are crowded decides, and since an identifier's accounts are counted under their locks. The mark of
-an account changes only under the lock of all that hang together: when they become too many, none was crowded before
-but those that the new edges lead to; when a quarantine has torn a crowd, each account that the quarantined named is
-asked for up to `most` others. That these are still too many is likewise decided under the locks of those that show it:
-two who tear one crowd at once hold the accounts of what each quarantines, and meet there.
+Too many accounts that hang together, or by too many ties, are crowded, and marked so: walks end at them. They are
+locked where a walk ends, since that they are crowded decides, and since an identifier's accounts are counted under
+their locks. The mark of an account changes only under the lock of all that hang together: when they become too many,
+none was crowded before but those that the new edges lead to; when a quarantine has torn a crowd, each account that the
+quarantined named is asked for as many others as are too many. That they still are is likewise decided under the locks
+of those that show it: two who tear one crowd at once hold the accounts of what each quarantines, and meet there.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libs.common.db import Tx
 from services.profiles.identity import resolve
 from services.profiles.identity.accounts import Claim, is_nameless
 from services.profiles.identity.resolve import Edge
-
-Key = tuple[str, str]
-"""(tenant, account) or (tenant, identifier)."""
-Place = tuple[str, str, str]
-"""(tenant, account, identifier) of an edge."""
+from services.profiles.store import walks
+from services.profiles.store.walks import Key, Place, columns
 
 
 class Move(NamedTuple):
@@ -70,8 +67,9 @@ async def admit(
 ) -> Admission:
     """Adds what is new of `claims` (tenant, claim) and brings the profiles of all whom it concerns up to date.
 
-    `limits`: kind of identifier -> most accounts that one may name before it is quarantined. `most`: accounts
-    that may hang together before each of them stands alone. When nothing is new, nothing is locked or written.
+    `limits`: kind of identifier -> most accounts that one may name before it is quarantined. `most`: accounts that may
+    hang together, by `TIES` ties each, before each of them stands alone. When nothing is new, nothing is locked or
+    written.
     """
     accounts: dict[Key, str] = {}
     edges: dict[Place, int] = {}
@@ -108,7 +106,8 @@ async def _settle(
         graphs = await _close(tx, missing, added, locked)
         torn: set[str] = set()
         for tenant, graph in graphs.items():
-            excessive = resolve.shared_by_too_many(graph.edges, limits, graph.quarantined) - graph.quarantined
+            excessive = resolve.shared_by_too_many(graph.edges, limits, graph.quarantined, most)
+            excessive -= graph.quarantined
             if excessive:
                 await _quarantine(tx, tenant, sorted(excessive))
                 graph.quarantined.update(excessive)
@@ -144,13 +143,18 @@ async def _resolve(
 
 async def _close(tx: Tx, missing: set[Key], added: Sequence[Place], locked: dict[Key, _Account]) -> dict[str, _Graph]:
     """Adds to `locked` these accounts and all whom their edges lead to, up to those that are crowded."""
+    identifiers = sorted({identifier for _, _, identifier in added})
     while True:
         if missing:
-            locked.update(await _lock(tx, sorted(await _reach(tx, sorted(missing)) - locked.keys())))
+            reached = await walks.reach(tx, sorted(missing), identifiers)
+            locked.update(await _lock(tx, sorted(reached - locked.keys())))
         # Only now it is certain who is crowded. Of these the new edges alone lead on; but for the nameless ones, which
-        # tie tokens together: what of that is not quarantined is little.
+        # tie tokens together. Once one of their tokens is quarantined, they all are: that one tells of the new ones.
+        spent = await walks.quarantined_tokens(tx, [key for key in locked if is_nameless(key[1])], identifiers)
         ends = {key for key, account in locked.items() if account.crowded and not is_nameless(key[1])}
-        rows = await _around(tx, sorted(locked.keys() - ends), [place for place in added if place[:2] in ends])
+        ends.update(place[:2] for place in spent)
+        places = [*spent, *(place for place in added if place[:2] in ends)]
+        rows = await walks.around(tx, sorted(locked.keys() - ends), places)
         # Once, but for those that others bring while we wait for them.
         missing = {(row["tenant"], row["account"]) for row in rows} - locked.keys()
         if not missing:
@@ -167,7 +171,7 @@ async def _close(tx: Tx, missing: set[Key], added: Sequence[Place], locked: dict
 
 
 async def _fallen_apart(tx: Tx, tenants: set[str], locked: dict[Key, _Account], most: int) -> set[Key]:
-    """Takes the mark off the crowded accounts that no longer hang together with more than `most`.
+    """Takes the mark off the crowded accounts that no longer hang together with too many.
 
     What a quarantine cuts off a crowd holds an account that the quarantined named, and that is locked. Returns the
     accounts that have to be looked at again.
@@ -178,26 +182,23 @@ async def _fallen_apart(tx: Tx, tenants: set[str], locked: dict[Key, _Account], 
     for key in sorted(key for key, account in locked.items() if account.crowded and key[0] in tenants):
         if key in sure:
             continue
-        while not (reached := await _reach(tx, [key], through=True, limit=most + 1)) <= locked.keys():
+        reached, ties = await walks.together(tx, key, most)
+        while not reached <= locked.keys():
             locked.update(await _lock(tx, sorted(reached - locked.keys())))
+            reached, ties = await walks.together(tx, key, most)
         sure |= reached
-        if len(reached) <= most:
+        if not resolve.too_many(len(reached), ties, most):
             loose |= {each for each in reached if locked[each].crowded}
     await _mark(tx, sorted(loose), crowded=False)
     locked.update((key, locked[key]._replace(crowded=False)) for key in loose)
     return loose | {key for key in locked.keys() - looked_at if not locked[key].crowded}
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
-    """Rows as columns, for unnest."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
 async def _known_accounts(tx: Tx, keys: Sequence[Key]) -> set[Key]:
     rows = await tx.pg.fetch(
         "SELECT tenant, account FROM accounts JOIN unnest($1::text[], $2::text[]) AS u(tenant, account)"
         " USING (tenant, account)",
-        *_columns(keys, 2),
+        *columns(keys, 2),
     )
     return {(row["tenant"], row["account"]) for row in rows}
 
@@ -210,7 +211,7 @@ async def _known_edges(tx: Tx, edges: Mapping[Place, int]) -> set[Place]:
         FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]) AS u(tenant, account, identifier, tier)
         JOIN edges e USING (tenant, account, identifier) WHERE e.tier <= u.tier
         """,
-        *_columns([(*edge, tier) for edge, tier in edges.items()], 4),
+        *columns([(*edge, tier) for edge, tier in edges.items()], 4),
     )
     return {(row["tenant"], row["account"], row["identifier"]) for row in rows}
 
@@ -225,7 +226,7 @@ async def _insert_accounts(tx: Tx, accounts: Sequence[tuple[Key, str]]) -> set[K
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) AS u(t, a, s, p) ORDER BY t, a
         ON CONFLICT DO NOTHING RETURNING tenant, account
         """,
-        *_columns([(*key, store, resolve.alias(*key)) for key, store in accounts], 4),
+        *columns([(*key, store, resolve.alias(*key)) for key, store in accounts], 4),
     )
     return {(row["tenant"], row["account"]) for row in rows}
 
@@ -241,27 +242,34 @@ async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
         SELECT * FROM unnest($1::text[], $2::text[]) AS u(t, i) ORDER BY t, i
         ON CONFLICT DO NOTHING RETURNING tenant, identifier
         """,
-        *_columns(sorted(fanout), 2),
+        *columns(sorted(fanout), 2),
     )
     fresh = {(row["tenant"], row["identifier"]) for row in rows}
     known = sorted(fanout.keys() - fresh)
-    shared = {place for place, n in fanout.items() if n > 1}.union(known)
+    # What was known names somebody whom everybody sees: who comes with it waited for whoever came with it first.
+    shared = "(SELECT true FROM edges o WHERE o.tenant = {} AND o.identifier = {} AND o.account <> {} LIMIT 1)"
     await tx.pg.execute(
-        """
+        f"""
         INSERT INTO edges (tenant, account, identifier, tier, shared)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::boolean[]) AS u(t, a, i, r, s)
+        SELECT t, a, i, r, CASE WHEN k THEN coalesce({shared.format("t", "i", "a")}, s) ELSE s END
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::boolean[], $6::boolean[])
+            AS u(t, a, i, r, s, k)
         ORDER BY t, a, i
         ON CONFLICT (tenant, account, identifier) DO UPDATE SET tier = excluded.tier WHERE excluded.tier < edges.tier
         """,
-        *_columns([(*edge, tier, (edge[0], edge[2]) in shared) for edge, tier in edges], 5),
+        *columns(
+            [(*edge, tier, fanout[edge[0], edge[2]] > 1, (edge[0], edge[2]) not in fresh) for edge, tier in edges],
+            6,
+        ),
     )
     if known:
         await tx.pg.execute(
-            """
+            f"""
             UPDATE edges e SET shared = true FROM unnest($1::text[], $2::text[]) AS u(tenant, identifier)
             WHERE e.tenant = u.tenant AND e.identifier = u.identifier AND NOT e.shared
+              AND {shared.format("e.tenant", "e.identifier", "e.account")}
             """,
-            *_columns(known, 2),
+            *columns(known, 2),
         )
 
 
@@ -272,74 +280,9 @@ async def _lock(tx: Tx, keys: Sequence[Key]) -> dict[Key, _Account]:
         FROM accounts a JOIN unnest($1::text[], $2::text[]) AS u(tenant, account) USING (tenant, account)
         ORDER BY a.tenant, a.account FOR UPDATE OF a
         """,
-        *_columns(keys, 2),
+        *columns(keys, 2),
     )
     return {(row["tenant"], row["account"]): _Account(*row[2:]) for row in rows}
-
-
-async def _reach(tx: Tx, keys: Sequence[Key], *, through: bool = False, limit: int | None = None) -> set[Key]:
-    """These accounts and all that their shared edges lead to; not beyond a quarantine, nor beyond crowded accounts.
-
-    `through`: beyond crowded accounts, too. `limit`: no more accounts than that. One statement, which looks up each
-    account and each identifier once, and no further than it has to.
-    """
-    # LATERAL with LIMIT or OFFSET 0: each by its index, whatever the planner expects of the recursion.
-    rows = await tx.pg.fetch(
-        """
-        WITH RECURSIVE reached (tenant, node, is_account) AS (
-            SELECT u.tenant, u.account, true FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
-            UNION
-            SELECT r.tenant, n.node, NOT r.is_account FROM reached r CROSS JOIN LATERAL (
-                (SELECT e.identifier AS node FROM (
-                     SELECT FROM accounts a
-                     WHERE r.is_account AND a.tenant = r.tenant AND a.account = r.node
-                       AND ($3 OR NOT a.crowded OR starts_with(a.account, 'cart:')) LIMIT 1) a
-                 CROSS JOIN edges e CROSS JOIN LATERAL (
-                     SELECT FROM identifiers i
-                     WHERE i.tenant = e.tenant AND i.identifier = e.identifier AND NOT i.quarantined LIMIT 1) i
-                 WHERE r.is_account AND e.tenant = r.tenant AND e.account = r.node AND e.shared OFFSET 0)
-                UNION ALL
-                (SELECT e.account FROM edges e
-                 WHERE NOT r.is_account AND e.tenant = r.tenant AND e.identifier = r.node OFFSET 0)
-            ) n
-        )
-        SELECT tenant, node FROM reached WHERE is_account LIMIT $4
-        """,
-        *_columns(keys, 2),
-        through,
-        limit,
-    )
-    return {(row["tenant"], row["node"]) for row in rows}
-
-
-async def _around(tx: Tx, keys: Sequence[Key], places: Sequence[Place]) -> list[Any]:
-    """The shared edges of these accounts and places, and every edge of the identifiers that they lead to.
-
-    Not beyond a quarantine. Tokens and addresses that name this account alone, by far the most of them, decide nothing
-    and are not read.
-    """
-    return await tx.pg.fetch(
-        """
-        WITH mine AS MATERIALIZED (
-            SELECT e.tenant, e.identifier, e.account, e.tier, i.quarantined
-            FROM unnest($1::text[], $2::text[]) AS u(tenant, account)
-            JOIN edges e USING (tenant, account) JOIN identifiers i USING (tenant, identifier)
-            WHERE e.shared
-            UNION ALL
-            SELECT e.tenant, e.identifier, e.account, e.tier, i.quarantined
-            FROM unnest($3::text[], $4::text[], $5::text[]) AS u(tenant, account, identifier)
-            JOIN edges e USING (tenant, account, identifier) JOIN identifiers i USING (tenant, identifier)
-            WHERE e.shared
-        )
-        SELECT tenant, identifier, account, tier, quarantined FROM mine
-        UNION
-        SELECT e.tenant, e.identifier, e.account, e.tier, false
-        FROM (SELECT DISTINCT tenant, identifier FROM mine WHERE NOT quarantined) AS open
-        JOIN edges e USING (tenant, identifier)
-        """,
-        *_columns(keys, 2),
-        *_columns(places, 3),
-    )
 
 
 async def _quarantine(tx: Tx, tenant: str, identifiers: Sequence[str]) -> None:
@@ -358,7 +301,7 @@ async def _move(tx: Tx, moves: Sequence[Move]) -> None:
             FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) AS u(tenant, account, profile, revision)
             WHERE a.tenant = u.tenant AND a.account = u.account
             """,
-            *_columns([(m.tenant, m.account, m.profile, m.revision) for m in moves], 4),
+            *columns([(m.tenant, m.account, m.profile, m.revision) for m in moves], 4),
         )
 
 
@@ -367,6 +310,6 @@ async def _mark(tx: Tx, keys: Sequence[Key], *, crowded: bool) -> None:
         await tx.pg.execute(
             "UPDATE accounts a SET crowded = $3 FROM unnest($1::text[], $2::text[]) AS u(tenant, account)"
             " WHERE a.tenant = u.tenant AND a.account = u.account",
-            *_columns(keys, 2),
+            *columns(keys, 2),
             crowded,
         )

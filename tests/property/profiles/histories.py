@@ -247,7 +247,7 @@ async def is_a_function_of_its_edges(database: Database, rules: Rules) -> set[st
         edges = {Edge(*row) for row in await tx.pg.fetch("SELECT account, identifier, tier FROM edges")}
         accounts = await tx.pg.fetch("SELECT account, profile::text AS profile, crowded FROM accounts")
         quarantined = await tx.pg.fetch("SELECT identifier FROM identifiers WHERE quarantined")
-    excessive = shared_by_too_many(edges, rules.fanout)
+    excessive = shared_by_too_many(edges, rules.fanout, most=rules.together)
     assert {row["identifier"] for row in quarantined} == excessive
     alone = crowded(edges, excessive, rules.together)
     assert {row["account"] for row in accounts if row["crowded"]} == alone

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.profiles.identity.accounts import STRONG, WEAK, registered
-from services.profiles.identity.resolve import Edge, alias, crowded, partition, shared_by_too_many
+from services.profiles.identity.resolve import TIES, Edge, alias, crowded, partition, shared_by_too_many
 
 C1, C2, OTHER = "customer:s:1", "customer:s:2", "customer:other:1"
 GUEST, CART = "guest:s:ada@example.com", "cart:s:c"
@@ -100,6 +100,39 @@ def test_whoever_hangs_together_with_a_crowded_account_is_crowded() -> None:
     tied = [Edge(GUEST, "phone:2", WEAK), *chain(2)]
     assert crowded(tied, set(), 4, {GUEST}) == {edge.account for edge in tied}
     assert crowded(tied, {"phone:2"}, 4, {GUEST}) == {GUEST}
+
+
+def knot(identifiers: int, *accounts: str, kind: str = "phone:{}") -> list[Edge]:
+    """Accounts that share all of these identifiers."""
+    return [Edge(account, kind.format(n), WEAK) for account in accounts for n in range(identifiers)]
+
+
+def test_what_too_many_ties_hold_together_stands_alone() -> None:
+    most = TIES * 5
+    assert crowded(knot(most // 2, GUEST, C1), set(), 5) == set()
+    assert crowded(knot(most // 2 + 1, GUEST, C1), set(), 5) == {GUEST, C1}
+    # What names one account alone is no tie, however much of it there is.
+    assert crowded(knot(most * 2, GUEST), set(), 5) == set()
+    assert crowded([*knot(most * 2, GUEST), *knot(most // 2, C1)], set(), 5) == set()
+
+
+def test_what_is_quarantined_counts_with_its_own_account() -> None:
+    edges = knot(TIES * 4 + 1, GUEST, C1, CART)
+    quarantined = {edge.identifier for edge in edges}
+    assert crowded(edges, quarantined, 5) == set()
+    assert crowded(edges, quarantined, 4) == {GUEST, C1}
+    assert crowded(edges, quarantined - {"phone:0"}, 5) == {GUEST, C1, CART}
+
+
+def test_two_visitors_may_not_share_tokens_without_end() -> None:
+    visitors = ("cart:s:a", "cart:s:b")
+    most, tokens = TIES * 4, {f"checkout:s:{n}" for n in range(TIES * 2 + 1)}
+    few, many = (knot(n, *visitors, kind="checkout:s:{}") for n in (most // 2, most // 2 + 1))
+    assert shared_by_too_many(few, LIMITS, most=4) == set()
+    assert shared_by_too_many(many, LIMITS, most=4) == tokens
+    assert crowded(many, tokens, 4) == set()
+    # Whoever has a name has proved it for each of them.
+    assert shared_by_too_many(knot(most, GUEST, C1, kind="checkout:s:{}"), LIMITS, most=4) == set()
 
 
 def test_an_account_is_not_the_identifier_of_its_name() -> None:
