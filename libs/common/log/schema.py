@@ -75,8 +75,8 @@ def slow_vacuum(*topics: Topic, reset: bool = False) -> list[str]:
     ]
 
 
-_NEWEST_FIRST = """SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
-    SET enable_hashjoin = off SET enable_mergejoin = off"""
+_NEWEST_FIRST = """SET search_path FROM CURRENT
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off"""
 """Whatever the table's size was when the plan was made."""
 
 
@@ -91,8 +91,8 @@ def create_counting() -> list[str]:
     the first of the offsets that it has given to each.
     """
     return [
-        "ALTER TABLE log_partitions DROP CONSTRAINT log_partitions_pkey,"
-        " ADD PRIMARY KEY (topic, partition, next_offset)",
+        "ALTER TABLE log_partitions DROP CONSTRAINT log_partitions_pkey",
+        "ALTER TABLE log_partitions ADD PRIMARY KEY (topic, partition, next_offset)",
         # To cut off its empty end takes a lock for which those who append would wait.
         "ALTER TABLE log_partitions SET (vacuum_truncate = off)",
         f"""CREATE FUNCTION log_ends(of_topic text)
@@ -144,8 +144,9 @@ def drop_counting() -> list[str]:
     """The way back."""
     return [
         "DROP FUNCTION log_advance, log_count, log_ends",
-        "ALTER TABLE log_partitions RESET (vacuum_truncate), DROP CONSTRAINT log_partitions_pkey,"
-        " ADD PRIMARY KEY (topic, partition)",
+        "ALTER TABLE log_partitions RESET (vacuum_truncate)",
+        "ALTER TABLE log_partitions DROP CONSTRAINT log_partitions_pkey",
+        "ALTER TABLE log_partitions ADD PRIMARY KEY (topic, partition)",
     ]
 
 
