@@ -84,7 +84,7 @@ def _problem(status: int, code: str, detail: str, *extra: tuple[bytes, bytes]) -
     return _answer(status, b"application/problem+json", msgspec.json.encode(document), *extra)
 
 
-def _changed(platform: str, body: bytes) -> bytes:
+def changed_at(platform: str, body: bytes) -> bytes:
     """When the object was changed, or one within it: whatever stands where a body says so first."""
     name = _CHANGED[platform]
     at = body.find(name)
@@ -174,7 +174,7 @@ class WebhookEndpoint:
         # The verified signature is a digest of the body already. (A repeat under the other secret of a rotation is
         # taken for new, and changes nothing.)
         identity = (registered.key, heading.topic, heading.delivery_id, signature.decode())
-        digest = digest_of(*identity, changed=_changed(platform, body))
+        digest = digest_of(*identity, changed=changed_at(platform, body))
         try:
             appended = await self._journal.append(event, digest)
         except Unavailable as error:

@@ -14,6 +14,7 @@ from regulars.shop.world import make_world
 from services.ingest import headers
 from services.ingest.journal import digest_of, event_of
 from services.ingest.normalise import root_key
+from services.ingest.webhooks import changed_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 90
@@ -46,4 +47,5 @@ def sent(many: int, keys: Mapping[str, str]) -> Iterator[Sent]:
         )
         root = root_key(each.store, each.topic, body)
         event = event_of(delivery, id=new_id(), tenant="default", root=root, time=each.at, traceparent=None)
-        yield Sent(delivery, event, digest_of(keys[each.store], each.topic, each.webhook_id, str(each.at)))
+        identity = (keys[each.store], each.topic, each.webhook_id, str(each.at))
+        yield Sent(delivery, event, digest_of(*identity, changed=changed_at(each.store, body)))

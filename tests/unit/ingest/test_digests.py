@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.journal import DIGEST_BYTES, digest_of
-from services.ingest.webhooks import _changed
+from services.ingest.webhooks import changed_at
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
@@ -42,4 +42,4 @@ def test_no_time_at_all_is_no_fault(changed: bytes) -> None:
     ],
 )
 def test_a_body_says_when_it_was(platform: str, body: bytes, changed: bytes) -> None:
-    assert _changed(platform, body) == changed
+    assert changed_at(platform, body) == changed
