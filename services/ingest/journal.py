@@ -34,10 +34,12 @@ GROUP_BYTES = 8 * 1024 * 1024
 GATHER_SECONDS = 0.005
 """For how long at the most a group waits for those who come without a pause."""
 BUSY = 8
-"""Length of a group behind which the next one waits by the clock, and not by turns of the loop: each commit costs a
+"""Length of a group behind which as many are expected again, and waited for by the clock: each commit costs about a
 millisecond, here and in PostgreSQL, and fewer of them leave room for a bad second. Where less comes nobody waits."""
+ENOUGH = 32
+"""Of them. Were all in one group, this process and PostgreSQL would take turns, and not work at the same time."""
 PAUSE_SECONDS = 0.001
-"""In which nobody came, until none is expected of those who are many."""
+"""In which nobody came, until none of them is expected any more."""
 TURNS = 2
 """Of the loop in which nobody came, until none is expected: from a request's arrival to here it takes two."""
 DIGEST_BYTES = 16
@@ -188,13 +190,16 @@ class Journal:
 
     async def _gather(self) -> None:
         """Lets in whom the process is busy with anyhow: a larger group costs less, and nobody waits for an idle one."""
-        pause, turns = (PAUSE_SECONDS, 1) if self._length >= BUSY else (0.0, TURNS)
         until = monotonic() + GATHER_SECONDS
-        left, length = turns, len(self._queue)
+        expected = min(self._length, ENOUGH) if self._length >= BUSY else 0
+        left, length = TURNS, len(self._queue)
         while left and length < GROUP_LENGTH and monotonic() < until:
-            await asyncio.sleep(pause)
-            left = left - 1 if len(self._queue) == length else turns
-            length = len(self._queue)
+            missed = length < expected
+            await asyncio.sleep(PAUSE_SECONDS if missed else 0)
+            if len(self._queue) > length:
+                left, length = TURNS, len(self._queue)
+            else:
+                left = 0 if missed else left - 1
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         started = monotonic()
