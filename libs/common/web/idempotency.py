@@ -132,12 +132,13 @@ class Idempotency:
 
     async def _begin(self, claim: _Claim) -> _Claim | Response | str:
         """The claim, when it is ours to do; or the remembered answer, or where what was made is. Problem 409 or 422."""
+        # Both columns by themselves, and not the pairs: so the index finds them, whatever is believed of the table.
         key_before, address, body_before = claim.before
         async with self._database.transaction() as tx:
             await tx.pg.execute(
                 """
                 DELETE FROM common.idempotency_keys
-                WHERE (tenant, key_id, key, route) IN (($1, $2, $3, $4), ($1, $2, $5, $6))
+                WHERE tenant = $1 AND key_id = $2 AND key IN ($3, $5) AND route IN ($4, $6)
                     AND (started_at < now() - make_interval(hours => $7) OR (
                         status IS NULL AND NOT committed AND started_at < now() - make_interval(mins => $8)))
                 """,
@@ -168,7 +169,7 @@ class Idempotency:
                 SELECT key, body_sha256, status, headers, body,
                     committed AND started_at < now() - make_interval(mins => $7) AS lost
                 FROM common.idempotency_keys
-                WHERE (tenant, key_id, key, route) IN (($1, $2, $3, $4), ($1, $2, $5, $6))
+                WHERE tenant = $1 AND key_id = $2 AND key IN ($3, $5) AND route IN ($4, $6)
                 """,
                 *claim.place,
                 key_before,
