@@ -81,7 +81,9 @@ class Impatient(HttpToolsProtocol):
     _begun = 0
     """Requests of this connection."""
     _enough = False
-    """What else comes is not read: the connection ends with the answer to what has."""
+    """What else comes is not read: the connection ends with the answers to what has."""
+    _last_word: bytes | None = None
+    """To be sent behind them."""
     _offered = False
     """The head that was read offers an upgrade: it is to be read again."""
     _received = _bodied = 0
@@ -106,7 +108,7 @@ class Impatient(HttpToolsProtocol):
             return
         begun, arriving = self._begun, self._arriving
         self._feed(data)
-        if self._arriving or self._in_head:
+        if (self._arriving or self._in_head) and not self._enough:
             if self._begun - begun <= (not arriving):
                 # Else most of it may have been another request's.
                 self._received += len(data)
@@ -211,18 +213,30 @@ class Impatient(HttpToolsProtocol):
     def _end(self, answer: bytes) -> None:
         # Never before another request's answer, or into the midst of it.
         cycle: RequestResponseCycle | None = self.cycle
+        whole = self._in_head or not self._arriving
+        """The cycle is of a request that came before this one, and as a whole."""
         if cycle is None or cycle.response_complete:
             self.transport.write(answer)
-        elif self._in_head or not self._arriving:
-            # What came before it is answered, and the connection ends with that.
+        elif whole or self.pipeline:
+            if not whole:
+                # It is this request's own, the last in the line: nobody is to begin with it.
+                self.pipeline.popleft()
             self._enough = True
-            cycle.keep_alive = False
+            self._last_word = answer
+            self._in_time()
             return
-        elif not self.pipeline and not cycle.response_started:
+        elif not cycle.response_started:
             # It is this request's own, whose route waits for what is not to come.
             cycle.disconnected = True
             self.transport.write(answer)
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """A request was answered."""
+        if self._last_word is not None and not self.pipeline:
+            self.transport.write(self._last_word)
+            self.transport.close()
+        super().on_response_complete()
 
     def _in_time(self) -> None:
         if self._late is not None:

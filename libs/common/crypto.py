@@ -89,6 +89,11 @@ class Keyring:
             keys = keys_in(_key_file(path))
         return cls(keys, lambda: keys_in(_key_file(path)))
 
+    @classmethod
+    def of_caller(cls, token: str) -> Self:
+        """Of whoever holds this API key: of that a digest alone is kept, and nobody makes this of it."""
+        return cls([_derived(token.encode(), b"caller")])
+
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypts; `context` says where the value belongs and must be the same to open it."""
         data_key = os.urandom(KEY_BYTES)

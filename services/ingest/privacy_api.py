@@ -76,7 +76,8 @@ async def post_privacy_request(
         taken = privacy.of_observed(asked, principal.tenant, principal.key_id)
         await privacy.take(tx, [taken])
         await append(tx, COMMERCE, [_event(asked, principal.tenant)])
-    not_to_be_remembered(request, response, f"{_PATH}/{taken.id}")
+    response.headers["location"] = f"{_PATH}/{taken.id}"
+    not_to_be_remembered(request)
     return PrivacyRequestOut.of(taken)
 
 

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from libs.common.auth import Principal, require
 from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import invalid, not_found
+from libs.common.web.idempotency import not_to_be_remembered
 from services.ingest import proofs
 from services.ingest import store as records
 from services.ingest.api import AnEdge, changed
@@ -64,15 +65,23 @@ async def delete_public_key(
 
 @router.post("/v1/stores/{key}/proofs", status_code=201)
 async def post_proof(
-    key: str, body: ProofIn, edge: AnEdge, principal: Annotated[Principal, Depends(require("events:write"))]
+    key: str,
+    body: ProofIn,
+    request: Request,
+    edge: AnEdge,
+    principal: Annotated[Principal, Depends(require("events:write"))],
 ) -> ProofOut:
-    """Makes a proof that somebody is this customer: for the page of whom the shop's server has logged in."""
+    """Makes a proof that somebody is this customer: for the page of whom the shop's server has logged in.
+
+    Asked again with its `Idempotency-Key` it makes another, which is good for as long.
+    """
     who = body.identifiers()
     if who == Identifiers():
         raise invalid("", "At least one identifier is needed.")
     found = edge.registry.find(key)
     if found is None or found.tenant != principal.tenant:
         raise not_found("store")
+    not_to_be_remembered(request)
     expires_at = (edge.clock.now() + timedelta(seconds=body.expires_in_seconds)).replace(microsecond=0)
     return ProofOut(proof=proofs.prove(edge.keyring, found.tenant, found.key, who, expires_at), expires_at=expires_at)
 

@@ -5,15 +5,31 @@ there is nothing in one that who sends without a browser is not told as well. Co
 """
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from libs.common.problems import Problem, respond
 
 PREFLIGHT_SECONDS = 3600
 
 MayAsk = Callable[[QueryParams, str], bool]
 """By what stands behind the address's `?`, and the page's origin."""
+
+
+class _Preflights(CORSMiddleware):
+    """Starlette's, which has a plain text for what it refuses: here another method than POST."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """A problem document in place of the text."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code != HTTPStatus.BAD_REQUEST:
+            return answer
+        told = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        return respond(Problem(400, "bad_request", "Pages may send nothing but POST here.", headers=told))
 
 
 class ForPages:
@@ -22,7 +38,7 @@ class ForPages:
     def __init__(self, app: ASGIApp, paths: Mapping[str, MayAsk]) -> None:
         self._app = app
         self._paths = paths
-        self._opened = CORSMiddleware(
+        self._opened = _Preflights(
             app,
             # Which origins, is asked here. By its name each time: `*` is not for requests with credentials, as a
             # beacon's always are.

@@ -51,6 +51,16 @@ async def test_a_browser_asks_first(ground: Ground) -> None:
         assert answer.headers["access-control-allow-credentials"] == "true"
 
 
+async def test_a_browser_asks_for_another_method(ground: Ground) -> None:
+    store = await ground.register()
+    asks = {"origin": ORIGIN, "access-control-request-method": "PUT"}
+    key = {"key": await public_key(ground, store)}
+    answer = await ground.http.options(PATH, params=key, headers=asks)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert (answer.json()["code"], answer.json()["status"]) == ("bad_request", 400)
+    assert (answer.headers[CORS], answer.headers["access-control-allow-methods"]) == (ORIGIN, "POST")
+
+
 async def test_other_paths_are_for_no_page(ground: Ground) -> None:
     asks = {"origin": ORIGIN, "access-control-request-method": "POST"}
     for path in ("/v1/events", "/v1/stores", PATH + "/", "/webhooks/shopify/st_1"):

@@ -1,5 +1,6 @@
 """Public keys, from their making to their end, and proofs."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -143,3 +144,22 @@ async def test_a_proof_says_when_it_ends(ground: Ground) -> None:
     )
     assert answer.json()["expires_at"] == "2026-03-02T12:10:00Z"
     assert await proof(ground, store, customer_id="7")
+
+
+async def test_a_proof_that_is_asked_for_again_is_another(ground: Ground) -> None:
+    """One that was kept would have come to its end, or could be taken from where it was kept."""
+    store = await ground.register()
+    path, headers = f"/v1/stores/{store}/proofs", {"idempotency-key": "of ada"}
+    asking = {"email": "ada@example.com", "expires_in_seconds": 60}
+    first = await ground.http.post(path, json=asking, headers=headers)
+    async with ground.database.autocommit() as pg:
+        assert await pg.fetchval("SELECT body FROM common.idempotency_keys") is None
+    ground.clock.set(ground.clock.now() + timedelta(minutes=2))
+    again = await ground.http.post(path, json=asking, headers=headers)
+    assert (first.status_code, again.status_code, again.headers["idempotency-replayed"]) == (201, 201, "true")
+    key = await public_key(ground, store)
+    async with browsing(ground, key) as page:
+        assert (await page.send(view(), proof=first.json()["proof"])).status_code == 422
+        assert (await page.send(view(), proof=again.json()["proof"])).status_code == 202
+    other = await ground.http.post(path, json=asking | {"email": "eve@example.com"}, headers=headers)
+    assert other.json()["code"] == "idempotency_key_reused"

@@ -232,6 +232,19 @@ async def test_suppressions(world: World, api: httpx.AsyncClient) -> None:
     assert (await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})).status_code == 404
 
 
+async def test_a_suppression_s_idempotency_key_keeps_no_address(world: World, api: httpx.AsyncClient) -> None:
+    """Nor is it made a second time, when it was lifted meanwhile."""
+    headers = {"idempotency-key": "hers"}
+    first = await api.post("/v1/suppressions", json={"address": MAIL}, headers=headers)
+    async with world.database.autocommit() as pg:
+        kept = await pg.fetch("SELECT body FROM common.idempotency_keys WHERE position('example'::bytea in body) = 0")
+    assert len(kept) == 1
+    assert (await api.request("DELETE", "/v1/suppressions", json={"address": MAIL})).status_code == 204
+    again = await api.post("/v1/suppressions", json={"address": MAIL}, headers=headers)
+    assert (again.status_code, again.json()) == (first.status_code, first.json()) == (201, first.json())
+    assert (await get(api, "/v1/suppressions"))["data"] == []
+
+
 async def test_scopes_and_tenants(world: World, api: httpx.AsyncClient) -> None:
     await sent(world)
     other = await create_key(world.database, "other", ["messages:read"], "test")

@@ -1,5 +1,7 @@
 import asyncio
+import json
 from contextvars import Context
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -7,6 +9,7 @@ from fastapi import FastAPI
 
 from libs.common.db import Database, Tx
 from libs.common.problems import Problem
+from libs.common.web.idempotency import forget_answers
 from tests.unit.common.conftest import Things
 
 GOOD = {"name": "a thing"}
@@ -21,6 +24,34 @@ async def _left(database: Database, minutes: int, *, committed: bool) -> None:
             minutes,
             committed,
         )
+
+
+async def _kept(database: Database) -> list[bytes]:
+    """All that is kept of each request, as its columns' bytes one after another."""
+    async with database.autocommit() as pg:
+        rows = await pg.fetch("SELECT * FROM common.idempotency_keys")
+    return [b" ".join(each if isinstance(each, bytes) else str(each).encode() for each in row) for row in rows]
+
+
+async def _old(database: Database, n: int) -> None:
+    """Claims of others, whose day is over."""
+    async with database.autocommit() as pg:
+        await pg.execute(
+            "INSERT INTO common.idempotency_keys (tenant, key_id, key, route, body_sha256, started_at)"
+            " SELECT 'other', 'k', n::text, '', '', now() - interval '25 hours' FROM generate_series(1, $1) n",
+            n,
+        )
+
+
+async def _old_ones_are_gone(database: Database) -> None:
+    await forget_answers(database)
+    assert await _count(database) == 1
+
+
+async def _count(database: Database) -> int:
+    async with database.autocommit() as pg:
+        count: int = await pg.fetchval("SELECT count(*) FROM common.idempotency_keys")
+    return count
 
 
 class TestIdempotencyKeys:
@@ -68,14 +99,79 @@ class TestIdempotencyKeys:
         assert app.state.ingest.made == 1
         assert {answer.status_code for answer in answers} <= {201, 409}
 
-    async def test_a_key_is_not_kept_in_its_own_words(self, client: httpx.AsyncClient, database: Database) -> None:
-        """It may name somebody."""
-        for key in ("ada@example.com", "eve@example.com"):
-            assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": key})).status_code == 201
+    async def test_nothing_is_kept_that_names_somebody_or_could_be_guessed(
+        self, client: httpx.AsyncClient, database: Database
+    ) -> None:
+        """Neither the caller's words, nor a digest that whoever guesses them makes, too."""
+        key, body = b"for ada@example.com", b'{"ada@example.com": 1}'
+        headers = {b"idempotency-key": key, b"content-type": b"application/json"}
+        answers = [await client.post("/v1/things", content=body, headers=headers) for _ in range(2)]
+        assert [answer.headers.get("idempotency-replayed") for answer in answers] == [None, "true"]
+        assert answers[0].content == answers[1].content
+        assert b"/ada@example.com" in answers[1].content
+        await client.post("/v1/things?who=ada@example.com", content=body, headers=headers)
+        kept = b"".join(await _kept(database))
+        for told in (b"@example", b"/v1/things", b"/name"):
+            assert told not in kept
+        for guessed in (key, body):
+            assert sha256(guessed).digest() not in kept
+            assert sha256(guessed).hexdigest().encode() not in kept
+
+    async def test_the_same_of_two_callers_is_kept_as_two_things(
+        self, client: httpx.AsyncClient, stranger: httpx.AsyncClient, database: Database
+    ) -> None:
+        for caller in (client, stranger):
+            assert (await caller.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code == 201
         async with database.autocommit() as pg:
-            kept = await pg.fetch("SELECT k::text AS text FROM common.idempotency_keys k")
-            assert len(kept) == 2
-            assert not [row["text"] for row in kept if "example" in row["text"]]
+            rows = await pg.fetch("SELECT key, body_sha256 FROM common.idempotency_keys")
+        assert len({row["key"] for row in rows}) == len({row["body_sha256"] for row in rows}) == 2
+
+    @pytest.mark.parametrize("status", [201, None])
+    async def test_what_a_version_before_remembers(
+        self, client: httpx.AsyncClient, app: FastAPI, database: Database, status: int | None
+    ) -> None:
+        """Or has under way."""
+        content = json.dumps(GOOD).encode()
+        async with database.autocommit() as pg:
+            await pg.execute(
+                "INSERT INTO common.idempotency_keys (tenant, key_id, key, route, body_sha256, status, headers, body)"
+                " VALUES ('default', 'admin', $1, '/v1/things?', $2, $3, '{}', 'as it was')",
+                sha256(b"k1").hexdigest(),
+                sha256(content).digest(),
+                status,
+            )
+        headers = {"idempotency-key": "k1", "content-type": "application/json"}
+        again = await client.post("/v1/things", content=content, headers=headers)
+        other = await client.post("/v1/things", content=b"{}", headers=headers)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        if status is None:
+            assert (again.status_code, again.json()["code"]) == (409, "in_progress")
+        else:
+            assert (again.status_code, again.content) == (201, b"as it was")
+        assert app.state.ingest.made == 0
+        async with database.autocommit() as pg:
+            await pg.execute("UPDATE common.idempotency_keys SET started_at = now() - interval '25 hours'")
+        assert (await client.post("/v1/things", content=content, headers=headers)).status_code == 201
+        assert await _count(database) == 1
+
+    async def test_claims_of_others_are_forgotten_few_at_a_time(
+        self, client: httpx.AsyncClient, database: Database
+    ) -> None:
+        await _old(database, 50)
+        assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code == 201
+        assert await _count(database) == 41
+        await _old_ones_are_gone(database)
+
+    async def test_nobody_waits_for_who_forgets(self, client: httpx.AsyncClient, database: Database) -> None:
+        """Else of two who forget the same claims in another order neither would get on."""
+        await _old(database, 3)
+        async with database.transaction() as tx, asyncio.timeout(10):
+            await tx.pg.execute("SELECT FROM common.idempotency_keys WHERE key = '2' FOR UPDATE")
+            assert (await client.post("/v1/things", json=GOOD, headers={"idempotency-key": "k1"})).status_code == 201
+            assert await _count(database) == 2
+            await forget_answers(database)
+            assert await _count(database) == 2
+        await _old_ones_are_gone(database)
 
     @pytest.mark.parametrize(("committed", "statuses", "made"), [(False, [409, 201], 2), (True, [409, 409], 1)])
     async def test_what_a_killed_api_left_is_done_again_unless_it_had_been_done(
