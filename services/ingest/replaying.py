@@ -107,7 +107,7 @@ class Replays:
         for one, each in zip(kept_as, read, strict=True):
             row = row_of(*each)
             counts[row.outcome] += 1
-            changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
+            changed = (row.outcome, row.reason, row.object, row.cart) != (one.outcome, one.reason, one.object, one.cart)
             counts["changed"] += changed
             if one.outcome == "dead":
                 revived.append(row)

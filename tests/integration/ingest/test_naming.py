@@ -128,6 +128,34 @@ async def test_who_never_met_are_one_after_a_replay_and_a_dry_run_leaves_them_tw
     assert {each[1] for each in new if each[0] == "checkout.observed"} == {OWN}
 
 
+async def replayed(ground: Ground, store: str, *, batch: int = 9) -> int:
+    """How many have changed."""
+    ground.clock.set(ground.clock.now() + timedelta(hours=1))
+    asked = (await ground.http.post("/v1/deliveries/replays", json={"store": store})).json()
+    for _ in range(4):
+        await Replays(ground.database, batch=batch).run(ground.clock.now())
+    found = await ground.get(f"/v1/deliveries/replays/{asked['id']}")
+    assert found["state"] == "done"
+    return int(found["changed"])
+
+
+PARKED = "outcome = 'parked', reason = 'no normaliser', object = NULL, cart = NULL"
+
+
+@pytest.mark.parametrize("left", [PARKED, "cart = NULL"])
+async def test_a_replay_notes_the_cart_that_an_older_version_did_not(ground: Ground, store: str, left: str) -> None:
+    await told(ground, store)
+    await ground.drain()
+    async with ground.database.autocommit() as pg:
+        await pg.execute(f"UPDATE deliveries SET {left}")
+    assert await replayed(ground, store) == 1
+    await fetched(ground, store)
+    await ground.drain()
+    assert await objects(ground) == {OWN}
+    assert {each[1] for each in await observed(ground) if each[0] == "checkout.observed"} == {OWN}
+    assert await replayed(ground, store) == 0
+
+
 async def test_who_tells_a_stand_in_waits_for_who_names_and_those_for_one_another_do_not(ground: Ground) -> None:
     place = {("default", "s")}
     waited = asyncio.Event()
