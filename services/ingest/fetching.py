@@ -317,9 +317,12 @@ class Fetching:
 
 
 async def _as_told(tx: Tx, fetch: Fetch, objects: Sequence[Fetched]) -> list[Fetched]:
-    """Checkouts that are told by their carts under the tokens that webhooks had for them, where any told of them."""
+    """Checkouts that are told by their carts under the tokens that webhooks had for them, where any told of them.
+
+    Of several the one under which `naming` files what is fetched.
+    """
     carts = [seen.Cart(fetch.tenant, fetch.store, each.cart) for each in objects if each.cart is not None]
-    tokens = {cart.token: token for cart, token in (await seen.tokens(tx, carts)).items()}
+    tokens = {cart.token: min(of_it) for cart, of_it in (await seen.tokens(tx, carts)).items()}
     return [named(each, tokens[each.cart]) if each.cart in tokens else each for each in objects]
 
 

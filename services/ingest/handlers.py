@@ -121,12 +121,24 @@ def outcome_of(record: Record, delivery: Delivery, facts: StoreFacts) -> Outcome
     )
 
 
-def emit(batch: Batch, record: Record, delivery: Delivery, outcome: Outcome, *, replay: str | None = None) -> None:
-    """Emits what was observed. `replay`: id of the one that reads the delivery again: its events are its own."""
+def emit(
+    batch: Batch,
+    record: Record,
+    delivery: Delivery,
+    outcome: Outcome,
+    *,
+    replay: str | None = None,
+    again: bool = False,
+) -> None:
+    """Emits what was observed.
+
+    `replay`: id of the one that reads the delivery again: its events are its own. `again`: it tells the delivery for
+    another's sake, under a name that was not known before; what it tells when it comes to the delivery is apart.
+    """
     if isinstance(outcome, Observations):
         for n, (type_, root, observed) in enumerate(outcome.observations):
             key = f"{delivery.store}:{root}"
-            id_ = None if replay is None else derived_id(replay, record.id, str(n))
+            id_ = None if replay is None else derived_id(replay, record.id, root if again else str(n))
             batch.emit(COMMERCE, type_, observed, key=key, time=observed.updated_at, cause=record, id=id_)
 
 

@@ -1,8 +1,10 @@
 """Checkouts that were fetched under their cart's token, and the webhooks that tell their own: one checkout, one name.
 
 Shopify's GraphQL names a checkout by its cart alone. Until a webhook tells the token of one, its cart's stands in for
-it; from then on what was fetched is told under its own, and the stand-in is taken back for good. Whichever of the two
-is read first, the same is told in the end.
+it; from then on what was fetched is told under its own, and the stand-in is taken back for good. Of which checkout it
+speaks where several were made of one cart nobody can say: it is told of each of them, whichever of all these is read
+first, how often, and whether once more. So what is told in the end follows from the deliveries alone: what was told
+under a name stays true, and the latest snapshot of each checkout wins.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +31,13 @@ class _Told(NamedTuple):
 
     cart: Cart
     checkout: CheckoutObserved
-    stands_in: bool
-    """For its own token stands its cart's."""
+    fetched: bool
+    """By its cart. It names nothing, though a name that was known when it was fetched may stand there."""
+
+    @property
+    def own(self) -> set[str]:
+        """The token that stands there, unless that is its cart's."""
+        return {self.checkout.source_id} - {self.cart.token}
 
 
 def cart_token(outcome: Outcome) -> str | None:
@@ -50,26 +57,39 @@ async def under_own_names(
     `stores`: by (tenant, key). `dry_run`: what was fetched earlier is left as it is.
     """
     told = {n: checkout for n, each in enumerate(read) if (checkout := _told(*each)) is not None}
-    stand_ins = {n: one for n, one in told.items() if one.stands_in}
-    naming = {one.cart: n for n, one in told.items() if one.checkout.source_id != one.cart.token}
-    if not stand_ins and not naming:
+    fetched = {n: one for n, one in told.items() if one.fetched}
+    naming: dict[Cart, dict[str, int]] = {}
+    for n, one in told.items():
+        if one.own and not one.fetched:
+            naming.setdefault(one.cart, {})[one.checkout.source_id] = n
+    if not fetched and not naming:
         return [*read], []
-    # Whoever tells a name and whoever tells a stand-in must not overlook one another.
-    alone = {(one.cart.tenant, one.cart.store) for one in stand_ins.values()}
+    # Whoever tells a name and whoever tells what was fetched must not overlook one another.
+    alone = {(one.cart.tenant, one.cart.store) for one in fetched.values()}
     await seen.hold(tx, alone=alone, together={(cart.tenant, cart.store) for cart in naming})
-    names = {cart: told[n].checkout.source_id for cart, n in naming.items()}
-    known = await seen.tokens(tx, [one.cart for one in stand_ins.values()]) | names
+    known = await seen.tokens(tx, [*(one.cart for one in fetched.values()), *naming])
+    fresh = {cart: set(names) - known.get(cart, set()) for cart, names in naming.items()}
+    names = {cart: sorted(known.get(cart, set()) | fresh.get(cart, set())) for cart in {*known, *naming}}
     as_told = [*read]
-    for n, one in stand_ins.items():
-        if one.cart in known:
-            as_told[n] = _plus(_named(read[n], one, known[one.cart]), _taken_back(one, known[one.cart]))
+    for n, one in fetched.items():
+        if tokens := sorted(one.own.union(names.get(one.cart, []))):
+            as_told[n] = _named(read[n], one, tokens)
+            if not one.own:
+                as_told[n] = _plus(as_told[n], _taken_back(one, tokens[0]))
     again: list[Read] = []
-    for cart, record in ({} if dry_run else await seen.rename(tx, names)).items():
-        n, token = naming[cart], names[cart]
-        as_told[n] = _plus(read[n], _taken_back(told[n], token))
-        fetched = None if record is None else _read(record, stores)
-        if fetched is not None and (one_more := _told(*fetched)) is not None:
-            again.append(_named(fetched, one_more, token))
+    here = {read[n][0].id for n in fetched}
+    wanted = {} if dry_run else {cart: (names[cart][0], bool(fresh[cart])) for cart in naming}
+    for cart, (record, stood_in) in (await seen.rename(tx, wanted)).items():
+        if stood_in:
+            n = max(naming[cart].values())
+            as_told[n] = _plus(as_told[n], _taken_back(told[n], names[cart][0]))
+        if record is None or record.id in here:
+            continue
+        earlier = _read(record, stores)
+        if earlier is not None and (one_more := _told(*earlier)) is not None:
+            # Under a name that stands there it was told already.
+            tokens = sorted(fresh[cart].union(names[cart] if stood_in else []) - one_more.own)
+            again += [_named(earlier, one_more, tokens)] if tokens else []
     return as_told, again
 
 
@@ -77,16 +97,18 @@ def _told(record: Record, delivery: Delivery, outcome: Outcome) -> _Told | None:
     match outcome:
         case Observations([Observation(observed=CheckoutObserved() as checkout), *_]) if token := cart_token(outcome):
             # What we fetch is a delivery of our own: its record's id is its only one.
-            stands_in = checkout.source_id == token and delivery.delivery_id == record.id
-            return _Told(Cart(record.tenant, delivery.store, token), checkout, stands_in)
+            return _Told(Cart(record.tenant, delivery.store, token), checkout, delivery.delivery_id == record.id)
         case _:
             return None
 
 
-def _named(read: Read, one: _Told, token: str) -> Read:
+def _named(read: Read, one: _Told, tokens: Sequence[str]) -> Read:
     record, delivery, _ = read
-    named = Observation("checkout.observed", f"checkout:{token}", replace(one.checkout, source_id=token))
-    return record, delivery, Observations([named])
+    named = [
+        Observation("checkout.observed", f"checkout:{token}", replace(one.checkout, source_id=token))
+        for token in tokens
+    ]
+    return record, delivery, Observations(named)
 
 
 def _plus(read: Read, more: Observation) -> Read:

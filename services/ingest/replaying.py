@@ -102,12 +102,14 @@ class Replays:
             taken += monotonic() - began
         stores = {} if facts is None else {(replay.tenant, replay.store): facts}
         read, again = await naming.under_own_names(tx, read, stores, dry_run=replay.dry_run)
-        for each in (*read, *again):
+        for each in read:
             emit(batch, *each, replay=replay.id)
+        for each in again:
+            emit(batch, *each, replay=replay.id, again=True)
         for one, each in zip(kept_as, read, strict=True):
             row = row_of(*each)
             counts[row.outcome] += 1
-            changed = (row.outcome, row.reason, row.object) != (one.outcome, one.reason, one.object)
+            changed = (row.outcome, row.reason, row.object, row.cart) != (one.outcome, one.reason, one.object, one.cart)
             counts["changed"] += changed
             if one.outcome == "dead":
                 revived.append(row)

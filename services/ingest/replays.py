@@ -63,6 +63,7 @@ class Kept(NamedTuple):
     outcome: str
     reason: str | None
     object: str | None
+    cart: str | None
     record: Record | None
     """None: the journal's retention has passed, or its body was removed."""
 
@@ -273,9 +274,10 @@ async def rewrite(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
     before = {row["id"]: row["outcome"] for row in held}
     await tx.pg.execute(
         """
-        UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object, dated = u.dated
-        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-            AS u(tenant, id, outcome, reason, object, dated)
+        UPDATE deliveries d SET outcome = u.outcome, reason = u.reason, object = u.object, dated = u.dated,
+            cart = u.cart
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
+            AS u(tenant, id, outcome, reason, object, dated, cart)
         WHERE d.tenant = u.tenant AND d.id = u.id
         """,
         [row.tenant for row in rows],
@@ -284,6 +286,7 @@ async def rewrite(tx: Tx, rows: Sequence[DeliveryRow]) -> None:
         [row.reason for row in rows],
         [row.object for row in rows],
         [row.dated for row in rows],
+        [row.cart for row in rows],
     )
     moved: Counter[tuple[str, str, str, int]] = Counter()
     for row in rows:
@@ -315,11 +318,13 @@ async def _seen(tx: Tx, replay: Replay, limit: int) -> _Part:
     rows = await tx.pg.fetch(
         f"""
         WITH chosen AS MATERIALIZED (
-            SELECT d.id, d.outcome, d.reason, d.object, d.journal_partition, d.journal_offset FROM deliveries d
+            SELECT d.id, d.outcome, d.reason, d.object, d.cart, d.journal_partition, d.journal_offset
+            FROM deliveries d
             WHERE {_seen_by(replay)} AND ($7::text IS NULL OR d.outcome = $7) AND ($8::uuid IS NULL OR d.id > $8)
             ORDER BY d.id LIMIT $9
         ), kept AS (
-            SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, {", ".join(f'j."{n}"' for n in RECORD)}
+            SELECT c.id::text AS delivery, c.outcome, c.reason, c.object, c.cart,
+                   {", ".join(f'j."{n}"' for n in RECORD)}
             FROM chosen c
             LEFT JOIN log_journal j ON j.partition = c.journal_partition AND j."offset" = c.journal_offset
         )
@@ -338,8 +343,8 @@ async def _dead(tx: Tx, replay: Replay, limit: int) -> _Part:
     rows = await tx.pg.fetch(
         f"""
         WITH kept AS MATERIALIZED (
-            SELECT d.event_id AS delivery, 'dead' AS outcome, d.reason, NULL AS object, d.partition,
-                   d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
+            SELECT d.event_id AS delivery, 'dead' AS outcome, d.reason, NULL AS object, NULL AS cart,
+                   d.partition, d.record_offset AS "offset", d.appended_at, d.event_id AS id, d.event_type AS type,
                    d.event_source AS source, d.tenant, d.event_key AS key, d.event_time AS "time", d.traceparent, d.data
             FROM dead_letters d
             WHERE d.state = 'dead' AND {_letter_by(replay)} AND ($7::text IS NULL OR d.event_id COLLATE "C" > $7)
@@ -367,7 +372,9 @@ def _bounded(parameter: int) -> str:
 
 
 def _part(rows: Sequence[Mapping[str, Any]], limit: int) -> _Part:
-    kept = [Kept(row["delivery"], row["outcome"], row["reason"], row["object"], record_of(row)) for row in rows]
+    kept = [
+        Kept(row["delivery"], row["outcome"], row["reason"], row["object"], row["cart"], record_of(row)) for row in rows
+    ]
     return _Part(kept, bool(rows) and (rows[0]["chosen"] == limit or len(rows) < rows[0]["chosen"]))
 
 

@@ -58,6 +58,15 @@ class Cart(NamedTuple):
     token: str
 
 
+class Fetched(NamedTuple):
+    """What was fetched by a cart."""
+
+    record: Record | None
+    """The latest; None when its body is not kept any more."""
+    stood_in: bool
+    """Some stood under the cart's own token up to now."""
+
+
 class Known(NamedTuple):
     """What we were last told of an object."""
 
@@ -138,51 +147,63 @@ async def hold(tx: Tx, *, alone: AbstractSet[tuple[str, str]], together: Abstrac
     )
 
 
-async def tokens(tx: Tx, carts: Iterable[Cart]) -> dict[Cart, str]:
-    """By cart, the token of the checkout which was told of last to be made of it."""
+async def tokens(tx: Tx, carts: Iterable[Cart]) -> dict[Cart, set[str]]:
+    """By cart, the tokens of all checkouts that webhooks told to be made of it; carts that have none are left out."""
     wanted = list(dict.fromkeys(carts))
     if not wanted:
         return {}
     rows = await tx.pg.fetch(
         """
-        SELECT u.*, d.object FROM unnest($1::text[], $2::text[], $3::text[]) AS u(tenant, store, cart)
-        CROSS JOIN LATERAL (
-            SELECT object FROM deliveries d
-            WHERE d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart AND object LIKE 'checkout:%'
-                AND object <> 'checkout:' || u.cart
-            ORDER BY received_at DESC, journal_offset DESC LIMIT 1
-        ) d
+        SELECT DISTINCT u.*, d.object FROM unnest($1::text[], $2::text[], $3::text[]) AS u(tenant, store, cart)
+        JOIN deliveries d ON d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart
+        -- What we fetch is a delivery of our own.
+        WHERE d.object LIKE 'checkout:%' AND d.object <> 'checkout:' || u.cart AND d.delivery_id <> d.id::text
         """,
         *(list(column) for column in zip(*wanted, strict=True)),
     )
-    return {Cart(row["tenant"], row["store"], row["cart"]): row["object"].partition(":")[2] for row in rows}
+    found: dict[Cart, set[str]] = {}
+    for row in rows:
+        found.setdefault(Cart(row["tenant"], row["store"], row["cart"]), set()).add(row["object"].partition(":")[2])
+    return found
 
 
-async def rename(tx: Tx, names: Mapping[Cart, str]) -> dict[Cart, Record | None]:
-    """Puts the checkouts that were fetched under these carts' tokens under their own.
+async def rename(tx: Tx, names: Mapping[Cart, tuple[str, bool]]) -> dict[Cart, Fetched]:
+    """Files the checkouts that were fetched by these carts under these tokens: of a cart the least that is known.
 
-    Those that there were, each with the latest that was fetched; None when its body is not kept any more.
+    Of the carts whose checkouts stood under their carts' tokens, and of those for which it is asked by True, what was
+    fetched; carts of which nothing was are left out.
     """
     if not names:
         return {}
     rows = await tx.pg.fetch(
         f"""
-        WITH renamed AS (
-            UPDATE deliveries d SET object = 'checkout:' || u.token
-            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(tenant, store, cart, token)
-            WHERE d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart AND d.object = 'checkout:' || u.cart
-                AND d.origin IN ('backfill', 'reconciled')
-            RETURNING d.tenant, d.store, d.cart, d.journal_partition, d.journal_offset, d.dated, d.received_at
+        WITH fetched AS MATERIALIZED (
+            SELECT u.token, u.asked, d.tenant, d.id, d.store, d.cart, d.object, d.dated, d.received_at,
+                   d.journal_partition, d.journal_offset
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[])
+                AS u(tenant, store, cart, token, asked)
+            JOIN deliveries d ON d.tenant = u.tenant AND d.store = u.store AND d.cart = u.cart
+            WHERE d.delivery_id = d.id::text AND d.object LIKE 'checkout:%'
+                AND (u.asked OR d.object <> 'checkout:' || u.token)
+            ORDER BY d.tenant, d.id FOR UPDATE OF d
+        ), renamed AS (
+            -- The least of them all: others may name one meanwhile that was not known here.
+            UPDATE deliveries d SET object = 'checkout:' || f.token FROM fetched f
+            WHERE d.tenant = f.tenant AND d.id = f.id
+                AND (f.object = 'checkout:' || f.cart OR f.object > 'checkout:' || f.token COLLATE "C")
         ), latest AS (
-            SELECT DISTINCT ON (tenant, store, cart) * FROM renamed ORDER BY tenant, store, cart, {_LATEST_FIRST}
+            SELECT DISTINCT ON (tenant, store, cart) *,
+                   bool_or(object = 'checkout:' || cart) OVER (PARTITION BY tenant, store, cart) AS stood_in
+            FROM fetched ORDER BY tenant, store, cart, {_LATEST_FIRST}
         )
-        SELECT l.store, l.cart, l.tenant AS owner, {", ".join(f'j."{name}"' for name in RECORD)}
+        SELECT l.store, l.cart, l.tenant AS owner, l.stood_in, {", ".join(f'j."{name}"' for name in RECORD)}
         FROM latest l
         LEFT JOIN log_journal j ON j.partition = l.journal_partition AND j."offset" = l.journal_offset
+        WHERE l.asked OR l.stood_in
         """,
-        *(list(column) for column in zip(*((*cart, token) for cart, token in names.items()), strict=True)),
+        *(list(column) for column in zip(*((*cart, *asked) for cart, asked in names.items()), strict=True)),
     )
-    return {Cart(row["owner"], row["store"], row["cart"]): record_of(row) for row in rows}
+    return {Cart(row["owner"], row["store"], row["cart"]): Fetched(record_of(row), row["stood_in"]) for row in rows}
 
 
 def record_of(row: Mapping[str, Any]) -> Record | None:

@@ -186,7 +186,8 @@ class Removed(Observed, frozen=True, kw_only=True):
     """`order.removed`, `checkout.removed`, `cart.removed`, `customer.removed`, `product.removed`: a tombstone."""
 
     told_as: str | None = None
-    """Of a checkout: its own token, under which it is told instead, from now on and for good."""
+    """Of a checkout: its own token, under which it is told instead, from now on and for good. Of a cart
+    that has several checkouts one of theirs: it is told under each."""
 
 
 class Identifiers(Struct, frozen=True, kw_only=True, omit_defaults=True):

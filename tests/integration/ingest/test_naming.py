@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -43,8 +45,8 @@ async def store(ground: Ground) -> AsyncIterator[str]:
         yield key
 
 
-async def told(ground: Ground, store: str, id_: str = "w-1") -> None:
-    answer = await ground.shopify(store, shopify.body(CHECKOUT), topic="checkouts/update", id_=id_)
+async def told(ground: Ground, store: str, id_: str = "w-1", checkout: Checkout = CHECKOUT) -> None:
+    answer = await ground.shopify(store, shopify.body(checkout), topic="checkouts/update", id_=id_)
     assert answer.status_code == 200
 
 
@@ -126,6 +128,70 @@ async def test_who_never_met_are_one_after_a_replay_and_a_dry_run_leaves_them_tw
     new = [each for each in await observed(ground) if each not in before]
     assert ("checkout.removed", CARTS, "replayed", CHECKOUT.token) in new
     assert {each[1] for each in new if each[0] == "checkout.observed"} == {OWN}
+
+
+async def replayed(ground: Ground, store: str, *, batch: int = 9) -> int:
+    """How many have changed."""
+    ground.clock.set(ground.clock.now() + timedelta(hours=1))
+    asked = (await ground.http.post("/v1/deliveries/replays", json={"store": store})).json()
+    for _ in range(4):
+        await Replays(ground.database, batch=batch).run(ground.clock.now())
+    found = await ground.get(f"/v1/deliveries/replays/{asked['id']}")
+    assert found["state"] == "done"
+    return int(found["changed"])
+
+
+PARKED = "outcome = 'parked', reason = 'no normaliser', object = NULL, cart = NULL"
+
+
+@pytest.mark.parametrize("left", [PARKED, "cart = NULL"])
+async def test_a_replay_notes_the_cart_that_an_older_version_did_not(ground: Ground, store: str, left: str) -> None:
+    await told(ground, store)
+    await ground.drain()
+    async with ground.database.autocommit() as pg:
+        await pg.execute(f"UPDATE deliveries SET {left}")
+    assert await replayed(ground, store) == 1
+    await fetched(ground, store)
+    await ground.drain()
+    assert await objects(ground) == {OWN}
+    assert {each[1] for each in await observed(ground) if each[0] == "checkout.observed"} == {OWN}
+    assert await replayed(ground, store) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("first", ["fetched", "told"])
+async def test_no_two_that_a_replay_tells_have_one_id(ground: Ground, store: str, first: str, batch: int) -> None:
+    for step in (fetched, told) if first == "fetched" else (told, fetched):
+        await step(ground, store)
+    await ground.drain()
+    async with ground.database.autocommit() as pg:
+        # As a version left it that could not read the webhook.
+        await pg.execute(f"UPDATE deliveries SET {PARKED} WHERE origin = 'live'")
+        await pg.execute("UPDATE deliveries SET object = $1 WHERE origin = 'backfill'", CARTS)
+    await replayed(ground, store, batch=batch)
+    assert await objects(ground) == {OWN}
+    async with ground.database.autocommit() as pg:
+        assert not await pg.fetch("SELECT id FROM log_commerce GROUP BY id HAVING count(*) > 1")
+
+
+@pytest.mark.parametrize("order", [*permutations("12f")])
+async def test_what_was_fetched_of_a_cart_is_told_of_each_of_its_checkouts(
+    ground: Ground, store: str, order: tuple[str, ...]
+) -> None:
+    other = replace(CHECKOUT, token=f"{CHECKOUT.token}2")
+    for each in order:
+        if each == "f":
+            await fetched(ground, store)
+        else:
+            await told(ground, store, f"w-{each}", CHECKOUT if each == "1" else other)
+        await ground.drain()
+    both = {OWN, f"checkout:{other.token}"}
+    found = await observed(ground)
+    assert {each[1] for each in found if each[0] == "checkout.observed" and each[2] == "backfill"} - {CARTS} == both
+    # Who is fetched when a name is known never stood under another.
+    assert [each[1] for each in found if each[0] == "checkout.removed"] == [CARTS] * (order[0] == "f")
+    assert await objects(ground) == both
+    assert await replayed(ground, store) == 0
 
 
 async def test_who_tells_a_stand_in_waits_for_who_names_and_those_for_one_another_do_not(ground: Ground) -> None:
