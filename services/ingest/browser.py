@@ -7,7 +7,7 @@ platform does not tell itself; nothing in them can lead the reader of such a mai
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -27,6 +27,8 @@ WRITTEN = {
 }
 """By platform of the store: what it does not tell itself."""
 
+LONGEST_PROOF_SECONDS = 24 * 3600
+
 _TOKENS = ("cart_token", "checkout_token")
 _TOKEN = re.compile(r"(?=.*[A-Za-z])[!-~]{16,128}", re.ASCII)
 """Numbers can be counted through, and short texts can be tried."""
@@ -36,23 +38,32 @@ _LINKING = re.compile(r"(?<=\w)\.(?=[^\W\d_])|://|@|(?<=\w):(?=\w)|[\r\n\t]")
 """What mail programs make links of: `shop.example`, `https://`, `name@host`, `tel:1`."""
 
 
+class Proven(NamedTuple):
+    """Whom a proof names, and as of when."""
+
+    who: Identifiers
+    made_at: datetime
+
+
 def event_of(
-    told: FirstPartyEvent, *, key: str, platform: str, proven: Identifiers | None, time: datetime | None, now: datetime
+    told: FirstPartyEvent, *, key: str, platform: str, proven: Proven | None, time: datetime | None, now: datetime
 ) -> FirstPartyEvent:
     """The event to be stored. Raises Wrong.
 
     `told`: as sent, its time aside. `key`: the public key, before the id: no id of the shop's server can be taken away
-    by it. `platform`: the store's. `proven`: whom the proof names. `time`: as sent; a clock that is far ahead is not
-    believed.
+    by it. `platform`: the store's. `proven`: whom the proof names; that is no newer than the proof. `time`: as sent; a
+    clock that is far ahead is not believed.
     """
     if told.type not in BEHAVIOUR and not CUSTOM.fullmatch(told.type):
         raise Wrong("/type", "A browser cannot tell this: send it from the shop's server, with an API key.")
     written = proven is not None and told.type in WRITTEN[platform]
+    at = time if time is not None and time - now <= AHEAD else now
     event = replace(
         told,
         id=f"{key}:{told.id}",
-        time=time if time is not None and time - now <= AHEAD else now,
-        profile=_who(told.profile, proven),
+        time=at,
+        named_at=min(proven.made_at, at) if proven is not None else None,
+        profile=_who(told.profile, proven.who if proven is not None else None),
         properties=_tamed(told.properties) if told.type in COMMERCE else told.properties,
         behaviour=not written,
     )

@@ -16,12 +16,12 @@ from pydantic_core import from_json
 from starlette.datastructures import QueryParams
 
 from libs.common.clock import monotonic
-from libs.common.contracts.commerce import Identifiers
 from libs.common.crypto import BadToken
 from libs.common.problems import FieldError, Problem, invalid, no_json
 from services.ingest import browser, proofs
 from services.ingest.accepting import Errors, Good, faults, take
 from services.ingest.api import AnEdge
+from services.ingest.browser import Proven
 from services.ingest.browser_models import BrowserEventIn, BrowserEventsIn
 from services.ingest.callers import caller
 from services.ingest.edge import Edge
@@ -186,7 +186,7 @@ def _sent(asked: _Asked, body: bytes) -> BrowserEventsIn:
         raise asked.refused("body", problem) from error
 
 
-def _proven(asked: _Asked, sent: BrowserEventsIn) -> Identifiers | None:
+def _proven(asked: _Asked, sent: BrowserEventsIn) -> Proven | None:
     if sent.proof is None:
         return None
     try:

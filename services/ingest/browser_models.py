@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.common.contracts.commerce import Identifiers
 from libs.common.web.asked import Asked
+from services.ingest.browser import LONGEST_PROOF_SECONDS
 from services.ingest.event_models import Email, Phone, Told
 from services.ingest.models import Identifier
 from services.ingest.registration import MAX_ORIGINS, origin_of
@@ -15,7 +16,6 @@ from services.ingest.store import PublicKey
 
 MOST_BROWSER_EVENTS = 50
 LONGEST_PROOF = 4096
-LONGEST_PROOF_SECONDS = 24 * 3600
 
 
 def _origin(text: str) -> str:

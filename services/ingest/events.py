@@ -60,6 +60,8 @@ class FirstPartyEvent(Struct, frozen=True, kw_only=True):
     properties: dict[str, Any] = {}
     behaviour: bool = False
     """Whatever the type: only what somebody did, never the cart or checkout itself."""
+    named_at: datetime | None = None
+    """Of a browser's event with a proof: as of when it names its person. Never later than `time`."""
 
 
 _decoder = msgspec.json.Decoder(FirstPartyEvent)
@@ -222,6 +224,7 @@ def _checkout(event: FirstPartyEvent, checkout: said.Checkout, arrival: Arrival)
         completed_at=_instant(checkout.completed_at, "completed_at", event),
         recovery_url=checkout.recovery_url,
         accepts_marketing=checkout.accepts_marketing,
+        named_at=event.named_at,
     )
     return Observations([Observation("checkout.observed", root(event), observed)])
 
@@ -287,6 +290,7 @@ def _activity(event: FirstPartyEvent, properties: dict[str, said.Scalar], arriva
         identifiers=event.profile,
         activity=event.type,
         properties=properties,
+        named_at=event.named_at,
         **arrival.envelope(event.id, event.time),
     )
     return Observation("activity.observed", root_of(event.profile), observed)

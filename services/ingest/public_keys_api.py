@@ -82,8 +82,11 @@ async def post_proof(
     if found is None or found.tenant != principal.tenant:
         raise not_found("store")
     not_to_be_remembered(request)
-    expires_at = (edge.clock.now() + timedelta(seconds=body.expires_in_seconds)).replace(microsecond=0)
-    return ProofOut(proof=proofs.prove(edge.keyring, found.tenant, found.key, who, expires_at), expires_at=expires_at)
+    # Dated as events are that arrive now, with which it competes.
+    now, made_at = edge.clock.now(), edge.clock.arrival()
+    expires_at = (now + timedelta(seconds=body.expires_in_seconds)).replace(microsecond=0)
+    proof = proofs.prove(edge.keyring, found.tenant, found.key, who, made_at=made_at, expires=expires_at)
+    return ProofOut(proof=proof, expires_at=expires_at)
 
 
 async def _store(edge: AnEdge, principal: Principal, key: str) -> Store:

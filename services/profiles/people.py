@@ -1,8 +1,9 @@
 """What one account says of its person: traits, consents, first and last sight.
 
 The customer's own record outweighs what orders, checkouts and events mention; among those each trait is as last
-mentioned, and a mention that leaves it out takes nothing away. All of it is a join, so the order of deliveries does not
-matter.
+mentioned, and a mention that leaves it out takes nothing away. What a browser's proof names was mentioned when it was
+made: a page may be open for longer than the address is the customer's. All of it is a join, so the order of deliveries
+does not matter.
 """
 
 from collections.abc import Sequence
@@ -180,13 +181,23 @@ def merge(states: Sequence[PersonState]) -> Merged:
 
 def _mention(state: PersonState, observed: Observed, person: Person) -> PersonState:
     by = f"{type(observed).__name__}:{observed.store}:{observed.source_id}"
+    seen = _named_at(observed)
     mentioned = dict(state.mentioned)
     for name in TRAITS:
         value = getattr(person, name)
         before = mentioned.get(name)
-        if value and (before is None or (version(observed), by) >= (before.seen, before.by)):
-            mentioned[name] = Mention(value, version(observed), by)
+        if value and (before is None or (seen, by) >= (before.seen, before.by)):
+            mentioned[name] = Mention(value, seen, by)
     return replace(state, mentioned=mentioned)
+
+
+def _named_at(observed: Observed) -> Version:
+    """By which what it mentions competes with other mentions."""
+    match observed:
+        case ActivityObserved(named_at=datetime() as at) | CheckoutObserved(named_at=datetime() as at):
+            return at, observed.position
+        case _:
+            return version(observed)
 
 
 def _named(who: Identifiers) -> Person:

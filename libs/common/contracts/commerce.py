@@ -124,6 +124,8 @@ class CheckoutObserved(Observed, frozen=True, kw_only=True):
     recovery_ends_at: datetime | None = None
     """When `recovery_url` leads nowhere any more. None: it does not end by itself."""
     accepts_marketing: bool | None = None
+    named_at: datetime | None = None
+    """As of when it names its person, where that may be before `updated_at`: when a browser's proof was made."""
 
 
 class CartObserved(Observed, frozen=True, kw_only=True):
@@ -213,6 +215,8 @@ class ActivityObserved(Observed, frozen=True, kw_only=True):
     identifiers: Identifiers
     activity: str
     properties: dict[str, str | int | float | bool | None] = {}
+    named_at: datetime | None = None
+    """As of when it names its person, where that may be before `updated_at`: when a browser's proof was made."""
 
 
 class StoreObserved(Observed, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 How two workers that touch one person at once stay right: whoever adds an edge holds, before he reads the edges that
 decide, a lock on every account that the edge connects, directly or through others. So one of the two waits, and then
-reads what the other wrote (READ COMMITTED: each statement sees what was committed before it). Two that insert one
-new account or identifier meet in its primary key. Rounds may lock in different orders: PostgreSQL then aborts one
-of the two, and the loop runs it again.
+reads what the other wrote (READ COMMITTED: each statement sees what was committed before it). Of a profile that is all
+that hangs together one account does, the one whose alias its id is: whoever locks all of them needs that one, too. Two
+that insert one new account or identifier meet in its primary key. Rounds may lock in different orders: PostgreSQL then
+aborts one of the two, and the loop runs it again.
 
 Too many accounts that hang together, or by too many ties, are crowded, and marked so: walks end at them. They are
 locked where a walk ends, since that they are crowded decides, and since an identifier's accounts are counted under
@@ -85,11 +86,43 @@ async def admit(
     if not unknown and not missing:
         return Admission(set(), [], {})
     fresh = await _insert_accounts(tx, [(key, accounts[key]) for key in unknown])
-    await _insert_edges(tx, [(edge, edges[edge]) for edge in missing])
-    start = {*unknown, *((tenant, account) for tenant, account, _ in missing)}
+    tied = await _insert_edges(tx, [(edge, edges[edge]) for edge in missing])
+    settled = await _settled(tx, [place for place in tied if place[:2] not in fresh], limits, most)
+    start = {*unknown, *(place[:2] for place in tied if place not in settled)}
+    if not start:
+        return Admission(fresh, [], {})
     locked: dict[Key, _Account] = {}
     graphs = await _settle(tx, start, missing, locked, limits, most)
     return Admission(fresh, *await _resolve(tx, graphs, locked, most))
+
+
+async def _settled(tx: Tx, tied: Sequence[Place], limits: Mapping[str, int], most: int) -> set[Place]:
+    """Those of the new edges `tied` that change nothing, found without a look at every edge around them.
+
+    They are between accounts of one profile, which is all that hangs together, has nobody whom weak edges must keep
+    apart, and is no crowd, however its ties are counted; and their identifiers still name few.
+    """
+    profiles = sorted(set((await walks.homes(tx, tied)).values())) if tied else []
+    if not profiles:
+        return set()
+    await _lock_profiles(tx, profiles)
+    # Only now it is certain who they are.
+    whole = await walks.whole(tx, profiles, most)
+    inner = [place for place, profile in (await walks.homes(tx, tied)).items() if profile in whole]
+    rows = await walks.around(tx, [], inner)
+    looked_at: set[Key] = set()
+    # Tokens that nameless ones tie together are counted as one.
+    while nameless := {(row["tenant"], row["account"]) for row in rows if is_nameless(row["account"])} - looked_at:
+        rows += await walks.around(tx, sorted(nameless), [])
+        looked_at |= nameless
+    few: set[Place] = set()
+    for tenant in {tenant for tenant, _, _ in inner}:
+        mine = [row for row in rows if row["tenant"] == tenant]
+        edges = {Edge(row["account"], row["identifier"], row["tier"]) for row in mine}
+        known = {row["identifier"] for row in mine if row["quarantined"] and is_nameless(row["account"])}
+        excessive = resolve.shared_by_too_many(edges, limits, known, most)
+        few.update(place for place in inner if place[0] == tenant and place[2] not in excessive)
+    return few
 
 
 async def _settle(
@@ -231,10 +264,13 @@ async def _insert_accounts(tx: Tx, accounts: Sequence[tuple[Key, str]]) -> set[K
     return {(row["tenant"], row["account"]) for row in rows}
 
 
-async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
-    """Adds edges, and marks those of identifiers that name more than one account: only these can join anybody."""
+async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> list[Place]:
+    """Adds edges, and marks those of identifiers that name more than one account: only these can join anybody.
+
+    Returns these.
+    """
     if not edges:
-        return
+        return []
     fanout = Counter((tenant, identifier) for (tenant, _, identifier), _ in edges)
     rows = await tx.pg.fetch(
         """
@@ -248,7 +284,7 @@ async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
     known = sorted(fanout.keys() - fresh)
     # What was known names somebody whom everybody sees: who comes with it waited for whoever came with it first.
     shared = "(SELECT true FROM edges o WHERE o.tenant = {} AND o.identifier = {} AND o.account <> {} LIMIT 1)"
-    await tx.pg.execute(
+    rows = await tx.pg.fetch(
         f"""
         INSERT INTO edges (tenant, account, identifier, tier, shared)
         SELECT t, a, i, r, CASE WHEN k THEN coalesce({shared.format("t", "i", "a")}, s) ELSE s END
@@ -256,6 +292,7 @@ async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
             AS u(t, a, i, r, s, k)
         ORDER BY t, a, i
         ON CONFLICT (tenant, account, identifier) DO UPDATE SET tier = excluded.tier WHERE excluded.tier < edges.tier
+        RETURNING tenant, account, identifier, shared
         """,
         *columns(
             [(*edge, tier, fanout[edge[0], edge[2]] > 1, (edge[0], edge[2]) not in fresh) for edge, tier in edges],
@@ -271,6 +308,19 @@ async def _insert_edges(tx: Tx, edges: Sequence[tuple[Place, int]]) -> None:
             """,
             *columns(known, 2),
         )
+    # What another has brought meanwhile is not among the rows, and counts as shared.
+    own = {(row["tenant"], row["account"], row["identifier"]) for row in rows if not row["shared"]}
+    return [edge for edge, _ in edges if edge not in own]
+
+
+async def _lock_profiles(tx: Tx, profiles: Sequence[Key]) -> None:
+    await tx.pg.execute(
+        """
+        SELECT FROM accounts a JOIN unnest($1::text[], $2::uuid[]) AS u(tenant, alias) USING (tenant, alias)
+        ORDER BY a.tenant, a.account FOR UPDATE OF a
+        """,
+        *columns(profiles, 2),
+    )
 
 
 async def _lock(tx: Tx, keys: Sequence[Key]) -> dict[Key, _Account]:

@@ -51,6 +51,71 @@ def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
+async def homes(tx: Tx, places: Sequence[Place]) -> dict[Place, Key]:
+    """The profiles of the accounts of these edges, but for those whose identifier names another profile's, too.
+
+    What is quarantined ties nobody to others; but a nameless account's other tokens are then to be quarantined.
+    """
+    rows = await tx.pg.fetch(
+        """
+        SELECT u.tenant, u.account, u.identifier, a.profile::text AS profile
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS u(tenant, account, identifier)
+        CROSS JOIN LATERAL (
+            SELECT a.profile FROM accounts a WHERE a.tenant = u.tenant AND a.account = u.account AND NOT a.crowded
+              AND a.profile IS NOT NULL LIMIT 1) a
+        CROSS JOIN LATERAL (
+            SELECT i.quarantined FROM identifiers i
+            WHERE i.tenant = u.tenant AND i.identifier = u.identifier LIMIT 1) i
+        WHERE CASE WHEN i.quarantined THEN NOT starts_with(u.account, 'cart:') ELSE (
+            SELECT true FROM edges e CROSS JOIN LATERAL (
+                SELECT FROM accounts o WHERE o.tenant = e.tenant AND o.account = e.account
+                  AND o.profile IS DISTINCT FROM a.profile LIMIT 1) o
+            WHERE e.tenant = u.tenant AND e.identifier = u.identifier LIMIT 1) IS NULL END
+        """,
+        *columns(places, 3),
+    )
+    return {(row["tenant"], row["account"], row["identifier"]): (row["tenant"], row["profile"]) for row in rows}
+
+
+async def whole(tx: Tx, profiles: Sequence[Key], most: int) -> set[Key]:
+    """Those profiles (tenant, id) whose accounts hang together with nobody else, and may as they are.
+
+    No two of them are registered in one store, and neither they nor their shared edges, each of which may be a tie, are
+    too many: `resolve.too_many`.
+    """
+    rows = await tx.pg.fetch(
+        """
+        SELECT u.tenant, u.profile::text AS profile
+        FROM unnest($1::text[], $2::uuid[]) AS u(tenant, profile)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS accounts, bool_or(a.crowded) AS crowded,
+                   count(*) FILTER (WHERE starts_with(a.account, 'customer:')) AS customers,
+                   count(DISTINCT a.store) FILTER (WHERE starts_with(a.account, 'customer:')) AS stores
+            FROM accounts a WHERE a.tenant = u.tenant AND a.profile = u.profile) s
+        CROSS JOIN LATERAL (
+            WITH mine AS MATERIALIZED (
+                SELECT e.identifier FROM accounts a CROSS JOIN LATERAL (
+                    SELECT e.identifier FROM edges e
+                    WHERE e.tenant = a.tenant AND e.account = a.account AND e.shared OFFSET 0) e
+                WHERE s.accounts <= $3 AND a.tenant = u.tenant AND a.profile = u.profile LIMIT $4)
+            SELECT (SELECT count(*) FROM mine) AS ties, (
+                SELECT true FROM (SELECT identifier, count(*) AS accounts FROM mine GROUP BY identifier) m
+                CROSS JOIN LATERAL (
+                    SELECT FROM identifiers i
+                    WHERE i.tenant = u.tenant AND i.identifier = m.identifier AND NOT i.quarantined LIMIT 1) i
+                CROSS JOIN LATERAL (
+                    SELECT count(*) AS accounts FROM edges e
+                    WHERE e.tenant = u.tenant AND e.identifier = m.identifier) named
+                WHERE named.accounts > m.accounts LIMIT 1) AS leads_on) t
+        WHERE s.accounts <= $3 AND NOT s.crowded AND s.customers = s.stores AND t.ties < $4 AND t.leads_on IS NULL
+        """,
+        *columns(profiles, 2),
+        most,
+        most * resolve.TIES + 1,
+    )
+    return {(row["tenant"], row["profile"]) for row in rows}
+
+
 async def reach(tx: Tx, keys: Sequence[Key], added: Sequence[str]) -> set[Key]:
     """These accounts and all that their shared edges lead to, up to crowded ones. `added`: see `quarantined_tokens`."""
     rows = await tx.pg.fetch(

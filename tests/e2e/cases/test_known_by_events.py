@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from libs.common.clock import DrivenClock
 from tests.conftest import START
 from tests.e2e.cases.ground import Ground
 from tests.e2e.cases.test_other_shops import OTHERS, eur
@@ -170,6 +171,24 @@ async def test_a_page_with_a_proof_of_an_address_alone(ground: Ground, inbox: In
     await ground.line.advance(START + 50 * MINUTES)
     assert await mails(ground) == ONE_MAIL
     assert inbox.to == ["ada@example.com"]
+
+
+async def test_a_page_with_a_proof_of_before_puts_no_former_address_back(ground: Ground, clock: DrivenClock) -> None:
+    store = await opened(ground)
+    key = (await ground.http.post(f"/v1/stores/{store}/public-keys", json={})).json()["public_key"]
+    form, old, new = {"source": "a form"}, {"email": "old@example.com"}, {"email": "new@example.com"}
+    customer = {"customer_id": "7"}
+    answer = await ground.http.post(f"/v1/stores/{store}/proofs", json=customer | old)
+    clock.set(START + 10 * MINUTES)
+    await told(ground, event(store, "1", "lead.created", customer | old, form, 1))
+    await told(ground, event(store, "2", "lead.created", customer | new, form, 5))
+    ahead = {"time": (START + 14 * MINUTES).isoformat()}
+    page = {"type": "product.viewed", "profile": {}, "properties": {"product_id": "77"}}
+    sent = {"events": [page | {"id": "e1"}, page | {"id": "e2"} | ahead], "proof": answer.json()["proof"]}
+    viewed = await ground.http.post("/v1/browser/events", params={"key": key}, json=sent, headers={"origin": ORIGIN})
+    assert viewed.json()["accepted"] == 2
+    await ground.line.drained()
+    assert await traits(ground, f"events:{store}:7") == ("new@example.com", None)
 
 
 async def test_no_mail_comes_of_an_address_that_a_visitor_typed(ground: Ground, inbox: Inbox) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -179,6 +179,26 @@ async def test_a_proof_names_who_is_logged_in(ground: Ground) -> None:
     assert told["cart.observed"]["source_id"] == TOKEN
     who = {"customer_id": "7", "email": "ada@example.com", "cart_token": TOKEN}
     assert told["activity.observed"]["identifiers"] == who
+
+
+async def test_a_proof_names_as_of_when_it_was_made(ground: Ground) -> None:
+    store = await ground.register(**EVENTS)
+    made_at = ground.clock.now()
+    proven = await proof(ground, store, email="ada@example.com")
+    # One of the version before does not say: it is a day old at most.
+    before = ground.app.state.ingest.keyring.sign_token(
+        {"tenant": "default", "store": store, "who": {"email": "ada@example.com"}},
+        purpose="browser events",
+        expires=made_at + timedelta(days=1),
+    )
+    now = made_at + timedelta(minutes=30)
+    ground.clock.set(now)
+    async with browsing(ground, await public_key(ground, store)) as page:
+        for id_, each in (("e-1", proven), ("e-2", before)):
+            assert (await page.send(view(id_), proof=each)).status_code == 202
+    await ground.drain()
+    told = [datetime.fromisoformat(data["named_at"]) for _, _, data in await ground.commerce()]
+    assert sorted(told) == [now - timedelta(days=1), made_at]
 
 
 async def test_without_a_proof_a_cart_is_what_somebody_did(ground: Ground) -> None:

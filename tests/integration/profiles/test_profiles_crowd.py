@@ -49,6 +49,38 @@ async def test_one_more_looks_at_its_neighbours_alone(profiles_db: Database) -> 
     assert len(set(admission.homes.values())) == 3
 
 
+async def test_a_tie_within_a_profile_is_no_reason_to_look_at_all_of_it(profiles_db: Database) -> None:
+    await run(profiles_db, chain(20), size=7)
+    for account, phone in ((3, 8), (4, 8), (9, 2), (9, 1)):
+        async with profiles_db.transaction() as tx:
+            claim = Claim("st_one", f"guest:st_one:p{account}@example.com", ((f"phone:+4915112345{phone:03}", WEAK),))
+            assert await identity.admit(tx, [("default", claim)], RULES.fanout) == (set(), [], {})
+            # One of them is locked, which is enough: whoever brings others together with them needs all.
+            assert await free(profiles_db) == 19
+    # Whoever brings the phone into quarantine looks at everybody whom it may have held together.
+    async with profiles_db.transaction() as tx:
+        claim = Claim("st_one", "guest:st_one:p12@example.com", (("phone:+4915112345008", WEAK),))
+        admission = await identity.admit(tx, [("default", claim)], RULES.fanout)
+        assert len(admission.homes) == 20
+        assert await free(profiles_db) == 0
+
+
+async def free(database: Database) -> int:
+    """Accounts that nobody has locked."""
+    async with database.transaction() as tx:
+        return len(await tx.pg.fetch("SELECT FROM accounts FOR UPDATE SKIP LOCKED"))
+
+
+async def test_what_ties_nobody_is_no_reason_to_look_at_anybody(profiles_db: Database) -> None:
+    await run(profiles_db, chain(3))
+    async with profiles_db.transaction() as tx:
+        claim = Claim(
+            "st_one", "guest:st_one:p1@example.com", (("cart:st_one:new", WEAK), ("phone:+4915112345777", WEAK))
+        )
+        assert await identity.admit(tx, [("default", claim)], RULES.fanout) == (set(), [], {})
+        assert await free(profiles_db) == 3
+
+
 async def test_a_quarantine_looks_no_further_than_it_has_to(profiles_db: Database) -> None:
     office = "+4915112345999"
     await run(profiles_db, chain(100), rules=CROWDING, size=7)
@@ -131,8 +163,8 @@ async def test_of_two_who_share_without_end_no_more_is_read_than_what_is_new(
             before = await read(tx)
             admission = await identity.admit(tx, [("default", claim(n, many))], CROWDING.fanout, CROWDING.together)
             assert await read(tx) - before < many
-            # The second of them shares it with the first.
-            assert len(admission.homes) == n + 1
+            # It ties nobody before the second of them shares it with the first.
+            assert len(admission.homes) == 2 * n
             assert (
                 await tx.pg.fetchval("SELECT count(*) FROM identifiers WHERE quarantined") == (many + n) * quarantined
             )

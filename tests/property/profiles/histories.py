@@ -102,6 +102,7 @@ checkouts = observed(
     customer_id=customer_ids,
     cart_token=tokens,
     accepts_marketing=st.sampled_from([None, True]),
+    named_at=maybe_minute,
 )
 carts = observed(
     CartObserved,
@@ -165,7 +166,9 @@ moments = st.one_of(
     carts.map(record),
     customers.map(record),
     observed(ConsentObserved, identifiers=named, consent=consent).map(record),
-    observed(ActivityObserved, identifiers=named, activity=st.just("product.viewed")).map(record),
+    observed(ActivityObserved, identifiers=named, activity=st.just("product.viewed"), named_at=maybe_minute).map(
+        record
+    ),
     products.map(record),
     st.tuples(observed(Removed), st.sampled_from(["order", "checkout", "cart", "customer", "product"])).map(
         lambda pair: record(pair[0], f"{pair[1]}.removed")

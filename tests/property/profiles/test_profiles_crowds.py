@@ -183,6 +183,16 @@ PAIRS = [guest(0, 0), guest(1, 0, 8), guest(2, 1, 8), guest(3, 1)]
             6,
             id="one comes to whom the other makes a crowd",
         ),
+        pytest.param(
+            [guest(0, 0), guest(1, 0, 1), guest(2, 1)], guest(0, 1), guest(3, 0), 0, id="one ties whom another comes to"
+        ),
+        pytest.param(
+            [guest(0, 0), guest(1, 0, 1), guest(2, 1, 2), guest(3, 2)],
+            guest(2, 0),
+            guest(3, 0),
+            0,
+            id="together their ties of one profile bring a phone into quarantine",
+        ),
     ],
 )
 @pytest.mark.parametrize("turned", [False, True])

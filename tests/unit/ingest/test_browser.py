@@ -7,6 +7,7 @@ import pytest
 
 from libs.common.contracts.commerce import ActivityObserved, CartObserved, CheckoutObserved, Identifiers, Observed
 from services.ingest import browser, events
+from services.ingest.browser import Proven
 from services.ingest.event_properties import ACTIVITIES, COMMERCE, Wrong
 from services.ingest.events import FirstPartyEvent
 from services.ingest.outcome import Arrival, Observations, StoreFacts
@@ -26,6 +27,7 @@ def stored(
     *,
     profile: Identifiers = Identifiers(cart_token=TOKEN),  # noqa: B008 - it is frozen
     proven: Identifiers | None = None,
+    made_at: datetime = NOW - timedelta(hours=1),
     platform: str = "events",
     time: datetime | None = None,
 ) -> FirstPartyEvent:
@@ -36,7 +38,8 @@ def stored(
         profile=profile,
         properties={"product_id": "1"} if properties is None else properties,
     )
-    return browser.event_of(told, key=KEY, platform=platform, proven=proven, time=time, now=NOW)
+    vouched = None if proven is None else Proven(proven, made_at)
+    return browser.event_of(told, key=KEY, platform=platform, proven=vouched, time=time, now=NOW)
 
 
 def observed(event: FirstPartyEvent) -> list[Observed]:
@@ -165,6 +168,26 @@ def test_a_clock_that_is_ahead_is_not_believed() -> None:
     event = stored(time=long_ago)
     assert event.time == long_ago
     assert events.delivery_of(event, "st_1", NOW, "browser").origin == "backfill"
+
+
+@pytest.mark.parametrize(
+    ("type_", "properties"), [("product.viewed", None), ("cart.changed", CART), ("checkout.started", CART)]
+)
+def test_whom_a_proof_names_is_no_newer_than_the_proof(type_: str, properties: dict[str, Any] | None) -> None:
+    who = Identifiers(cart_token=TOKEN, checkout_token="k1-4f9a7be2d8035c61")
+    hour, ahead = timedelta(hours=1), timedelta(minutes=4)
+    for time, made_at, named_at in (
+        (None, NOW - hour, NOW - hour),
+        (NOW + ahead, NOW - hour, NOW - hour),
+        # What lay on the page before it had the proof is no newer than itself.
+        (NOW - 2 * hour, NOW - hour, NOW - 2 * hour),
+    ):
+        event = stored(type_, properties, profile=who, proven=ADA, made_at=made_at, time=time)
+        named = [each for each in observed(event) if isinstance(each, ActivityObserved | CheckoutObserved)]
+        assert [each.named_at for each in named] == [named_at]
+    [told] = observed(stored(profile=who))
+    assert isinstance(told, ActivityObserved)
+    assert told.named_at is None
 
 
 def test_a_worker_of_the_version_before_does_not_take_it_for_the_servers() -> None:

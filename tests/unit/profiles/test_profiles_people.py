@@ -3,6 +3,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from libs.common.contracts.commerce import (
     ActivityObserved,
@@ -90,6 +91,22 @@ def test_what_an_event_names_is_a_mention_like_an_orders() -> None:
         assert people.traits(known(*history))["email"] == "a@example.com"
     for history in permutations([told, consented, bought, customer(0)]):
         assert people.traits(known(*history))["email"] == "ada@example.com"
+
+
+def test_a_proof_of_before_does_not_put_a_former_address_back() -> None:
+    first, later = event(1, email="old@example.com"), event(5, email="new@example.com")
+    viewed = replace(event(9, email="old@example.com"), named_at=at(2))
+    started = CheckoutObserved(
+        store="st_one", platform="events", source_id="k", updated_at=at(9), position=10, started_at=at(9),
+        currency="EUR", total=1, person=Person(email="old@example.com"), named_at=at(2),
+    )  # fmt: skip
+    for history in permutations([first, later, viewed, started]):
+        assert people.traits(known(*history, *history))["email"] == "new@example.com"
+    # It outweighs what was told before it was made; and what needs no proof is as new as it is.
+    for history in permutations([event(1, email="older@example.com"), viewed]):
+        assert people.traits(known(*history))["email"] == "old@example.com"
+    for history in permutations([later, event(9, email="old@example.com")]):
+        assert people.traits(known(*history))["email"] == "old@example.com"
 
 
 def test_what_is_no_address_or_junk_is_no_mention() -> None:
