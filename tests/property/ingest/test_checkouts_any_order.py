@@ -88,7 +88,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(told, [*steps, draw(st.integers(1, 4))])
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(case=cases())
 def test_what_is_told_in_the_end_follows_from_the_deliveries_alone(database_url: str, case: Case) -> None:
     async def play() -> None:
