@@ -17,8 +17,9 @@ from libs.common.db import Database
 from libs.common.revisions import VERSION_TABLE, are_reached
 from libs.common.telemetry import get_logger
 
-LOCK_TIMEOUT = "5s"
-"""How long a migration may make others wait for it before it gives up, to be started again."""
+LOCK_TIMEOUT = "1500ms"
+"""How long a migration may make others wait for it before it gives up, to be started again. A webhook waits for two
+seconds before it is refused; and an autovacuum gives way after one."""
 SERVICES = "regulars_services"
 
 _LOCK = 7_305_468_881

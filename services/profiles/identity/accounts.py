@@ -60,7 +60,10 @@ def customer_id(account: str) -> str | None:
 
 
 def is_nameless(account: str) -> bool:
-    """Whether this account is known by a token alone: whoever claims that is it."""
+    """Whether this account is known by tokens alone: whoever claims one is it.
+
+    It never has an e-mail or a phone (`claim`), and walks over what accounts share rely on that.
+    """
     return account.startswith("cart:")
 
 
