@@ -114,7 +114,8 @@ event is answered by itself, as in a batch; when all are wrong, by a 422.
 - **{", ".join(f"`{name}`" for name in CLAIMS)}** name somebody, and are refused without a proof. The shop's server,
   once it has logged somebody in, asks for one by `POST /v1/stores/{{key}}/proofs` (scope `events:write`) with those
   identifiers, and puts it into that visitor's page, which sends it beside `events`, as `proof`. All events are then of
-  who it names. It holds for an hour unless `expires_in_seconds` says otherwise, for a day at most.
+  who it names (`"profile": {{}}` is enough). It holds for an hour unless `expires_in_seconds` says otherwise, for a day
+  at most. Asked for again with its `Idempotency-Key` it is another proof, good for as long: none is kept.
 - **Carts and checkouts**: without a proof `cart.changed` and `checkout.started` are kept as what somebody did. With one
   they are the cart and the checkout, and mails may come of them, where the platform does not tell them itself:
   {_WRITTEN}.

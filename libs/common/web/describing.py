@@ -27,8 +27,9 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": f"The same request again with the same key within {KEPT_HOURS} hours is done once, and answered the"
-    f" same. When the API was killed before it had noted the answer, it is 409 for {TAKEN_OVER_MINUTES} minutes, and"
-    " then done, if nothing of it had been; else it stays 409 (`outcome_unknown`) for those hours.",
+    " same, but where the operation says otherwise. When the API was killed before it had noted the answer, it is 409"
+    f" for {TAKEN_OVER_MINUTES} minutes, and then done, if nothing of it had been; else it stays 409"
+    " (`outcome_unknown`) for those hours.",
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
 }
 
