@@ -189,7 +189,10 @@ class Journal:
         await self._session.close()
 
     async def _gather(self) -> None:
-        """Lets in whom the process is busy with anyhow: a larger group costs less, and nobody waits for an idle one."""
+        """Lets in whom the process is busy with anyhow, and behind a large group those who are expected again.
+
+        A larger group costs less. Where little comes, nobody waits for anybody.
+        """
         until = monotonic() + GATHER_SECONDS
         expected = min(self._length, ENOUGH) if self._length >= BUSY else 0
         left, length = TURNS, len(self._queue)
