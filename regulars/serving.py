@@ -4,15 +4,15 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any
 
 import httptools
 import uvicorn
 from fastapi import FastAPI
-from msgspec import json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from libs.common.web.short import CLOSE, PLAIN, Answer, RawHeaders, Tell
+from regulars.answering import Corked, Short
 from regulars.garbage import settle
 
 HEAD_SECONDS = 10.0
@@ -25,6 +25,8 @@ HEAD_BYTES = 64 * 1024
 MOST_WAITING = 128
 """Requests of one connection that came before an answer to the one before them. Each takes some kB, and 20 bytes to
 send."""
+IDLE_SECONDS = 75.0
+"""How long a connection is kept without a request."""
 DEAF_SECONDS = 20.0
 """How long a client may leave what it is sent lying about."""
 BODY_FACTOR = 8
@@ -33,44 +35,13 @@ DRAIN_SECONDS = 20
 """How long an answer under way may take when the process is told to stop."""
 
 
-class Corked:
-    """A transport that keeps what is written until the loop's next turn: an answer's head and body go out together.
-
-    uvicorn writes them one by one, and uvloop would make a system call of each, the dearest thing about an answer.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._kept: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """As a transport's."""
-        if not self._kept:
-            self._loop.call_soon(self._flush)
-        self._kept.append(data)
-
-    def close(self) -> None:
-        """As a transport's: what was written still goes out."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._kept:
-            kept, self._kept = self._kept, []
-            # The client may have hung up meanwhile.
-            if not self._transport.is_closing():
-                self._transport.write(b"".join(kept))
-
-
 class Impatient(HttpToolsProtocol):
     """uvicorn's protocol with bounds: on how long a request may take to arrive, and on how much of it is not body.
 
     It also keeps to HTTP/1.1: a request that offers an upgrade is an ordinary one with a header too many. The parser
     takes whatever follows its head for something else than HTTP, so its head is read once more, without the offer.
+
+    A request that comes in one piece to where the app has a short way goes it; any other has a cycle and a task.
     """
 
     _in_head = True
@@ -78,25 +49,36 @@ class Impatient(HttpToolsProtocol):
     """A request has begun and is not there as a whole."""
     _late: asyncio.TimerHandle | None = None
     _deaf: asyncio.TimerHandle | None = None
+    _idle: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
+    """By the loop's clock; None while there is something to answer."""
     _begun = 0
     """Requests of this connection."""
     _enough = False
     """What else comes is not read: the connection ends with the answers to what has."""
-    _last_word: bytes | None = None
+    _last_word: Answer | None = None
     """To be sent behind them."""
     _offered = False
     """The head that was read offers an upgrade: it is to be read again."""
     _received = _bodied = 0
     """Bytes of the request that is arriving, and of its body."""
 
+    def __init__(self, config: uvicorn.Config, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        self._short_way: Callable[[str, RawHeaders, bytes, Tell], None] | None
+        self._short_way = getattr(config.app, "short_way", None)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Headers are due from now on."""
-        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(self._corked)  # type: ignore[arg-type]
         self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
         self._in_time()
+        if self._idle is not None:
+            self._idle.cancel()
         self.resume_writing()
         super().connection_lost(exc)
         # Nobody waits for them, and each of them knows this protocol: they would stay until the garbage collector came.
@@ -109,6 +91,8 @@ class Impatient(HttpToolsProtocol):
         begun, arriving = self._begun, self._arriving
         self._feed(data)
         if (self._arriving or self._in_head) and not self._enough:
+            if self._arriving and not self._in_head and isinstance(self.cycle, Short):
+                self._go_long(self.cycle)
             if self._begun - begun <= (not arriving):
                 # Else most of it may have been another request's.
                 self._received += len(data)
@@ -148,7 +132,8 @@ class Impatient(HttpToolsProtocol):
         self._in_head = self._arriving = True
         self._begun += 1
         self._received = self._bodied = 0
-        super().on_message_begin()
+        # The scope is made for those who need one.
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         """The parser's: the headers are there."""
@@ -159,13 +144,51 @@ class Impatient(HttpToolsProtocol):
         if upgraded and self.parser.get_method() != b"CONNECT":
             self._offered = True
             return
-        super().on_headers_complete()
+        if self._may_go_short():
+            self.cycle = Short(
+                self.url.decode(),
+                self.headers,
+                keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+                transport=self._corked,
+                default_headers=self.server_state.default_headers,
+                on_response=self.on_response_complete,
+            )
+        else:
+            self._open_cycle()
         # From here on there is a cycle of its own to answer it.
         self._in_head = False
         self._in_time()
         if upgraded:
             # What follows would be read as another request.
             self.cycle.keep_alive = False
+
+    def _may_go_short(self) -> bool:
+        before: RequestResponseCycle | None = self.cycle
+        return (
+            self._short_way is not None
+            and PLAIN.fullmatch(self.url) is not None
+            and self.parser.get_method() == b"POST"
+            # Its turn has come, and there is room for its answer.
+            and (before is None or before.response_complete)
+            and not (self.expect_100_continue or self.flow.write_paused)
+        )
+
+    def _open_cycle(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _go_long(self, short: Short) -> None:
+        """The rest of it is still to come, and somebody has to wait for it, no longer than the route likes."""
+        self.cycle = None  # type: ignore[assignment]
+        if self.transport.is_closing():
+            return
+        # Not what a trailer has left there.
+        self.headers = short.headers
+        self._open_cycle()
+        super().on_body(b"".join(short.pieces))
 
     def on_chunk_header(self) -> None:
         """The parser's: a chunk begins, or with the last one trailers.
@@ -177,7 +200,10 @@ class Impatient(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """The parser's: some of the body is there."""
         self._bodied += len(body)
-        super().on_body(body)
+        if isinstance(self.cycle, Short):
+            self.cycle.pieces.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The parser's: the request is there as a whole."""
@@ -185,7 +211,11 @@ class Impatient(HttpToolsProtocol):
             return
         self._arriving = False
         self._in_time()
-        super().on_message_complete()
+        short = self.cycle
+        if isinstance(short, Short):
+            self._short_way(short.path, short.headers, b"".join(short.pieces), short.tell)  # type: ignore[misc]
+        else:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or one request too many."""
@@ -193,7 +223,7 @@ class Impatient(HttpToolsProtocol):
             self._in_time()
             self.cycle.keep_alive = False
         else:
-            self._end(_problem(400, "bad_request", msg))
+            self._end(Answer.problem(400, "bad_request", msg, CLOSE))
 
     def pause_writing(self) -> None:
         """The transport's: there is more to be sent than the client takes."""
@@ -208,15 +238,17 @@ class Impatient(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse_head(self) -> None:
-        self._end(_problem(431, "headers_too_large", "The request's headers are larger than this server takes."))
+        self._end(
+            Answer.problem(431, "headers_too_large", "The request's headers are larger than this server takes.", CLOSE)
+        )
 
-    def _end(self, answer: bytes) -> None:
+    def _end(self, answer: Answer) -> None:
         # Never before another request's answer, or into the midst of it.
         cycle: RequestResponseCycle | None = self.cycle
         whole = self._in_head or not self._arriving
         """The cycle is of a request that came before this one, and as a whole."""
         if cycle is None or cycle.response_complete:
-            self.transport.write(answer)
+            self.transport.write(answer.sent())
         elif whole or self.pipeline:
             if not whole:
                 # It is this request's own, the last in the line: nobody is to begin with it.
@@ -228,32 +260,42 @@ class Impatient(HttpToolsProtocol):
         elif not cycle.response_started:
             # It is this request's own, whose route waits for what is not to come.
             cycle.disconnected = True
-            self.transport.write(answer)
+            self.transport.write(answer.sent())
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        """A request was answered."""
+        """A request was answered. As uvicorn's, but for a timer with each of them."""
         if self._last_word is not None and not self.pipeline:
-            self.transport.write(self._last_word)
+            self.transport.write(self._last_word.sent())
             self.transport.close()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle is None:
+            self._idle = self.loop.call_later(IDLE_SECONDS, self._end_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _end_idle(self) -> None:
+        self._idle = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + IDLE_SECONDS - self.loop.time()
+        if left > 0:
+            self._idle = self.loop.call_later(left, self._end_idle)
+        else:
+            self.transport.close()
 
     def _in_time(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
-
-
-def _problem(status: int, code: str, detail: str) -> bytes:
-    """An answer to what never becomes a request."""
-    phrase = HTTPStatus(status).phrase
-    document = {"type": "about:blank", "title": phrase, "status": status, "code": code, "detail": detail}
-    body = json.encode(document)
-    head = (
-        f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
-        "connection: close\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 class Server(uvicorn.Server):
@@ -305,5 +347,4 @@ def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvico
         # who says so, too.
         proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        timeout_keep_alive=75,
     )

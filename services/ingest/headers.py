@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from libs.common.web.short import RawHeaders
+
 MAX_KEPT = 64
 """Headers kept with a delivery; platforms send about twenty."""
 MAX_VALUE = 1024
@@ -26,15 +28,12 @@ _SLOTS: dict[str, dict[bytes, str]] = {
     },
 }
 PLATFORMS = frozenset(_SLOTS)
-_COMMON = {b"content-length": "length", b"traceparent": "traceparent"}
+_COMMON = {b"traceparent": "traceparent"}
 _LOOKUP = {platform: {**_COMMON, **slots} for platform, slots in _SLOTS.items()}
 _NEVER_KEPT = frozenset(
     [b"authorization", b"proxy-authorization", b"cookie", b"connection", b"content-length"]
     + [name for slots in _SLOTS.values() for name, slot in slots.items() if slot == "signature"]
 )
-
-RawHeaders = list[tuple[bytes, bytes]]
-"""As ASGI has them: names in lower case."""
 
 
 class Heading(NamedTuple):
@@ -44,8 +43,6 @@ class Heading(NamedTuple):
     """Empty when there is none."""
     topic: str
     delivery_id: str
-    length: int | None
-    """Bytes announced; None when not, or not a number that any body could have."""
     traceparent: str | None
 
 
@@ -57,15 +54,19 @@ def read(platform: str, raw: Iterable[tuple[bytes, bytes]]) -> Heading:
         slot = lookup.get(name)
         if slot is not None and value:
             found.setdefault(slot, value)
-    length = found.get("length", b"")
     traceparent = found.get("traceparent")
     return Heading(
         found.get("signature", b""),
         found.get("topic", b"").decode("latin-1").strip()[:MAX_TOPIC],
         found.get("delivery_id", b"").decode("latin-1").strip()[:MAX_DELIVERY_ID],
-        int(length) if length.isdigit() and len(length) <= MAX_LENGTH_DIGITS else None,
         traceparent.decode("latin-1")[:MAX_VALUE] if traceparent else None,
     )
+
+
+def length(raw: RawHeaders) -> int | None:
+    """Bytes of the body, as announced; None when not, or not by a number that any body could have."""
+    found = next((value for name, value in raw if name == b"content-length"), b"")
+    return int(found) if found.isdigit() and len(found) <= MAX_LENGTH_DIGITS else None
 
 
 def signed(platform: str, topic: str, delivery_id: str, signature: str) -> dict[str, str]:

@@ -6,8 +6,10 @@ Whoever appends is told once the commit is there, or that it cannot be had in ti
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -36,7 +38,7 @@ GATHER_SECONDS = 0.005
 BUSY = 8
 """Length of a group behind which as many are expected again, and waited for by the clock: each commit costs about a
 millisecond, here and in PostgreSQL, and fewer of them leave room for a bad second. Where less comes nobody waits."""
-ENOUGH = 32
+ENOUGH = 64
 """Of them. Were all in one group, this process and PostgreSQL would take turns, and not work at the same time."""
 PAUSE_SECONDS = 0.001
 """In which nobody came, until none of them is expected any more."""
@@ -62,11 +64,25 @@ class Unavailable(Exception):
         self.reason = reason
 
 
+class Kept(Enum):
+    """What became of a delivery."""
+
+    NEW = auto()
+    """It is committed."""
+    SEEN = auto()
+    """Its digest was."""
+    NOT = auto()
+    """Nothing was promised: there was no commit in time."""
+
+
+Tell = Callable[[Kept], None]
+
+
 class _Waiting(NamedTuple):
     event: Event
     digest: bytes
     since: float
-    answer: "asyncio.Future[bool]"
+    tell: Tell
 
 
 class _Session:
@@ -148,21 +164,25 @@ class Journal:
         await asyncio.gather(*self._tasks)
 
     def append(self, event: Event, digest: bytes, *, room: float = 1.0) -> "asyncio.Future[bool]":
-        """Answers after the commit: True when it was appended, False when the digest was seen before.
+        """As `offer`, for who waits: the future has whether it is new, or raises Unavailable."""
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        self.offer(event, digest, partial(_settle, answer), room=room)
+        return answer
+
+    def offer(self, event: Event, digest: bytes, tell: Tell, *, room: float = 1.0) -> None:
+        """`tell` is called once it is committed, or when that cannot be had in time; it is to be quick.
 
         `room`: the part of the queue that is open to this sender; the rest is kept for those who matter more. Raises
-        Unavailable, at once when there is no room, else from the future.
+        Unavailable, and tells nothing, when there is none.
         """
         if self._stop.is_set():
             raise Unavailable("journal")
         length, size = self._queue_length * room, self._queue_bytes * room
         if len(self._queue) >= length or self._bytes + len(event.data) > size:
             raise Unavailable("overloaded")
-        answer: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.append(_Waiting(event, digest, monotonic(), answer))
+        self._queue.append(_Waiting(event, digest, monotonic(), tell))
         self._bytes += len(event.data)
         self._news.set()
-        return answer
 
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -224,8 +244,7 @@ class Journal:
         APPENDED.inc(sum(appended))
         self._unheard.set()
         for waiting, was_appended in zip(group, appended, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(was_appended)
+            _tell(waiting, Kept.NEW if was_appended else Kept.SEEN)
 
     async def _append(self, group: Sequence[_Waiting]) -> list[bool]:
         """Tries again and again until time is up, so that a restart of the database goes unnoticed.
@@ -292,5 +311,21 @@ def event_of(delivery: Delivery, *, id: str, tenant: str, root: str, time: Any, 
 
 def _refuse(group: Sequence[_Waiting]) -> None:
     for waiting in group:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(Unavailable("journal"))
+        _tell(waiting, Kept.NOT)
+
+
+def _tell(waiting: _Waiting, kept: Kept) -> None:
+    try:
+        waiting.tell(kept)
+    except Exception:
+        # The others of the group are still to be told.
+        log.exception("answer fault")
+
+
+def _settle(answer: "asyncio.Future[bool]", kept: Kept) -> None:
+    if answer.done():
+        return
+    if kept is Kept.NOT:
+        answer.set_exception(Unavailable("journal"))
+    else:
+        answer.set_result(kept is Kept.NEW)

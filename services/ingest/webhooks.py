@@ -1,31 +1,31 @@
 """`POST /webhooks/{platform}/{store_key}`: 200 once the delivery is in the journal, and never before.
 
-A bare ASGI route: this is the path that has to keep up with a sale. Nothing on it parses more than it must, logs, or
-asks the database for anything but the commit. An unknown store and a bad signature get the same answer after the same
-work, so that nobody can find out which stores exist.
+This is the route that has to keep up with a sale: it has a short way of its own (see `libs.common.web.short`), beside
+the one that ASGI has, for bodies that are still coming. Nothing on it parses more than it must, logs, or asks the
+database for anything but the commit. An unknown store and a bad signature get the same answer after the same work, so
+that nobody can find out which stores exist.
 """
 
 import asyncio
 import secrets
-from http import HTTPStatus
 from typing import NamedTuple
 
-import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from libs.common.clock import Clock
 from libs.common.contracts.journal import Delivery
 from libs.common.ids import new_id
+from libs.common.log.base import Event
 from libs.common.web.body import lingering
+from libs.common.web.short import CLOSE, WEBHOOKS, Answer, RawHeaders, Tell
 from services.ingest import headers
-from services.ingest.journal import Journal, Unavailable, digest_of, event_of
+from services.ingest.journal import Journal, Kept, Unavailable, digest_of, event_of
 from services.ingest.normalise import root_key
 from services.ingest.registry import Registered, Registry
 from services.ingest.signatures import verified
 from services.ingest.tally import Tally
 
-ROOT = "/webhooks/"
-PATH = ROOT + "{platform}/{store_key}"
+PATH = WEBHOOKS + "{platform}/{store_key}"
 RETRY_AFTER_SECONDS = 2
 SMALL = 64 * 1024
 """Bytes of each body that are always let in: nobody can crowd out ordinary webhooks with a few large ones."""
@@ -48,16 +48,10 @@ class Limits(NamedTuple):
     """Bytes of all bodies that are arriving at one time, beyond what is SMALL."""
 
 
-class _Answer(NamedTuple):
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: Message
-
-
 class _Refused(Exception):
     """The request ends here. `reason` is counted."""
 
-    def __init__(self, reason: str, answer: _Answer) -> None:
+    def __init__(self, reason: str, answer: Answer) -> None:
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
@@ -67,23 +61,6 @@ class _Gone(Exception):
     """The sender hung up before his body was there."""
 
 
-def _answer(status: int, media_type: bytes, content: bytes, *extra: tuple[bytes, bytes]) -> _Answer:
-    length = str(len(content)).encode()
-    lines = [(b"content-type", media_type), (b"content-length", length), *extra]
-    return _Answer(status, lines, {"type": "http.response.body", "body": content})
-
-
-def _problem(status: int, code: str, detail: str, *extra: tuple[bytes, bytes]) -> _Answer:
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    return _answer(status, b"application/problem+json", msgspec.json.encode(document), *extra)
-
-
 def changed_at(platform: str, body: bytes) -> bytes:
     """When the object was changed, or one within it: whatever stands where a body says so first."""
     name = _CHANGED[platform]
@@ -91,21 +68,20 @@ def changed_at(platform: str, body: bytes) -> bytes:
     return body[at + len(name) : at + len(name) + _TIME_LENGTH] if at >= 0 else b""
 
 
-_CLOSE = (b"connection", b"close")
 _RETRY = (b"retry-after", str(RETRY_AFTER_SECONDS).encode())
 
 
-OK = _answer(200, b"application/json", b'{"status":"ok"}')
-NO_PLATFORM = _problem(404, "not_found", "There is no such platform.")
-UNVERIFIED = _problem(401, "unverified", "There is no such store, or the signature is not by one of its secrets.")
-SLOW = _problem(408, "too_slow", "The body did not arrive in time.", _CLOSE)
-OVERLOADED = _problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY)
-NO_ROOM = _problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY, _CLOSE)
-NO_JOURNAL = _problem(503, "unavailable", "The delivery could not be stored. Try again.", _RETRY)
+OK = Answer.of(200, b"application/json", b'{"status":"ok"}')
+NO_PLATFORM = Answer.problem(404, "not_found", "There is no such platform.")
+UNVERIFIED = Answer.problem(401, "unverified", "There is no such store, or the signature is not by one of its secrets.")
+SLOW = Answer.problem(408, "too_slow", "The body did not arrive in time.", CLOSE)
+OVERLOADED = Answer.problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY)
+NO_ROOM = Answer.problem(503, "overloaded", "There is more coming in than can be stored. Try again.", _RETRY, CLOSE)
+NO_JOURNAL = Answer.problem(503, "unavailable", "The delivery could not be stored. Try again.", _RETRY)
 
 
 class WebhookEndpoint:
-    """The ASGI application behind PATH."""
+    """The route behind PATH, by the short way and as an ASGI application."""
 
     def __init__(self, registry: Registry, journal: Journal, tally: Tally, clock: Clock, limits: Limits) -> None:
         self._registry = registry
@@ -113,45 +89,88 @@ class WebhookEndpoint:
         self._tally = tally
         self._clock = clock
         self._limits = limits
-        self._too_large = _problem(413, "too_large", f"The body is larger than {limits.body} bytes.", _CLOSE)
+        self._too_large = Answer.problem(413, "too_large", f"The body is larger than {limits.body} bytes.", CLOSE)
         self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Its id, in the answer's X-Request-ID, is the delivery's id."""
-        delivery_id = new_id()
-        platform, _, store_key = scope["path"][len(ROOT) :].partition("/")
-        if platform in headers.PLATFORMS:
-            found = self._registry.find(store_key)
-            registered = found if found is not None and found.platform == platform else None
-            try:
-                answer = await self._receive(delivery_id, platform, registered, scope["headers"], receive)
-            except _Refused as refused:
-                # Counted for the store, too: its address was put into another platform's settings.
-                misled = registered is None and found is not None and refused.reason == "unknown_store"
-                self._tally.refused(found, "wrong_platform" if misled else refused.reason)
-                answer = refused.answer
-                if answer is self._too_large or answer is NO_ROOM:
-                    send = lingering(receive, send)
-            except _Gone:
-                self._tally.refused(found, "gone")
-                return
-        else:
-            answer = NO_PLATFORM
-        lines = [*answer.headers, (_REQUEST_ID, delivery_id.encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": lines})
-        await send(answer.body)
+        """One request, whose body may still have to come."""
+        path, raw = scope["path"], scope["headers"]
+        platform, found = self._address(path)
+        answered: asyncio.Future[tuple[Answer, str]] = asyncio.get_running_loop().create_future()
 
-    async def _receive(
-        self, id_: str, platform: str, registered: Registered | None, raw: headers.RawHeaders, receive: Receive
-    ) -> _Answer:
-        heading = headers.read(platform, raw)
-        body = await self._body(heading.length, receive)
+        def tell(answer: Answer, id_: str) -> None:
+            if not answered.done():
+                answered.set_result((answer, id_))
+
+        try:
+            body = await self._body(headers.length(raw), receive) if platform else b""
+        except _Refused as refused:
+            tell(self._refused(platform, found, refused.reason, refused.answer), new_id())
+            if refused.answer is self._too_large or refused.answer is NO_ROOM:
+                send = lingering(receive, send)
+        except _Gone:
+            self._tally.refused(found, "gone")
+            return
+        else:
+            self.whole(path, raw, body, tell)
+        answer, id_ = await answered
+        lines = [*answer.headers, (_REQUEST_ID, id_.encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": lines})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
+        """One request that is there. Its id, in the answer's X-Request-ID, is the delivery's id."""
+        id_ = new_id()
+        platform, found = self._address(path)
+        if not platform:
+            tell(NO_PLATFORM, id_)
+            return
+        registered = found if found is not None and found.platform == platform else None
+
+        def told(kept: Kept) -> None:
+            if kept is Kept.NOT:
+                tell(self._refused(platform, found, "journal", NO_JOURNAL), id_)
+                return
+            if kept is Kept.SEEN and registered is not None:
+                self._tally.duplicate(registered)
+            tell(OK, id_)
+
+        try:
+            verified = self._verified(id_, platform, registered, raw, body)
+            if verified is None:
+                tell(OK, id_)
+            else:
+                self._journal.offer(*verified, told)
+        except _Refused as refused:
+            tell(self._refused(platform, found, refused.reason, refused.answer), id_)
+        except Unavailable as error:
+            answer = OVERLOADED if error.reason == "overloaded" else NO_JOURNAL
+            tell(self._refused(platform, found, error.reason, answer), id_)
+
+    def _address(self, path: str) -> tuple[str, Registered | None]:
+        """The platform, empty when it is none, and the store of that key, of whichever platform it is."""
+        platform, _, store_key = path[len(WEBHOOKS) :].partition("/")
+        return (platform, self._registry.find(store_key)) if platform in headers.PLATFORMS else ("", None)
+
+    def _refused(self, platform: str, found: Registered | None, reason: str, answer: Answer) -> Answer:
+        # Counted for the store, too: its address was put into another platform's settings.
+        misled = reason == "unknown_store" and found is not None and found.platform != platform
+        self._tally.refused(found, "wrong_platform" if misled else reason)
+        return answer
+
+    def _verified(
+        self, id_: str, platform: str, registered: Registered | None, raw: RawHeaders, body: bytes
+    ) -> tuple[Event, bytes] | None:
+        """What the journal is to have, and its digest; None for a ping."""
+        if len(body) > self._limits.body:
+            raise _Refused("too_large", self._too_large)
         if not self._registry.loaded:
             raise _Refused("journal", NO_JOURNAL)
+        heading = headers.read(platform, raw)
         signature = verified(body, heading.signature, registered.keys if registered is not None else _NO_KEYS)
         if signature is None:
             if headers.is_ping(platform, heading, body):
-                return OK
+                return None
             raise _Refused("unknown_store" if registered is None else "bad_signature", UNVERIFIED)
         if registered is None:  # not even with a lucky signature
             raise _Refused("unknown_store", UNVERIFIED)
@@ -174,14 +193,7 @@ class WebhookEndpoint:
         # The verified signature is a digest of the body already. (A repeat under the other secret of a rotation is
         # taken for new, and changes nothing.)
         identity = (registered.key, heading.topic, heading.delivery_id, signature.decode())
-        digest = digest_of(*identity, changed=changed_at(platform, body))
-        try:
-            appended = await self._journal.append(event, digest)
-        except Unavailable as error:
-            raise _Refused(error.reason, OVERLOADED if error.reason == "overloaded" else NO_JOURNAL) from None
-        if not appended:
-            self._tally.duplicate(registered)
-        return OK
+        return event, digest_of(*identity, changed=changed_at(platform, body))
 
     async def _body(self, announced: int | None, receive: Receive) -> bytes:
         """The raw body. Refuses what is too large, too slow, or too much with all the others that are arriving."""

@@ -14,15 +14,17 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from libs.common import access, problems
 from libs.common.auth import Access, set_admin_key
 from libs.common.clock import Clock
 from libs.common.contracts.topics import relayed
 from libs.common.db import Database
+from libs.common.ids import new_id
 from libs.common.log.base import Log
 from libs.common.log.choice import RELAY, Logs, shared_log
+from libs.common.problems import Problem
 from libs.common.settings import CommonSettings
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
@@ -34,9 +36,9 @@ from libs.common.web.idempotency import Idempotency
 from libs.common.web.opening import Closed, Opening
 from libs.common.web.parameters import sound_parameters
 from libs.common.web.pipeline_api import Line, pipeline_router
+from libs.common.web.short import WEBHOOKS, Answer, RawHeaders, ShortWay, Tell
 from libs.common.web.texts import sound_texts
 
-WEBHOOKS = "/webhooks/"
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
 # Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
@@ -76,7 +78,7 @@ class Service:
     """Path -> bytes, for those that take less than the settings' `max_body`."""
     for_pages: Mapping[str, MayAsk] = field(default_factory=dict)
     """Path -> whose pages may ask. See `web.for_pages`."""
-    webhooks: ASGIApp | None = None
+    webhooks: ShortWay | None = None
     """Gets each POST below `/webhooks/`, without routing or middleware, and before `start`, too."""
     start: Callable[[], Awaitable[None]] | None = None
     """Called once the database is fit; again when it has failed."""
@@ -89,10 +91,20 @@ class Service:
 class _Api(FastAPI):
     """FastAPI with a short way for webhooks, and a description that knows that errors are problem documents."""
 
-    def __init__(self, *, webhooks: ASGIApp | None, **options: Any) -> None:
+    def __init__(self, *, webhooks: ShortWay | None, **options: Any) -> None:
         super().__init__(**options)
         self._webhooks = webhooks
+        self.short_way = self._whole if webhooks is not None else None
+        """Where the server leaves a POST to a path that is `short.PLAIN`, when it came in one piece."""
         problems.install(self)
+
+    def _whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
+        try:
+            cast("ShortWay", self._webhooks).whole(path, raw, body, tell)
+        except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
+            answer = _unforeseen(error)
+            lines = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+            tell(Answer.problem(answer.status, answer.code, answer.detail, *lines), new_id())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -105,9 +117,7 @@ class _Api(FastAPI):
             try:
                 await self._webhooks(scope, receive, send)
             except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
-                answer = problems.from_error(error)
-                REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
-                await problems.respond(answer)(scope, receive, send)
+                await problems.respond(_unforeseen(error))(scope, receive, send)
         elif scope["type"] == "http" and scope["method"] == "HEAD":
             # As GET is; the server keeps the body to itself, since its own scope says HEAD.
             await super().__call__({**scope, "method": "GET"}, receive, send)
@@ -123,6 +133,12 @@ class _Api(FastAPI):
     def printed(self) -> bytes:
         """The description, as it is answered: to print it takes as long as several webhooks, and anybody may ask."""
         return bytes(JSONResponse(self.openapi()).body)
+
+
+def _unforeseen(error: Exception) -> Problem:
+    answer = problems.from_error(error)
+    REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
+    return answer
 
 
 async def _described(request: Request) -> Response:

@@ -10,7 +10,8 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, Response
 
 from regulars import serving
-from tests.waiting import eventually, pause
+from tests.integration.common.talk import talked
+from tests.waiting import eventually
 
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: regulars.test\r\n\r\n"
 
@@ -90,28 +91,6 @@ async def test_a_connection_that_is_kept_is_not_late(port: int) -> None:
     late_writer.close()
 
 
-TURNS = 4
-
-
-async def _answers(port: int, *parts: bytes, ends: int = 1) -> bytes:
-    """What comes back for these packets until so many whole bodies have, or the server hangs up.
-
-    The server is of the same loop: after some turns of it, it has read each of them by itself.
-    """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for part in parts:
-        writer.write(part)
-        await writer.drain()
-        for _ in range(TURNS):
-            await pause(0)
-    answer = b""
-    async with asyncio.timeout(10):
-        while answer.count(b"whole body") < ends and (some := await reader.read(65536)):
-            answer += some
-    writer.close()
-    return answer
-
-
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAE\r\n"
 
 
@@ -119,7 +98,7 @@ async def test_an_offered_upgrade_is_passed_over(port: int) -> None:
     """Java's client offers HTTP/2 with every request. Its body must not be lost, nor be read as a request."""
     request = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Content-Length: 14\r\n\r\nthe whole body"
     for cut in range(len(request)):
-        answer = await _answers(port, request[:cut], request[cut:])
+        answer = await talked(port, request[:cut], request[cut:])
         assert answer.count(b"HTTP/1.1 200") == 1, cut
         assert answer.endswith(b"the whole body"), cut
 
@@ -130,11 +109,11 @@ async def test_requests_that_offer_an_upgrade_follow_one_another(port: int) -> N
     second = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Content-Length: %d\r\n\r\n" % len(hidden)
     chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + OFFER + b"Transfer-Encoding: chunked\r\n\r\n"
     chunks = b"4\r\nthe \r\na\r\nwhole body\r\n0\r\n\r\n"
-    answer = await _answers(port, REQUEST + second, hidden)
+    answer = await talked(port, REQUEST + second, hidden)
     assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 ")) == (2, 2)
     assert answer.endswith(hidden)
     last = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nwhole body"
-    answer = await _answers(port, REQUEST + chunked + chunks + last, ends=2)
+    answer = await talked(port, REQUEST + chunked + chunks + last, ends=2)
     assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 ")) == (3, 3)
 
 
@@ -144,20 +123,20 @@ async def test_bytes_of_a_body_are_never_taken_for_a_head(port: int) -> None:
     body = b"a" * 20 + b"\r\nupgrade:" * 40 + hidden + b"the whole body"
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     for cut in range(len(head) - 6, len(head) + 2):
-        answer = await _answers(port, head[:cut], head[cut:] + body)
+        answer = await talked(port, head[:cut], head[cut:] + body)
         assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1 ") - body.count(b"HTTP/1.1 ") == 1, cut
         assert answer.endswith(body), cut
 
 
 async def test_a_tunnel_ends_the_connection(port: int) -> None:
-    answer = await _answers(port, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n" + REQUEST)
+    answer = await talked(port, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n" + REQUEST)
     assert answer.count(b"HTTP/1.1 ") <= 1
     assert b"200" not in answer
 
 
 async def test_headers_without_end_are_refused(port: int) -> None:
     line = b"X-Filler: " + b"x" * 8000 + b"\r\n"
-    answer = await _answers(port, b"POST /echo HTTP/1.1\r\nHost: x\r\n", *[line] * 9)
+    answer = await talked(port, b"POST /echo HTTP/1.1\r\nHost: x\r\n", *[line] * 9)
     assert answer.startswith(b"HTTP/1.1 431")
     assert b"application/problem+json" in answer
 
@@ -165,7 +144,7 @@ async def test_headers_without_end_are_refused(port: int) -> None:
 async def test_trailers_without_end_are_hung_up_on(port: int) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     with contextlib.suppress(ConnectionError):
-        assert b"200" not in await _answers(port, head, *[b"X-Filler: " + b"x" * 8000 + b"\r\n"] * 100)
+        assert b"200" not in await talked(port, head, *[b"X-Filler: " + b"x" * 8000 + b"\r\n"] * 100)
 
 
 async def test_a_body_that_trickles_past_its_answer_is_hung_up_on(port: int) -> None:
@@ -182,7 +161,7 @@ async def test_requests_that_come_in_one_piece_are_answered_in_order(port: int) 
     bodies = [b"%d" % n * 2000 for n in range(100)]
     sent = b"".join(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(b), b) for b in bodies)
     assert len(sent) > 4 * serving.HEAD_BYTES
-    answer = await _answers(port, sent + REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
+    answer = await talked(port, sent + REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
     places = [answer.find(b"\r\n\r\n" + body) for body in bodies]
     assert places == sorted(places)
     assert places[0] > 0
@@ -190,7 +169,7 @@ async def test_requests_that_come_in_one_piece_are_answered_in_order(port: int) 
 
 
 async def test_who_sends_without_end_before_he_listens_is_answered_some(port: int) -> None:
-    answer = await _answers(port, REQUEST * 4000)
+    answer = await talked(port, REQUEST * 4000)
     assert 0 < answer.count(b"HTTP/1.1 200") <= serving.MOST_WAITING + 1
     assert answer.count(b"HTTP/1.1") == answer.count(b"HTTP/1.1 200")
 
@@ -233,7 +212,7 @@ NO_CHUNKS = [
     ],
 )
 async def test_a_body_that_is_not_sent_as_http_has_it_is_told_so(port: int, sent: bytes) -> None:
-    answer = await _answers(port, sent)
+    answer = await talked(port, sent)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert answer.count(b"HTTP/1.1") == answer.count(b"application/problem+json") == 1
 
@@ -263,7 +242,7 @@ BAD_HEADS = [
 async def test_what_came_before_a_bad_request_is_answered(port: int, bad: bytes, before: int) -> None:
     """It was done: whoever sent it must not take the other's refusal for its own."""
     body = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nkept"
-    answers = await _answers(port, body * before + bad)
+    answers = await talked(port, body * before + bad)
     assert answers.count(b"200 OK") == answers.count(b"kept") == before
     *_, last = answers.split(b"kept")
     assert last.startswith(b"HTTP/1.1 400 ")
@@ -272,7 +251,7 @@ async def test_what_came_before_a_bad_request_is_answered(port: int, bad: bytes,
 
 async def test_who_asked_for_the_end_gets_no_more(port: int) -> None:
     body = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nkept"
-    answers = await _answers(port, body + CHUNKED + b"xyz\r\n")
+    answers = await talked(port, body + CHUNKED + b"xyz\r\n")
     assert answers.endswith(b"\r\n\r\nkept")
 
 
@@ -280,7 +259,7 @@ async def test_nothing_is_told_before_the_answer_to_another_request(port: int) -
     """However long that takes."""
     size = 2_000_000
     asked = REQUEST.replace(b"/openapi.json", b"/long?size=%d" % size)
-    answer = await _answers(port, asked + CHUNKED + b"xyz\r\n")
+    answer = await talked(port, asked + CHUNKED + b"xyz\r\n")
     body = answer.partition(b"\r\n\r\n")[2]
     assert body[:size] == b"x" * size
     assert body[size:].startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -289,11 +268,11 @@ async def test_nothing_is_told_before_the_answer_to_another_request(port: int) -
 @pytest.mark.parametrize("chunks", [b"", b"1\r\nx\r\n1\r\ny\r\n"])
 async def test_trailers_are_no_headers(port: int, chunks: bytes) -> None:
     sent = CHUNKED.replace(b"/echo", b"/names") + chunks + b"0\r\nX-Signed: yes\r\nX-Again: yes\r\n\r\n"
-    answer = await _answers(port, sent)
+    answer = await talked(port, sent)
     assert answer.endswith(b"\r\n\r\nhost,transfer-encoding of the whole body")
 
 
 async def test_what_is_no_http_is_told_so(port: int) -> None:
-    answer = await _answers(port, b"hello\r\n\r\n")
+    answer = await talked(port, b"hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"application/problem+json" in answer

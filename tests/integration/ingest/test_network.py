@@ -11,9 +11,10 @@ import pytest_asyncio
 import uvicorn
 
 from libs.common.web import body as bodies
+from regulars.serving import server_config
 from tests.integration.ingest.conftest import Grounds
 from tests.integration.ingest.ground import Ground, shopify_headers, sign
-from tests.waiting import eventually
+from tests.waiting import eventually, pause
 
 LIMIT = 300_000
 SECONDS = 1.0
@@ -21,9 +22,9 @@ SECONDS = 1.0
 
 @asynccontextmanager
 async def _listening(ground: Ground) -> AsyncIterator[int]:
-    server = uvicorn.Server(
-        uvicorn.Config(ground.app, port=0, lifespan="off", log_config=None, http="httptools", loop="asyncio")
-    )
+    config = server_config(ground.app)
+    config.lifespan = "off"
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
 
     async def port() -> int:
@@ -211,3 +212,59 @@ async def test_a_connection_is_kept_for_the_next_delivery(small: Ground) -> None
         await wire.send(_head(store, bad) + b"{}")
         assert (await wire.answer())[0] == 401
         wire.close()
+
+
+ORDER = json.dumps({"id": 1, "note": "x" * 5000}).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("shopify/{store}", shopify_headers(ORDER), ORDER, 200),
+        ("shopify/{store}", shopify_headers(ORDER), ORDER + b" ", 401),
+        ("shopify/{store}", {}, ORDER, 401),
+        ("shopify/{store}", shopify_headers(b""), b"", 200),
+        ("shopify/st_unknown", shopify_headers(ORDER), ORDER, 401),
+        ("woocommerce/{store}", shopify_headers(ORDER), ORDER, 401),
+        ("woocommerce/{store}", {}, b"webhook_id=12", 200),
+        ("magento/{store}", shopify_headers(ORDER), ORDER, 404),
+        ("shopify/{store}/more", shopify_headers(ORDER), ORDER, 401),
+    ],
+)
+async def test_how_a_request_comes_makes_no_difference(
+    small: Ground, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """In one piece, with its body behind it, and with an address that has to be decoded."""
+    store = await small.register()
+    head = _head(store, headers | {"content-length": str(len(body))})
+    head = head.replace(f"/shopify/{store}".encode(), f"/{path.format(store=store)}".encode())
+    answers = []
+    async with _listening(small) as port:
+        for sent in ([head + body], [head, body], [head.replace(b"/webhooks/", b"/web%68ooks/") + body]):
+            wire = await _connect(port)
+            for part in sent:
+                await wire.send(part)
+                await pause(0.02)
+            answers.append(await wire.answer())
+            wire.close()
+    assert answers[0][0] == status
+    assert answers == [answers[0]] * 3
+    counts = await small.get("/v1/deliveries/counts", store=store)
+    stored = await small.journalled()
+    assert (stored, counts["duplicates"]) == ((1, 2) if status == 200 and headers else (0, 0))
+    assert sum(counts["refused"].values()) == (3 if status == 401 and path.endswith("{store}") else 0)
+
+
+async def test_a_body_in_one_piece_is_not_too_large_either(grounds: Grounds) -> None:
+    async with grounds(webhook_max_body=1024) as ground, _listening(ground) as port:
+        store = await ground.register()
+        body = b"x" * 1025
+        for lengths in ({"content-length": "1025"}, {"transfer-encoding": "chunked"}):
+            wire = await _connect(port)
+            chunked = b"401\r\n" + body + b"\r\n0\r\n\r\n"
+            await wire.send(_head(store, lengths) + (body if "content-length" in lengths else chunked))
+            status, problem = await wire.answer()
+            assert (status, problem["code"]) == (413, "too_large")
+            assert await wire.closed()
+            wire.close()
+        assert (await ground.get("/v1/deliveries/counts"))["refused"] == {"too_large": 2}

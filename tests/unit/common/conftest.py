@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import Field
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, request_response
+from starlette.types import Receive, Scope, Send
 
 from libs.common import access
 from libs.common.auth import Principal, create_key, require
@@ -22,6 +23,7 @@ from libs.common.settings import CommonSettings
 from libs.common.web import Limit, Service, build_app
 from libs.common.web.asked import Asked
 from libs.common.web.instants import Instant
+from libs.common.web.short import Answer, RawHeaders, Tell
 
 ADMIN_KEY = "an admin key for tests"
 
@@ -90,6 +92,25 @@ async def _webhook(request: Request) -> Response:
     return PlainTextResponse(str(len(body)))
 
 
+class Webhooks:
+    """Tells how long a body is."""
+
+    fail: Exception | None = None
+    """Raised in place of an answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.fail is not None:
+            raise self.fail
+        await request_response(_webhook)(scope, receive, send)
+
+    def whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
+        """The same."""
+        del path, raw
+        if self.fail is not None:
+            raise self.fail
+        tell(Answer.of(200, b"text/plain; charset=utf-8", b"%d" % len(body)), "1")
+
+
 @pytest_asyncio.fixture
 async def database(empty_database_url: str) -> AsyncIterator[Database]:
     """A database with the schema `common`, and `ingest` as a log's producer and its consumer."""
@@ -116,7 +137,7 @@ async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
         state=Things(database),
         consumers=("normaliser",),
         routes=[Route("/webhooks/{platform}/{key}", _webhook, methods=["POST"])],
-        webhooks=request_response(_webhook),
+        webhooks=Webhooks(),
     )
     app = build_app([service], settings=settings, clock=clock)
     async with app.router.lifespan_context(app):

@@ -13,7 +13,9 @@ from libs.common.problems import MOST_ERRORS, Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
 from libs.common.web.health import database_check
+from libs.common.web.short import Answer
 from tests.logged import Lines
+from tests.unit.common.conftest import Webhooks
 
 GOOD = {"name": "a thing"}
 DO = ": is it up, and REGULARS_DATABASE_URL right?"
@@ -108,6 +110,22 @@ async def test_webhooks_pass_untouched(client: httpx.AsyncClient) -> None:
     bad = await client.get("/webhooks/shopify/st_1")
     assert (bad.status_code, bad.json()["status"]) == (405, 405)
     assert "x-request-id" not in answer.headers
+
+
+async def test_a_webhook_that_fails_is_told_so_by_both_ways(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, status, lines in [(ValueError("secret"), 500, {}), (ConnectionResetError(), 503, {"retry-after": "2"})]:
+        monkeypatch.setattr(Webhooks, "fail", error)
+        long = await client.post("/webhooks/shopify/st_1", content=b"x")
+        told: list[Answer] = []
+        app.short_way("/webhooks/shopify/st_1", [], b"x", lambda answer, _, told=told: told.append(answer))  # type: ignore[attr-defined]
+        [short] = told
+        assert (long.status_code, short.status) == (status, status)
+        assert long.json() == json.loads(short.body)
+        assert lines.items() <= dict(long.headers).items()
+        assert lines.items() <= {name.decode(): value.decode() for name, value in short.headers}.items()
+        assert b"secret" not in short.body
 
 
 async def test_request_ids(client: httpx.AsyncClient) -> None:
