@@ -74,13 +74,11 @@ class Short(RequestResponseCycle):
         self.disconnected = self.response_started = self.response_complete = False
         self._transport = transport
         self._default_headers = default_headers
-        self._on_response: Callable[[], None] | None = on_response
+        self.on_response = on_response
 
     def tell(self, answer: Answer, id_: str) -> None:
         """The answer; a client who is gone gets none."""
-        # The protocol knows this one, too: a ring, unless it is let go.
-        on_response, self._on_response = self._on_response, None
-        if on_response is None or self.disconnected:
+        if self.disconnected or self.response_complete:
             return
         self.response_started = self.response_complete = True
         lines = [*self._default_headers, (b"x-request-id", id_.encode())]
@@ -89,4 +87,4 @@ class Short(RequestResponseCycle):
         self._transport.write_whole(answer.sent(*lines))
         if answer.closes or not self.keep_alive:
             self._transport.close()
-        on_response()
+        self.on_response()

@@ -8,7 +8,7 @@ from typing import Any
 
 import httptools
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from libs.common.web.short import CLOSE, PLAIN, Answer, RawHeaders, Tell
@@ -41,7 +41,8 @@ class Impatient(HttpToolsProtocol):
     It also keeps to HTTP/1.1: a request that offers an upgrade is an ordinary one with a header too many. The parser
     takes whatever follows its head for something else than HTTP, so its head is read once more, without the offer.
 
-    A request that comes in one piece to where the app has a short way goes it; any other has a cycle and a task.
+    A request that comes in one piece to where the app has a short way goes it, if it is the first in that piece: who
+    sends many at a time has to wait for his turn, as the others do. Any other has a cycle and a task.
     """
 
     _in_head = True
@@ -50,8 +51,10 @@ class Impatient(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _deaf: asyncio.TimerHandle | None = None
     _idle: asyncio.TimerHandle | None = None
-    _idle_since: float | None = None
-    """By the loop's clock; None while there is something to answer."""
+    _answered_at = 0.0
+    """The latest request, by the loop's clock."""
+    _first = True
+    """Of what came in one piece, no request has begun to be read."""
     _begun = 0
     """Requests of this connection."""
     _enough = False
@@ -83,12 +86,15 @@ class Impatient(HttpToolsProtocol):
         super().connection_lost(exc)
         # Nobody waits for them, and each of them knows this protocol: they would stay until the garbage collector came.
         self.pipeline.clear()
+        if self.cycle is not None:
+            self.cycle.on_response = _nothing
 
     def data_received(self, data: bytes) -> None:
         """Watches only over a request that did not come in one piece, as nearly all do."""
         if self._enough:
             return
         begun, arriving = self._begun, self._arriving
+        self._first = True
         self._feed(data)
         if (self._arriving or self._in_head) and not self._enough:
             if self._arriving and not self._in_head and isinstance(self.cycle, Short):
@@ -103,7 +109,6 @@ class Impatient(HttpToolsProtocol):
                 self._late = self.loop.call_later(seconds, self.transport.close)
 
     def _feed(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         while True:
             try:
                 self.parser.feed_data(data)
@@ -137,7 +142,7 @@ class Impatient(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The parser's: the headers are there."""
-        if len(self.pipeline) >= MOST_WAITING:
+        if len(self.pipeline) >= MOST_WAITING or self.transport.is_closing():
             self._enough = True
             raise OverflowError  # the parser reads no further
         upgraded = self.parser.should_upgrade()
@@ -156,7 +161,7 @@ class Impatient(HttpToolsProtocol):
         else:
             self._open_cycle()
         # From here on there is a cycle of its own to answer it.
-        self._in_head = False
+        self._first = self._in_head = False
         self._in_time()
         if upgraded:
             # What follows would be read as another request.
@@ -166,6 +171,7 @@ class Impatient(HttpToolsProtocol):
         before: RequestResponseCycle | None = self.cycle
         return (
             self._short_way is not None
+            and self._first
             and PLAIN.fullmatch(self.url) is not None
             and self.parser.get_method() == b"POST"
             # Its turn has come, and there is room for its answer.
@@ -185,9 +191,10 @@ class Impatient(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]
         if self.transport.is_closing():
             return
-        # Not what a trailer has left there.
-        self.headers = short.headers
+        # Neither before nor behind here are trailers taken for headers.
+        self.headers, self.expect_100_continue = short.headers, False
         self._open_cycle()
+        self.headers = []
         super().on_body(b"".join(short.pieces))
 
     def on_chunk_header(self) -> None:
@@ -275,18 +282,21 @@ class Impatient(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_since = self.loop.time()
+        self._answered_at = self.loop.time()
         if self._idle is None:
             self._idle = self.loop.call_later(IDLE_SECONDS, self._end_idle)
 
     def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
+        """Uvicorn's timer is not set."""
 
     def _end_idle(self) -> None:
         self._idle = None
-        if self._idle_since is None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        left = self._idle_since + IDLE_SECONDS - self.loop.time()
+        left = self._answered_at + IDLE_SECONDS - self.loop.time()
+        if self._arriving or not self.cycle.response_complete:
+            # Whoever waits for an answer is not idle, however long it takes.
+            left = IDLE_SECONDS
         if left > 0:
             self._idle = self.loop.call_later(left, self._end_idle)
         else:
@@ -296,6 +306,10 @@ class Impatient(HttpToolsProtocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def _nothing() -> None:
+    """Happens when somebody who has gone is answered."""
 
 
 class Server(uvicorn.Server):
@@ -328,7 +342,7 @@ async def serve_until(stop: asyncio.Event, server: Server, sockets: list[socket.
     await serving
 
 
-def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
+def server_config(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
     """How every HTTP role serves: logs are the app's own, and an answer under way is finished.
 
     `host` and `port` are for a server that is not given its sockets.

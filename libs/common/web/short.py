@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 RawHeaders = list[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 WEBHOOKS = "/webhooks/"
-PLAIN = re.compile(WEBHOOKS.encode() + rb"[\w/-]+")
-"""Paths from which it begins: nothing in them has to be decoded."""
+PLAIN = re.compile(WEBHOOKS.encode() + rb"[\w/-]{1,200}")
+"""Paths from which it begins: nothing in them has to be decoded, nor is one too long."""
 CLOSE = (b"connection", b"close")
 
 

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
 
-from libs.common.web.short import Answer, RawHeaders, Tell
+from libs.common.web.short import CLOSE, Answer, RawHeaders, Tell
 from regulars import serving
 from tests.integration.common.talk import talked
 from tests.waiting import eventually
@@ -25,23 +26,35 @@ class Doors:
 
     def __init__(self) -> None:
         self.app = FastAPI()
-        self.app.short_way = self.whole  # type: ignore[attr-defined]
+        self.short_way = self.whole
         self.app.add_api_route("/{path:path}", self._long, methods=["POST"])
         self.held: list[partial[None]] = []
         self.hold = False
         self.more = b""
         """At the end of what is answered by the short way."""
+        self.closes = False
         self.asked: list[tuple[str, RawHeaders]] = []
+        self.asked_long: list[RawHeaders] = []
+        self.open = asyncio.Event()
+        """The other way is answered only then."""
+        self.open.set()
 
     def whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
         self.asked.append((path, raw))
-        answered = partial(tell, Answer.of(200, b"text/plain", b"short " + body + self.more), f"id-{len(self.asked)}")
+        answer = Answer.of(200, b"text/plain", b"short " + body + self.more, *([CLOSE] if self.closes else []))
+        answered = partial(tell, answer, f"id-{len(self.asked)}")
         if self.hold:
             self.held.append(answered)
         else:
             answered()
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.asked_long.append(scope["headers"])
+        await self.app(scope, receive, send)
+
     async def _long(self, request: Request) -> Response:
+        await self.open.wait()
         return Response(b"long " + await request.body())
 
 
@@ -57,7 +70,7 @@ async def server(monkeypatch: pytest.MonkeyPatch, doors: Doors) -> AsyncIterator
     monkeypatch.setattr(serving, "settle", lambda: None)
     listener = socket.create_server(("127.0.0.1", 0))
     started = asyncio.Event()
-    server = serving.Server(serving.server_config(doors.app), started.set)
+    server = serving.Server(serving.server_config(doors), started.set)
     serve = asyncio.create_task(server.serve([listener]))
     await started.wait()
     yield server
@@ -115,6 +128,38 @@ async def test_what_comes_in_one_piece_goes_it(port: int, doors: Doors, parts: l
 async def test_trailers_are_no_headers(port: int, doors: Doors) -> None:
     await talked(port, CHUNKED + b"e\r\nthe whole body\r\n0\r\nX-Late: 1\r\n\r\n")
     assert doors.asked == [("/webhooks/x/st_1", [(b"host", b"x"), (b"transfer-encoding", b"chunked")])]
+
+
+async def test_nor_are_they_wherever_it_is_cut(port: int, doors: Doors) -> None:
+    sent = CHUNKED + b"e\r\nthe whole body\r\n0\r\nX-Late: 1\r\nExpect: 100-continue\r\n\r\n"
+    for cut in range(len(CHUNKED) - 2, len(sent)):
+        assert (await talked(port, sent[:cut], sent[cut:])).count(b"HTTP/1.1 ") == 1, cut
+    heads = [raw for _, raw in doors.asked] + doors.asked_long
+    assert len(heads) == len(sent) - len(CHUNKED) + 2
+    assert {name for raw in heads for name, _ in raw} == {b"host", b"transfer-encoding"}
+
+
+@pytest.mark.parametrize("sent", [WHOLE, WHOLE.replace(b"/webhooks/x", b"/webhooks/" + b"x" * 70_000)])
+async def test_an_address_without_end_is_refused(port: int, sent: bytes) -> None:
+    long = len(sent) > len(WHOLE)
+    for cut in (len(sent) - 1, len(sent)):
+        answer = await talked(port, sent[:cut], sent[cut:])
+        assert answer.startswith(b"HTTP/1.1 400" if long else b"HTTP/1.1 200"), cut
+
+
+async def test_who_sends_many_at_a_time_waits_for_his_turn(port: int, doors: Doors) -> None:
+    """Were each of them answered as it is read, nobody else would be heard meanwhile."""
+    answer = await talked(port, WHOLE * 4000, ends=10**6)
+    assert len(doors.asked) == 1
+    assert 0 < answer.count(b"HTTP/1.1 200") <= serving.MOST_WAITING + 2
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200")
+
+
+async def test_nothing_is_taken_behind_an_answer_that_ends_the_connection(port: int, doors: Doors) -> None:
+    doors.closes = True
+    answer = await talked(port, WHOLE + WHOLE, ends=10**6)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert (len(doors.asked), len(doors.asked_long)) == (1, 0)
 
 
 async def test_an_offered_upgrade_is_passed_over(port: int) -> None:
@@ -230,6 +275,21 @@ async def test_a_connection_without_requests_ends(port: int) -> None:
         assert await reader.read() == b""
     writer.close()
     idle_writer.close()
+
+
+@pytest.mark.parametrize("first", [[WHOLE + WHOLE], [WHOLE + HEAD, BODY]])
+async def test_whoever_waits_for_an_answer_is_not_idle(port: int, doors: Doors, first: list[bytes]) -> None:
+    """Though another one came with its request, or in the midst of it."""
+    doors.open.clear()
+    answering = asyncio.create_task(talked(port, *first, ends=2))
+    # By now a connection without requests has ended.
+    assert await talked(port, WHOLE, ends=2)
+    doors.open.set()
+    assert (await answering).endswith(b"long " + BODY)
+
+
+async def test_an_empty_line_keeps_no_connection(port: int) -> None:
+    assert (await talked(port, WHOLE, b"\r\n", ends=2)).count(b"HTTP/1.1 200") == 1
 
 
 async def test_who_never_listens_is_hung_up_on(server: serving.Server, port: int, doors: Doors) -> None:
