@@ -24,7 +24,7 @@ from libs.common.db import Database
 from tests.bench.webhooks import Site, journalled, load, served, site
 from tests.waiting import pause
 
-CONNECTIONS = 256
+CONNECTIONS = 128
 PROCESSES = 2
 REPEATED = 0.1
 FORGED = 0.05

@@ -119,7 +119,7 @@ async def test_a_worker_that_hangs_past_its_lease_writes_nothing_any_more(tmp_pa
         sender = Sender(partial(str, register(run)))
         await asyncio.to_thread(until, "a fair share for both", lambda: shares(run) == [4, 4], 30)
         before = workers(run)
-        sending = asyncio.create_task(sender.send(orders(1500, START), at_once=8))
+        sending = asyncio.create_task(sender.send(orders(600, START), at_once=8))
         await eventually(partial(reached, sender.acknowledged, 300))
         frozen = await asyncio.to_thread(run.signal, "worker", signal.SIGSTOP)
         await sending
@@ -135,7 +135,7 @@ async def test_a_worker_that_hangs_past_its_lease_writes_nothing_any_more(tmp_pa
         with run.client() as client:
             kpis = client.get("/v1/kpis", params={"window": "365d", "as_of": "2026-03-03T00:00:00Z"}).json()["kpis"]
             assert client.get("/v1/kpis/verify").json()["differences"] == []
-        assert kpis["orders"]["value"] == len(sender.acknowledged) == 1500
+        assert kpis["orders"]["value"] == len(sender.acknowledged) == 600
     finally:
         code = await asyncio.to_thread(run.stop)
     assert code == 0

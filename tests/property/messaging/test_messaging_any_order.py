@@ -204,7 +204,7 @@ def test_any_order_gives_the_same_messages(database_url: str, tmp_path: Path) ->
         manager = open_world(database, DrivenClock.create(tmp_path / "clock", START))
         world = loop.run(manager.__aenter__())
 
-        @settings(max_examples=40)
+        @settings(max_examples=30)
         @given(st.integers(1, 10**9), st.integers(1, 10**9), st.sampled_from([1, 3, 500]))
         def holds(told: int, seed: int, batch: int) -> None:
             history = history_of(told)

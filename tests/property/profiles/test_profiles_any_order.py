@@ -39,7 +39,7 @@ def runner() -> asyncio.Runner:
 
 
 def test_state_and_facts_do_not_depend_on_the_order_of_deliveries(database_url: str, runner: asyncio.Runner) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     @given(told_twice(histories))
     def check(example: tuple[list[Record], list[Record], int]) -> None:
         runner.run(both(database, *example))
@@ -51,7 +51,7 @@ def test_state_and_facts_do_not_depend_on_the_order_of_deliveries(database_url: 
 
 
 def test_chains_of_tokens_end_as_one_look_at_all_edges_would_have_it(database_url: str, runner: asyncio.Runner) -> None:
-    @settings(max_examples=75)
+    @settings(max_examples=50)
     @given(told_twice(chains))
     def check(example: tuple[list[Record], list[Record], int]) -> None:
         runner.run(both(database, *example))

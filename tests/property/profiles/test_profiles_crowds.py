@@ -124,7 +124,7 @@ def test_crowds_end_as_one_look_at_all_edges_would_have_it(
             # After each batch, so that each is a history by itself.
             await is_a_function_of_its_edges(database, rules)
 
-    @settings(max_examples=75)
+    @settings(max_examples=50)
     @given(st.lists(told_of, min_size=6, max_size=40), st.integers(1, 7))
     def check(told: list[Claim], size: int) -> None:
         runner.run(end(database, told, size))
