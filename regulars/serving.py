@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from libs.common.web.short import CLOSE, PLAIN, Answer, RawHeaders, Tell
+from libs.common.web.short import CLOSE, PLAIN, Answer, ShortWay
 from regulars.answering import Corked, Short
 from regulars.garbage import settle
 
@@ -68,8 +68,7 @@ class Impatient(HttpToolsProtocol):
 
     def __init__(self, config: uvicorn.Config, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
-        self._short_way: Callable[[str, RawHeaders, bytes, Tell], None] | None
-        self._short_way = getattr(config.app, "short_way", None)
+        self._short_way: ShortWay | None = getattr(config.app, "short_way", None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Headers are due from now on."""

@@ -83,6 +83,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         body_limits={browser_api.PATH: browser_api.LARGEST_BODY},
         for_pages={browser_api.PATH: partial(browser_api.may_ask, edge)},
         webhooks=edge.endpoint,
+        short_way=edge.endpoint.whole,
         start=edge.start,
         stop=edge.stop,
         pending=partial(pending, database),

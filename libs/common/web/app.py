@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import access, problems
 from libs.common.auth import Access, set_admin_key
@@ -78,8 +78,10 @@ class Service:
     """Path -> bytes, for those that take less than the settings' `max_body`."""
     for_pages: Mapping[str, MayAsk] = field(default_factory=dict)
     """Path -> whose pages may ask. See `web.for_pages`."""
-    webhooks: ShortWay | None = None
+    webhooks: ASGIApp | None = None
     """Gets each POST below `/webhooks/`, without routing or middleware, and before `start`, too."""
+    short_way: ShortWay | None = None
+    """The same, for those that come in one piece."""
     start: Callable[[], Awaitable[None]] | None = None
     """Called once the database is fit; again when it has failed."""
     stop: Callable[[], Awaitable[None]] | None = None
@@ -91,20 +93,12 @@ class Service:
 class _Api(FastAPI):
     """FastAPI with a short way for webhooks, and a description that knows that errors are problem documents."""
 
-    def __init__(self, *, webhooks: ShortWay | None, **options: Any) -> None:
+    def __init__(self, *, webhooks: ASGIApp | None, short_way: ShortWay | None, **options: Any) -> None:
         super().__init__(**options)
         self._webhooks = webhooks
-        self.short_way = self._whole if webhooks is not None else None
+        self.short_way = partial(_by_short_way, short_way) if short_way is not None else None
         """Where the server leaves a POST to a path that is `short.PLAIN`, when it came in one piece."""
         problems.install(self)
-
-    def _whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
-        try:
-            cast("ShortWay", self._webhooks).whole(path, raw, body, tell)
-        except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
-            answer = _unforeseen(error)
-            lines = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-            tell(Answer.problem(answer.status, answer.code, answer.detail, *lines), new_id())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -139,6 +133,15 @@ def _unforeseen(error: Exception) -> Problem:
     answer = problems.from_error(error)
     REQUESTS.labels("POST", WEBHOOKS, str(answer.status)).inc()
     return answer
+
+
+def _by_short_way(route: ShortWay, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
+    try:
+        route(path, raw, body, tell)
+    except Exception as error:  # noqa: BLE001 (told and logged as everywhere else)
+        answer = _unforeseen(error)
+        lines = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        tell(Answer.problem(answer.status, answer.code, answer.detail, *lines), new_id())
 
 
 async def _described(request: Request) -> Response:
@@ -180,6 +183,7 @@ def build_app(
         description=DESCRIPTION,
         version=distribution_version(),
         webhooks=next((service.webhooks for service in services if service.webhooks is not None), None),
+        short_way=next((service.short_way for service in services if service.short_way is not None), None),
         routes=[*(route for service in services for route in service.routes), *health, DESCRIBED],
         middleware=middleware,
         lifespan=_lifespan(services, opening, shared),

@@ -9,10 +9,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, Self
+from typing import Self
 
 from msgspec import json
-from starlette.types import Receive, Scope, Send
 
 RawHeaders = list[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
@@ -62,12 +61,6 @@ class Answer:
 Tell = Callable[[Answer, str], None]
 """Answers a request, once. The second is its id, for `X-Request-ID`."""
 
-
-class ShortWay(Protocol):
-    """A route that can be reached by it."""
-
-    def whole(self, path: str, raw: RawHeaders, body: bytes, tell: Tell) -> None:
-        """A POST to `path`, with its headers. `tell` answers it, at once or later, on the loop it was asked on."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The same, as ASGI has it."""
+ShortWay = Callable[[str, RawHeaders, bytes, Tell], None]
+"""A route that can be reached by it: a POST to this path, with its headers and its body. It tells the answer, at once
+or later, on the loop it was asked on."""

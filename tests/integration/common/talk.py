@@ -1,8 +1,33 @@
 """HTTP, spoken by hand."""
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from starlette.types import ASGIApp
+
+from regulars import serving
 from tests.waiting import pause
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[serving.Server]:
+    """The app, as every HTTP role serves it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    started = asyncio.Event()
+    server = serving.Server(serving.server_config(app), started.set)
+    serve = asyncio.create_task(server.serve([listener]))
+    await started.wait()
+    yield server
+    server.should_exit = True
+    await serve
+
+
+def port_of(server: serving.Server) -> int:
+    """Where it listens."""
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
 
 TURNS = 4
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +9,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, Response
 
 from regulars import serving
-from tests.integration.common.talk import talked
+from tests.integration.common.talk import port_of, served, talked
 from tests.waiting import eventually
 
 REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: regulars.test\r\n\r\n"
@@ -41,19 +40,13 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[serving.Serve
     monkeypatch.setattr(serving, "WHOLE_SECONDS", 0.4)
     monkeypatch.setattr(serving, "DEAF_SECONDS", 0.4)
     monkeypatch.setattr(serving, "settle", lambda: None)
-    listener = socket.create_server(("127.0.0.1", 0))
-    started = asyncio.Event()
-    server = serving.Server(serving.server_config(_echo()), started.set)
-    serve = asyncio.create_task(server.serve([listener]))
-    await started.wait()
-    yield server
-    server.should_exit = True
-    await serve
+    async with served(_echo()) as running:
+        yield running
 
 
 @pytest.fixture
 def port(server: serving.Server) -> int:
-    return int(server.servers[0].sockets[0].getsockname()[1])
+    return port_of(server)
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/stores HTTP/1.1\r\nHost: x\r\nAuthor"])

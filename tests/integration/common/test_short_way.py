@@ -1,7 +1,6 @@
 """Which requests go the short way, and that nobody else can tell."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -12,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from libs.common.web.short import CLOSE, Answer, RawHeaders, Tell
 from regulars import serving
-from tests.integration.common.talk import talked
+from tests.integration.common.talk import port_of, served, talked
 from tests.waiting import eventually
 
 BODY = b"the whole body"
@@ -68,19 +67,13 @@ async def server(monkeypatch: pytest.MonkeyPatch, doors: Doors) -> AsyncIterator
     monkeypatch.setattr(serving, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(serving, "DEAF_SECONDS", 0.4)
     monkeypatch.setattr(serving, "settle", lambda: None)
-    listener = socket.create_server(("127.0.0.1", 0))
-    started = asyncio.Event()
-    server = serving.Server(serving.server_config(doors), started.set)
-    serve = asyncio.create_task(server.serve([listener]))
-    await started.wait()
-    yield server
-    server.should_exit = True
-    await serve
+    async with served(doors) as running:
+        yield running
 
 
 @pytest.fixture
 def port(server: serving.Server) -> int:
-    return int(server.servers[0].sockets[0].getsockname()[1])
+    return port_of(server)
 
 
 async def test_an_answer_is_whole(port: int, doors: Doors) -> None:

@@ -130,6 +130,7 @@ async def database(empty_database_url: str) -> AsyncIterator[Database]:
 async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
     """The service, started."""
     settings = CommonSettings(admin_key=ADMIN_KEY, rate_limit=0, max_body=8192)
+    webhooks = Webhooks()
     service = Service(
         name="ingest",
         router=_router(),
@@ -137,7 +138,8 @@ async def app(database: Database, clock: DrivenClock) -> AsyncIterator[FastAPI]:
         state=Things(database),
         consumers=("normaliser",),
         routes=[Route("/webhooks/{platform}/{key}", _webhook, methods=["POST"])],
-        webhooks=Webhooks(),
+        webhooks=webhooks,
+        short_way=webhooks.whole,
     )
     app = build_app([service], settings=settings, clock=clock)
     async with app.router.lifespan_context(app):
