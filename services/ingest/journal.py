@@ -1,6 +1,7 @@
 """The journal's front: concurrent requests share one commit.
 
-While one group is being committed the next one gathers, so groups grow with the load and nobody waits for company.
+While one group is being committed the next one gathers, so groups grow with the load. Only behind a large group does
+the next one wait for company, some milliseconds at most: see `Journal._gather`.
 Whoever appends is told once the commit is there, or that it cannot be had in time; never both.
 """
 
@@ -43,7 +44,8 @@ ENOUGH = 64
 PAUSE_SECONDS = 0.001
 """In which nobody came, until none of them is expected any more."""
 TURNS = 2
-"""Of the loop in which nobody came, until none is expected: from a request's arrival to here it takes two."""
+"""Of the loop in which nobody came, until none is expected: what does not go the short way takes two from its arrival
+to here."""
 DIGEST_BYTES = 16
 """No two deliveries ever share them, and the index stays small."""
 _SECOND_DIGITS = 12
