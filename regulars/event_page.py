@@ -62,6 +62,12 @@ with those of orders and checkouts the latest word (`time`) holds, an event that
 customer's own record (`profile.updated`, the platform's) outweighs them all. `cart_token` and `checkout_token` name
 nobody, but tie what has the same one to whoever has it. Mail needs consent besides.
 
+What somebody did or consents to, told of nobody, is wrong: `{{"email": "noreply@…"}}` alone is answered 422. So is a
+phone without its country's code, alone. What is junk is a setting (`REGULARS_JUNK_EMAILS`, `REGULARS_JUNK_PHONES`).
+Orders, carts and checkouts are taken all the same. What tells such things of nobody by other ways (a platform's
+webhook, an event taken by an earlier version) is kept in the journal and left out of profiles;
+`regulars_profiles_nameless_total` counts it.
+
 Earlier versions took traits from orders, checkouts and customers alone. What they kept of other events is completed by
 `regulars replay --store st_…`; a cart that lies idle still, and is not too late for it, gets the mail that it lacked.
 

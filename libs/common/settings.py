@@ -17,6 +17,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from libs.common.junk import Junk, listed_emails, listed_phones
+
 PREFIX = "REGULARS_"
 KEY_BYTES = 32
 
@@ -199,6 +201,23 @@ class CommonSettings(BaseSettings):
         int,
         Field(ge=1024, description="Largest body of an API request.", json_schema_extra={"unit": "bytes"}),
     ] = 5 * 1024 * 1024
+    junk_emails: Annotated[
+        str,
+        Field(
+            description="E-mails that name nobody, by commas or as a JSON list: whole addresses, local parts"
+            " (`noreply@`) or domains (`@nomail.de`). Replaces the default.",
+        ),
+    ] = (
+        "noreply@,no-reply@,donotreply@,do-not-reply@,test@test.com,none@none.com,na@na.com,noemail@noemail.com,"
+        "no@email.com,asdf@asdf.com"
+    )
+    junk_phones: Annotated[
+        str,
+        Field(
+            description="Phone numbers that name nobody, by commas or as a JSON list: national digits. One digit"
+            " repeated is always junk. Replaces the default.",
+        ),
+    ] = "1234567890,123456789,12345678,1234567,9876543210,5555555555"
 
     @field_validator("kafka_servers")
     @classmethod
@@ -242,6 +261,23 @@ class CommonSettings(BaseSettings):
             except (ssl.SSLError, OSError):
                 raise ValueError("holds no certificates that can be read") from None
         return path
+
+    @field_validator("junk_emails")
+    @classmethod
+    def _are_emails(cls, text: str) -> str:
+        listed_emails(text)
+        return text
+
+    @field_validator("junk_phones")
+    @classmethod
+    def _are_phones(cls, text: str) -> str:
+        listed_phones(text)
+        return text
+
+    @property
+    def junk(self) -> Junk:
+        """What names nobody, as these settings list it."""
+        return Junk.listed(self.junk_emails, self.junk_phones)
 
     @classmethod
     def settings_customise_sources(

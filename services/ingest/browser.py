@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from libs.common.contracts.commerce import Identifiers
+from libs.common.junk import Junk
 from services.ingest import events
 from services.ingest.event_properties import BEHAVIOUR, COMMERCE, CUSTOM, Wrong
 from services.ingest.events import FirstPartyEvent
@@ -46,7 +47,14 @@ class Proven(NamedTuple):
 
 
 def event_of(
-    told: FirstPartyEvent, *, key: str, platform: str, proven: Proven | None, time: datetime | None, now: datetime
+    told: FirstPartyEvent,
+    *,
+    key: str,
+    platform: str,
+    proven: Proven | None,
+    time: datetime | None,
+    now: datetime,
+    junk: Junk,
 ) -> FirstPartyEvent:
     """The event to be stored. Raises Wrong.
 
@@ -67,7 +75,7 @@ def event_of(
         properties=_tamed(told.properties) if told.type in COMMERCE else told.properties,
         behaviour=not written,
     )
-    if (wrong := events.wrong_property(event)) is not None:
+    if (wrong := events.wrong_property(event, junk)) is not None:
         raise Wrong(*wrong)
     return event
 

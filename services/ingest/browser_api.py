@@ -96,7 +96,15 @@ async def post_browser_events(key: PublicKey, request: Request, edge: AnEdge) ->
             id=body.id, type=body.type, time=now, profile=body.profile.identifiers(), properties=body.properties
         )
         try:
-            event = browser.event_of(told, key=key, platform=store.platform, proven=proven, time=body.time, now=now)
+            event = browser.event_of(
+                told,
+                key=key,
+                platform=store.platform,
+                proven=proven,
+                time=body.time,
+                now=now,
+                junk=edge.junk,
+            )
         except Wrong as wrong:
             raise invalid(wrong.pointer, wrong.detail) from wrong
         return Good(event, store, now, sender="browser", room=ROOM)

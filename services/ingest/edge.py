@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 from libs.common.clock import Clock
 from libs.common.crypto import Keyring
 from libs.common.db import Database
+from libs.common.junk import Junk
 from services.ingest.callers import Network, Throttle
 from services.ingest.connecting import Connecting
 from services.ingest.journal import Journal
@@ -40,6 +41,7 @@ class Edge:
     """Where shops reach us, without a slash at the end."""
     crowd: Crowd
     connecting: Connecting
+    junk: Junk
     private_addresses: bool
     """Whether stores may have addresses of our own network."""
 
@@ -56,6 +58,7 @@ class Edge:
         pause: timedelta,
         bulk_above: int,
         private_addresses: bool,
+        junk: Junk,
         wait: float,
         queue_length: int,
         queue_bytes: int,
@@ -72,7 +75,7 @@ class Edge:
         open_platform = opener(keyring, bulk_above=bulk_above, inside=private_addresses)
         connecting = Connecting(database, keyring, open_platform, public_url=at, pause=pause)
         return cls(
-            database, clock, keyring, registry, journal, tally, endpoint, at, crowd, connecting, private_addresses
+            database, clock, keyring, registry, journal, tally, endpoint, at, crowd, connecting, junk, private_addresses
         )
 
     async def start(self) -> None:

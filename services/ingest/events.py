@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from libs.common import identifiers
 from libs.common.contracts.commerce import (
     ActivityObserved,
     CartObserved,
@@ -30,6 +31,7 @@ from libs.common.contracts.commerce import (
 from libs.common.contracts.journal import Delivery
 from libs.common.contracts.types import Origin
 from libs.common.ids import derived_id
+from libs.common.junk import Junk
 from services.ingest import event_properties as said
 from services.ingest.event_properties import Wrong
 from services.ingest.outcome import (
@@ -67,8 +69,8 @@ class FirstPartyEvent(Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(FirstPartyEvent)
 
 
-def wrong_property(event: FirstPartyEvent) -> tuple[str, str] | None:
-    """JSON pointer and what is wrong with it, when the event is not what its type demands."""
+def wrong_property(event: FirstPartyEvent, junk: Junk) -> tuple[str, str] | None:
+    """JSON pointer and what is wrong with it, when the event is not what its type demands, or of nobody."""
     arrival = Arrival(
         store=StoreFacts(key="", domain="", currency="EUR", timezone="UTC"),
         platform="events",
@@ -81,6 +83,8 @@ def wrong_property(event: FirstPartyEvent) -> tuple[str, str] | None:
     )
     try:
         _read(event, arrival)
+        if event.behaviour or event.type == "consent.changed" or event.type not in _READ:
+            _anybody(event.profile, junk)
     except Wrong as wrong:
         return wrong.pointer, wrong.detail
     return None
@@ -314,6 +318,16 @@ def _person(who: Identifiers, told: said.Buyer | said.Customer) -> Person:
 def _somebody(event: FirstPartyEvent) -> None:
     if event.profile == Identifiers():
         raise Wrong("/profile", "At least one identifier is needed.")
+
+
+def _anybody(who: Identifiers, junk: Junk) -> None:
+    """Not so in `_read`: what names nobody is told to who sends it, and is no reason to bury what was taken once."""
+    if who.customer_id or who.cart_token or who.checkout_token:
+        return
+    if identifiers.email(who.email, junk) is None and identifiers.phone(who.phone, None, junk) is None:
+        only = "/email" if who.phone is None else "/phone" if who.email is None else ""
+        detail = "This names nobody: an e-mail that is somebody's or a phone with its country's code is needed."
+        raise Wrong(f"/profile{only}", detail)
 
 
 def _named(value: str | None, name: str) -> str:

@@ -113,6 +113,6 @@ def _event(body: EventIn, edge: Edge, principal: Principal, now: datetime) -> Go
         profile=body.profile.identifiers(),
         properties=body.properties,
     )
-    if (wrong := events.wrong_property(event)) is not None:
+    if (wrong := events.wrong_property(event, edge.junk)) is not None:
         raise invalid(*wrong)
     return Good(event, registered, now)

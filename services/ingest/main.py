@@ -67,6 +67,7 @@ def service(settings: IngestSettings, database: Database, clock: Clock) -> Servi
         pause=timedelta(seconds=1 / settings.fetch_rate),
         bulk_above=settings.fetch_bulk_above,
         private_addresses=settings.fetch_private_addresses,
+        junk=settings.junk,
         wait=settings.journal_wait_seconds,
         queue_length=settings.journal_queue_length,
         queue_bytes=settings.journal_queue_bytes,

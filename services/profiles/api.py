@@ -7,16 +7,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from libs.common import identifiers
 from libs.common.auth import Principal, require
 from libs.common.db import Database, Tx
+from libs.common.junk import Junk
 from libs.common.money import money
 from libs.common.problems import NO_NUL, Problem, invalid_parameter, not_found, not_found_by
 from libs.common.web import Limit, Page, decode_cursor, encode_cursor
 from libs.common.web.paging import Cursor
 from services.profiles import consent, people
-from services.profiles.identity import identifiers
 from services.profiles.identity.accounts import STRONG, customer_id
-from services.profiles.identity.identifiers import Junk
 from services.profiles.models import (
     AccountOut,
     CheckoutOut,

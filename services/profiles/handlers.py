@@ -24,11 +24,11 @@ from libs.common.contracts.customers import AccountMoved, ActivitySeen
 from libs.common.contracts.messages import MessageFact, MessageUnsubscribed
 from libs.common.contracts.topics import CUSTOMERS
 from libs.common.contracts.types import Account
+from libs.common.junk import Junk
 from services.profiles import carts, checkouts, consent, ledger, people, products, timeline
 from services.profiles.carts import CartState
 from services.profiles.checkouts import CheckoutState
 from services.profiles.facts import Told
-from services.profiles.identity.identifiers import Junk
 from services.profiles.identity.resolve import MOST_TOGETHER
 from services.profiles.ledger import OrderState
 from services.profiles.people import PersonState

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
+from libs.common import identifiers
 from libs.common.contracts.commerce import (
     ActivityObserved,
     CheckoutObserved,
@@ -25,11 +26,10 @@ from libs.common.contracts.commerce import (
 )
 from libs.common.contracts.customers import ProfileChanged
 from libs.common.contracts.types import Account, Channel, Origin, Platform
+from libs.common.junk import Junk
 from services.profiles.consent import Held
 from services.profiles.facts import Told, Version, is_removed, latest, supersedes, version
-from services.profiles.identity import identifiers
 from services.profiles.identity.accounts import customer_id
-from services.profiles.identity.identifiers import Junk
 
 TRAITS = ("email", "phone", "first_name", "last_name", "locale", "country")
 

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from prometheus_client import Counter
+
 from libs.common.batch import Batch, Reject
 from libs.common.contracts.commerce import ActivityObserved, CartObserved, ConsentObserved, Observed
 from libs.common.contracts.messages import MessageFact
 from libs.common.contracts.types import Origin
+from libs.common.junk import Junk
 from libs.common.log.base import Record
 from services.profiles.identity.accounts import Claim, claim, claim_of_known, claim_of_removed
-from services.profiles.identity.identifiers import Junk
 
+NAMELESS = Counter("regulars_profiles_nameless_total", "Events left out: nothing in them names anybody.", ["type"])
 OF_NO_CONCERN = frozenset({"message.skipped", "message.failed", "message.unknown", "privacy.requested"})
 """What messaging did not do says nothing of anybody, and requests are not acted on here yet. A type that no contract
 knows is rejected."""
@@ -37,7 +40,7 @@ class Seen(NamedTuple):
 
     @property
     def account(self) -> str:
-        """Whose it is. RuntimeError when it is nobody's: `parsed` has rejected what must have somebody."""
+        """Whose it is. RuntimeError when it is nobody's: `parsed` has left out what must have somebody."""
         if self.claim is None:
             raise RuntimeError(f"{self.record.type} without an account")
         return self.claim.account
@@ -54,7 +57,7 @@ class Seen(NamedTuple):
 
 
 def parsed(batch: Batch, junk: Junk) -> Iterator[Seen]:
-    """What can be read of a batch; the rest is rejected."""
+    """What can be read of a batch, and says something of somebody; what cannot be read is rejected."""
     for record in batch.records:
         if record.type in OF_NO_CONCERN:
             continue
@@ -63,6 +66,10 @@ def parsed(batch: Batch, junk: Junk) -> Iterator[Seen]:
             whose = _whose(record, data, junk)
         except Reject as refused:
             batch.reject(record, refused.reason)
+            continue
+        if whose is None and isinstance(data, ConsentObserved | ActivityObserved | CartObserved):
+            # No dead letter: a form that sends noreply@ all day is no fault of anybody's, and must not look like one.
+            batch.tx.after_commit.append(NAMELESS.labels(record.type).inc)
         else:
             yield Seen(record, data, whose)
 
@@ -72,7 +79,4 @@ def _whose(record: Record, data: Any, junk: Junk) -> Claim | None:
         return claim_of_known(data.account)
     if record.type == "customer.removed":
         return claim_of_removed(data)
-    claimed = claim(data, junk)
-    if claimed is None and isinstance(data, ConsentObserved | ActivityObserved | CartObserved):
-        raise Reject("names nobody: no identifier in it is usable")
-    return claimed
+    return claim(data, junk)

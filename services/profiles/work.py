@@ -14,14 +14,13 @@ from libs.common.relay_watch import relay_watch
 from libs.common.upkeep import log_upkeep
 from libs.common.worker import Consumer, Limits, Worker
 from services.profiles.handlers import Rules, handle
-from services.profiles.identity.identifiers import Junk
-from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings, listed
+from services.profiles.settings import CONSUMER, SCHEMA, ProfilesSettings
 
 
 def rules_of(settings: ProfilesSettings) -> Rules:
     """The settings as values."""
     return Rules(
-        junk=Junk(listed(settings.junk_emails), listed(settings.junk_phones)),
+        junk=settings.junk,
         fanout={
             "email": settings.identity_fanout,
             "phone": settings.identity_fanout,

@@ -6,6 +6,7 @@ All of it is a function of the one observation, so that no order of deliveries c
 
 from typing import Literal, NamedTuple
 
+from libs.common import identifiers
 from libs.common.contracts.commerce import (
     ActivityObserved,
     CartObserved,
@@ -17,8 +18,7 @@ from libs.common.contracts.commerce import (
     Person,
     Removed,
 )
-from services.profiles.identity import identifiers
-from services.profiles.identity.identifiers import Junk
+from libs.common.junk import Junk
 
 STRONG: Literal[0] = 0
 """What makes two accounts one person by itself: a registered customer's verified e-mail, a guest's own e-mail."""

@@ -72,6 +72,17 @@ async def test_a_bad_event_leaves_its_neighbours_alone(ground: Ground) -> None:
     assert len(await ground.commerce()) == 2
 
 
+async def test_what_names_nobody_is_told_row_by_row(ground: Ground) -> None:
+    store = await ground.register()
+    till, ada = {"email": "noreply@shop.example"}, {"email": "ada@shop.example"}
+    rows = [view(store, n, profile=ada if n == 50 else till) for n in range(100)]
+    answer = (await ground.http.post("/v1/events/batch", json=rows)).json()
+    assert (answer["accepted"], answer["rejected"]) == (1, 99)
+    assert [row["id"] for row in answer["events"] if row["status"] == "accepted"] == ["e-50"]
+    assert {error["pointer"] for row in answer["events"] for error in row["errors"]} == {"/profile/email"}
+    assert answer["events"][0]["errors"] or answer["events"][0]["errors_left_out"]
+
+
 async def test_a_nul_is_told_in_our_own_words(ground: Ground) -> None:
     store = await ground.register()
     answer = await ground.http.post("/v1/events/batch", json=[view(store, 1, id="e\x00"), view(store, 2)])

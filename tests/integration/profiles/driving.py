@@ -11,9 +11,9 @@ from libs.common.contracts import codec, commerce, messages
 from libs.common.contracts.commerce import Line, Observed, OrderObserved, Person
 from libs.common.db import Database
 from libs.common.ids import new_id
+from libs.common.junk import Junk
 from libs.common.log.base import Record
 from services.profiles.handlers import Rules, handle
-from services.profiles.identity.identifiers import Junk
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = Rules(

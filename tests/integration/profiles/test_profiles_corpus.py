@@ -12,10 +12,10 @@ import pytest
 
 from libs.common.contracts.commerce import Observed
 from libs.common.contracts.journal import Delivery
+from libs.common.junk import Junk
 from services.ingest.normalise import Observations, StoreFacts, Unreadable, normalise
 from services.profiles import people
 from services.profiles.identity.accounts import STRONG, Claim, claim
-from services.profiles.identity.identifiers import Junk
 from services.profiles.people import PersonState
 from tests.contract.corpus import FOLDER
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 
 from libs.common.batch import Batch
 from libs.common.contracts.commerce import (
@@ -51,6 +52,10 @@ def moves(happened: Sequence[Happened]) -> dict[str, tuple[str | None, str, int]
         for each in happened
         if each.type == "account.moved"
     }
+
+
+def left_out(type_: str) -> float:
+    return REGISTRY.get_sample_value("regulars_profiles_nameless_total", {"type": type_}) or 0
 
 
 async def test_a_new_account_is_moved_in_before_anything_is_said_of_it(profiles_db: Database) -> None:
@@ -239,26 +244,27 @@ async def test_stores_and_their_changes(profiles_db: Database) -> None:
     assert (told.type, told.key, told.fact.timezone) == ("store.changed", "store:st_one", "Europe/Berlin")
 
 
-async def test_what_names_nobody_is_refused_and_the_rest_goes_on(profiles_db: Database) -> None:
-    nobody = ConsentObserved(
-        **common("e1", 1),
-        identifiers=Identifiers(email="noreply@example.com"),
-        consent=Consent(channel="email", state="subscribed", at=at(1), source="api"),
-    )
+async def test_what_names_nobody_is_left_out_and_what_cannot_be_read_refused(profiles_db: Database) -> None:
+    who = Identifiers(email="noreply@example.com")
+    consent = Consent(channel="email", state="subscribed", at=at(1), source="api")
+    nobodys = ConsentObserved(**common("e1", 1), identifiers=who, consent=consent)
+    viewed = ActivityObserved(**common("e2", 1), identifiers=who, activity="product.viewed")
     broken = replace(record(order(2)), data=b"{}")
     message = MessageSkipped(
         message="m", store="st_one", profile="p", account="a", flow="f", version=1, step=0, run_key="t",
         channel="email", at=at(0), reason="capped",
     )  # fmt: skip
     unknown = replace(record(order(2)), type="order.teleported")
-    found = [record(nobody), broken, record(message), record(order(1)), unknown]
+    found = [record(nobodys), broken, record(message), record(order(1)), unknown, record(viewed)]
     records = [replace(each, offset=n) for n, each in enumerate(found)]
+    before = left_out("consent.observed"), left_out("activity.observed")
     async with profiles_db.transaction() as tx:
         batch = Batch(tx, records, T0, "profiles")
         await handle(batch, RULES)
-    assert [offset for _, _, offset in batch.rejected] == [0, 1, 4]
-    assert all("noreply" not in reason for _, reason in batch.rejected.values())
+    assert [offset for _, _, offset in batch.rejected] == [1, 4]
+    assert {event.key for _, event in batch.emitted} == {"guest:st_one:ada@example.com"}
     assert "order.placed" in [event.type for _, event in batch.emitted]
+    assert (left_out("consent.observed"), left_out("activity.observed")) == (before[0] + 1, before[1] + 1)
 
 
 async def test_tenants_are_apart(profiles_db: Database) -> None:

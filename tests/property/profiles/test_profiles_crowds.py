@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.db import Database, is_transient
+from libs.common.junk import Junk
 from services.profiles.handlers import Rules
 from services.profiles.identity.accounts import STRONG, WEAK, Claim
-from services.profiles.identity.identifiers import Junk
 from services.profiles.store import identity
 from tests.integration.profiles.test_profiles_concurrency import waits_for_lock
 from tests.property.profiles.histories import clear, is_a_function_of_its_edges

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from libs.common.contracts.commerce import ActivityObserved, CartObserved, CheckoutObserved, Identifiers, Observed
+from libs.common.junk import Junk
 from services.ingest import browser, events
 from services.ingest.browser import Proven
 from services.ingest.event_properties import ACTIVITIES, COMMERCE, Wrong
@@ -39,7 +40,7 @@ def stored(
         properties={"product_id": "1"} if properties is None else properties,
     )
     vouched = None if proven is None else Proven(proven, made_at)
-    return browser.event_of(told, key=KEY, platform=platform, proven=vouched, time=time, now=NOW)
+    return browser.event_of(told, key=KEY, platform=platform, proven=vouched, time=time, now=NOW, junk=Junk())
 
 
 def observed(event: FirstPartyEvent) -> list[Observed]:

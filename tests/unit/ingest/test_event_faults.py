@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from libs.common.junk import Junk
 from services.ingest import events
 from services.ingest.event_faults import NOT_LIKE
 from tests.unit.ingest.test_event_types import CUP, GOOD, ORDER, event
@@ -16,7 +17,7 @@ CHANNELS = "This is none of 'email', 'push' or 'sms'."
 
 
 def wrong(type_: str, properties: dict[str, Any]) -> tuple[str, str]:
-    found = events.wrong_property(event(type_, properties))
+    found = events.wrong_property(event(type_, properties), Junk())
     assert found is not None
     return found
 
@@ -48,7 +49,7 @@ def test_a_fault_in_words(type_: str, properties: dict[str, Any], pointer: str, 
 def test_there_are_words_for_every_field(type_: str) -> None:
     for name in GOOD[type_]:
         for odd in ODD:
-            found = events.wrong_property(event(type_, GOOD[type_] | {name: odd}))
+            found = events.wrong_property(event(type_, GOOD[type_] | {name: odd}), Junk())
             if found is not None:
                 pointer, detail = found
                 assert pointer.startswith(f"/properties/{name}")

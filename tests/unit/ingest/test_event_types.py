@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict, replace
 
 from libs.common.contracts.commerce import (
     ActivityObserved,
@@ -18,6 +19,7 @@ from libs.common.contracts.commerce import (
     Refund,
     RefundObserved,
 )
+from libs.common.junk import Junk
 from services.ingest import events
 from services.ingest.events import FirstPartyEvent
 from services.ingest.outcome import Arrival, Observations, StoreFacts
@@ -85,7 +87,7 @@ def read(told: FirstPartyEvent) -> list[Observed]:
 
 @pytest.mark.parametrize("type_", GOOD)
 def test_what_is_good_is_observed(type_: str) -> None:
-    assert events.wrong_property(event(type_)) is None
+    assert events.wrong_property(event(type_), Junk()) is None
     for observed in read(event(type_)):
         assert (observed.store, observed.platform, observed.updated_at) == ("st_1", "events", NOW)
 
@@ -201,7 +203,7 @@ LINE = "/properties/lines/0"
     ],
 )
 def test_what_is_wrong_is_pointed_at(type_: str, change: dict[str, Any], pointer: str) -> None:
-    wrong = events.wrong_property(event(type_, GOOD[type_] | change))
+    wrong = events.wrong_property(event(type_, GOOD[type_] | change), Junk())
     assert wrong is not None
     assert wrong[0] == pointer
 
@@ -217,16 +219,44 @@ def test_what_is_wrong_is_pointed_at(type_: str, change: dict[str, Any], pointer
     ],
 )
 def test_who_is_needed_is_pointed_at(type_: str, profile: Identifiers, pointer: str) -> None:
-    wrong = events.wrong_property(event(type_, profile=profile))
+    wrong = events.wrong_property(event(type_, profile=profile), Junk())
     assert wrong is not None
     assert wrong[0] == pointer
+
+
+@pytest.mark.parametrize(
+    ("profile", "pointer"),
+    [
+        (Identifiers(email="NoReply@shop.example"), "/profile/email"),
+        (Identifiers(email="ada@x"), "/profile/email"),
+        (Identifiers(phone="0151 1234567"), "/profile/phone"),
+        (Identifiers(email="noreply@shop.example", phone="0151 1234567"), "/profile"),
+    ],
+)
+@pytest.mark.parametrize("type_", ["product.viewed", "consent.changed", "custom.quiz.finished"])
+def test_what_names_nobody_is_pointed_at(type_: str, profile: Identifiers, pointer: str) -> None:
+    junk = Junk(emails=frozenset({"noreply@"}))
+    told = event(type_, {} if type_.startswith("custom.") else None, profile=profile)
+    wrong = events.wrong_property(told, junk)
+    assert wrong is not None
+    assert wrong[0] == pointer
+    somebody = {"email": "ada@shop.example"}, {"phone": "+4915112345678"}, {"cart_token": "c"}, {"customer_id": "7"}
+    for known in somebody:
+        named = replace(told, profile=Identifiers(**(asdict(profile) | known)))
+        assert events.wrong_property(named, junk) is None
+
+
+def test_an_order_may_name_nobody() -> None:
+    junk = Junk(emails=frozenset({"noreply@"}))
+    till = Identifiers(email="noreply@shop.example")
+    assert events.wrong_property(event("order.placed", profile=till), junk) is None
 
 
 @pytest.mark.parametrize(
     "name", ["order.shipped", "custom", "custom.", "custom.A", "custom.a.b.c.d", "Custom.a", "x.y"]
 )
 def test_other_names_are_nobodys(name: str) -> None:
-    wrong = events.wrong_property(FirstPartyEvent(id="e", type=name, time=NOW, profile=ADA))
+    wrong = events.wrong_property(FirstPartyEvent(id="e", type=name, time=NOW, profile=ADA), Junk())
     assert wrong is not None
     assert wrong[0] == "/type"
 

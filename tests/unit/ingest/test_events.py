@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from libs.common.contracts.commerce import ActivityObserved, Consent, ConsentObserved, Identifiers
+from libs.common.junk import Junk
 from services.ingest import events
 from services.ingest.events import FirstPartyEvent
 from services.ingest.outcome import AHEAD, Arrival, Ignored, Observations, Outcome, StoreFacts, Unreadable
@@ -108,7 +109,7 @@ def test_one_persons_events_stay_in_order_and_do_not_name_him() -> None:
     ],
 )
 def test_wrong_properties_are_pointed_at(told: FirstPartyEvent, pointer: str) -> None:
-    wrong = events.wrong_property(told)
+    wrong = events.wrong_property(told, Junk())
     assert wrong is not None
     assert wrong[0] == pointer
     with pytest.raises(Unreadable):

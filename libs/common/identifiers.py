@@ -5,24 +5,15 @@ An identifier is text, `<kind>:<value>`: `email:ada@example.com`, `phone:+491511
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+from libs.common.junk import Junk
+
 _REMEMBERED = 65_536
 _DIGITS = re.compile(r"[0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Junk:
-    """What names nobody. Lower case."""
-
-    emails: frozenset[str] = frozenset()
-    """Whole addresses, local parts (`noreply@`) or domains (`@mailinator.com`)."""
-    phones: frozenset[str] = frozenset()
-    """National significant numbers, digits only; one digit repeated is always junk."""
 
 
 def email(raw: str | None, junk: Junk) -> str | None:

@@ -1,7 +1,7 @@
 import pytest
 
-from services.profiles.identity import identifiers
-from services.profiles.identity.identifiers import Junk
+from libs.common import identifiers
+from libs.common.junk import Junk
 
 JUNK = Junk(frozenset({"noreply@", "test@test.com", "@mailinator.com"}), frozenset({"1234567890"}))
 
