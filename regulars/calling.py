@@ -47,7 +47,8 @@ def answered(
     if "params" in request:
         request["params"] = {name: value for name, value in request["params"].items() if value is not None}
     try:
-        answer = httpx.request(method, url + path, headers={"authorization": f"Bearer {key}"}, timeout=60, **request)
+        headers = {"authorization": f"Bearer {in_a_header(key, '--key')}"}
+        answer = httpx.request(method, url + path, headers=headers, timeout=60, **request)
     except httpx.TransportError as error:
         raise Away(f"nothing answers at {url} (--url, or REGULARS_URL): {error}") from error
     if answer.is_error:
@@ -59,12 +60,30 @@ def answered(
     return answer.json()
 
 
+def in_a_header(text: str, option: str) -> str:
+    """Without blanks and line ends around it, as files and clipboards add them.
+
+    Ends the command when no header can carry it, and does not print it: it may be a key.
+    """
+    text = text.strip()
+    if not text or not text.isascii() or not text.isprintable():
+        print(f"{option}: this must be printable ASCII characters", file=sys.stderr)
+        raise typer.Exit(2)
+    return text
+
+
 def _told(answer: "httpx.Response", options: Mapping[str, str]) -> str:
     """What is wrong, in one line. What stands in front of the API writes no problem documents."""
     try:
         problem = answer.json()
         errors = problem.get("errors", ())
-        fields = [f"{options.get(error['pointer'], error['pointer'])}: {error['detail']}" for error in errors]
+        fields = [f"{_place(error, options)}{error['detail']}" for error in errors]
         return " ".join([problem["detail"], *fields])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{answer.url} answers {answer.status_code}"
+
+
+def _place(error: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    """What the caller knows the field by; nothing where an error is about all that was sent."""
+    place = options.get(error["pointer"]) or error.get("parameter") or error["pointer"]
+    return f"{place}: " if place else ""

@@ -61,6 +61,9 @@ def connect(
         "client_secret": client_secret,
     }
     credentials = _meant(ctx, platform, given)
+    if shop_url and not credentials:
+        print("--shop-url: this is where credentials open the shop; give them, too", file=sys.stderr)
+        raise typer.Exit(2)
     if credentials and dry_run:
         print("--dry-run: looks with the store's credentials as handed over before, not with these", file=sys.stderr)
     elif credentials:

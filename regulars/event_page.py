@@ -73,7 +73,7 @@ Earlier versions took traits from orders, checkouts and customers alone. What th
 
 ## Objects inside of them
 """
-_KEPT = "Other properties may be added: texts, numbers, true or false, or Money; they are kept."
+_KEPT = "Other properties may be added: texts, numbers, true or false, null, or Money; they are kept."
 _CUSTOM = f"""
 ### `custom.…`
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regulars.calling import LOCAL, Address, Away, Key, answered, ask
+from regulars.calling import LOCAL, Address, Away, Key, answered, ask, in_a_header
 
 DELIVERIES = "/v1/deliveries"
 LOOK_SECONDS = 1.0
@@ -57,12 +57,13 @@ def send(
     except OSError as error:
         print(f"--file: {file} cannot be read: {error.strerror}", file=sys.stderr)
         raise typer.Exit(2) from None
-    signature = sign(secret.encode(), body).decode()
+    signature = sign(secret.strip().encode(), body).decode()
+    id_ = in_a_header(delivery_id, "--delivery-id") if delivery_id is not None else new_id()
     try:
         answer = httpx.post(
             f"{url}/webhooks/{platform.value}/{store}",
             content=body,
-            headers=signed(platform.value, topic, delivery_id or new_id(), signature),
+            headers=signed(platform.value, in_a_header(topic, "topic"), id_, signature),
             timeout=30,
         )
     except httpx.TransportError as error:

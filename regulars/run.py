@@ -66,6 +66,7 @@ async def run(options: Options) -> int:
         listener = await _listen(options.host, options.port, stop)
     except OSError as error:
         log.critical("cannot listen", host=options.host, port=options.port, reason=str(error))
+        _unmake(made)
         return 1
     if listener is None:
         return 0
@@ -193,12 +194,16 @@ def _unmake(made: Sequence[Path]) -> None:
 async def _listen(host: str, port: int, stop: asyncio.Event) -> socket.socket | None:
     """The listening socket; None when told to stop while a former run still had the port."""
     deadline = monotonic() + BIND_SECONDS
+    told = False
     while not stop.is_set():
         try:
             return socket.create_server((host, port), backlog=BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or monotonic() > deadline:
                 raise
+        if not told:
+            log.warning("waiting for the port, which somebody has", host=host, port=port, seconds=BIND_SECONDS)
+            told = True
         with suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await stop.wait()

@@ -54,6 +54,9 @@ def _email(raw: str) -> str | None:
 
 @lru_cache(_REMEMBERED)
 def _phone(raw: str, country: str | None) -> tuple[str, str] | None:
+    if country is None and raw.lstrip().startswith("00"):
+        # What is dialled before a country's code nearly everywhere; with a country its own is known.
+        raw = f"+{raw.lstrip()[2:]}"
     try:
         number = phonenumbers.parse(raw, country.upper() if country else None)
     except phonenumbers.NumberParseException:

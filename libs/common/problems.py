@@ -247,9 +247,13 @@ def field_error(location: Sequence[str | int], fault: Mapping[str, Any]) -> Fiel
     if place == "body":
         return FieldError(json_pointer(parts), detail)
     if place == "query" and str(fault["type"]).startswith("datetime") and " " in str(fault.get("input")):
-        # An offset's plus, which an address takes for a blank.
-        detail = f"{detail.removesuffix('.')} (`+` is `%2B` in an address)."
+        detail = with_plus(detail)
     return FieldError(json_pointer(parts), detail, str(parts[0]) if parts else None)
+
+
+def with_plus(detail: str) -> str:
+    """Of a time with a blank in it: an offset's plus, for which an address takes it."""
+    return f"{detail.removesuffix('.')} (`+` is `%2B` in an address)."
 
 
 _SAYINGS = {
@@ -290,6 +294,8 @@ def _said(fault: Mapping[str, Any]) -> str:
     kind = str(fault["type"])
     if kind == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NO_NUL:
         return NUL
+    if kind == "string_too_short" and fault["ctx"]["min_length"] == 1:
+        return "This is empty."
     if kind in _SAYINGS:
         return _SAYINGS[kind].format_map(fault.get("ctx") or {})
     if (sort := _SORTS.get(kind.partition("_")[0])) is not None and "_" in kind:

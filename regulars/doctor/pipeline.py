@@ -162,7 +162,8 @@ def _progress(service: str, progress: Progress, silent: str | None) -> Finding:
     if age <= OLD_SECONDS:
         return Finding("lag", "ok", told)
     level: Level = "failed" if age > TOO_OLD_SECONDS else "warning"
-    step = f"deploy/runbooks/PipelineStale.md: is it halted? else more `regulars work {service}`, up to the partitions"
+    step = "deploy/runbooks/PipelineStale.md: is it halted? else more workers"
+    step += f" (`regulars run --worker-processes`, or `regulars work {service}`), up to the partitions"
     if progress.consumer == RELAY:
         step = "deploy/runbooks/RelayBehind.md: does Kafka answer? Is `regulars relay` halted?"
     return Finding("lag", level, told, step)

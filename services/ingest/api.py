@@ -19,6 +19,7 @@ from services.ingest import store as records
 from services.ingest.archive import OutcomeName, Wanted
 from services.ingest.edge import Edge
 from services.ingest.models import (
+    MAY_END,
     CountsOut,
     DeliveryDetail,
     DeliveryOut,
@@ -123,6 +124,7 @@ async def post_store(
         consent=body.consent,
         email=body.email,
         postal_address=body.postal_address,
+        ends=_ended(body),
     )
     saved, created = await register(
         edge.database,
@@ -188,11 +190,17 @@ async def patch_store(
         consent=body.consent,
         email=body.email,
         postal_address=body.postal_address,
+        ends=_ended(body),
         paused=body.paused,
         secrets=None if body.secrets is None else [secret.get_secret_value() for secret in body.secrets],
         overlap=timedelta(seconds=body.overlap_seconds),
     )
     return StoreOut.of(await changed(edge, principal, key, wanted), edge.public_url)
+
+
+def _ended(body: StoreIn | StorePatch) -> list[str]:
+    """What is said to be nothing, other than by being left out."""
+    return [name for name in MAY_END if name in body.model_fields_set and getattr(body, name) is None]
 
 
 @router.get("/v1/stores/{key}/secrets")

@@ -35,6 +35,7 @@ _SAYINGS: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = tuple(
         (r"(Object contains) .*", lambda _: "There is no such field here."),
         (r"Expected `array` of length >= (\d+)", "This has fewer entries than {}.".format),
         (r"Expected `array` of length <= (\d+)", "This has more entries than {}.".format),
+        (r"(Expected `str` of length >= 1)", lambda _: "This is empty."),
         (r"Expected `str` of length >= (\d+)", "This is shorter than {} characters.".format),
         (r"Expected `str` of length <= (\d+)", "This is longer than {} characters.".format),
         (r"Expected `str` matching regex '(.*)'", NOT_LIKE.__getitem__),

@@ -278,6 +278,9 @@ def typed(type_: str, properties: dict[str, Any]) -> Any:
         raise Wrong("/properties" + pointer, detail) from error
 
 
+_NOT_SOLD = "This is negative, or more than any shop sells for."
+
+
 class Purse:
     """Reads the money of one event, which is all in one currency."""
 
@@ -300,13 +303,13 @@ class Purse:
         try:
             found = to_minor(money.amount, money.currency)
         except ValueError as error:
-            known_code = "currency" not in str(error)
-            raise Wrong(
-                f"{pointer}/{'amount' if known_code else 'currency'}",
-                "This is not a decimal amount." if known_code else "This is not an ISO 4217 currency code.",
-            ) from error
+            if "currency" in str(error):
+                raise Wrong(f"{pointer}/currency", "This is not an ISO 4217 code in capitals, such as EUR.") from error
+            large = "beyond" in str(error)
+            detail = _NOT_SOLD if large else "This is not a decimal amount."
+            raise Wrong(f"{pointer}/amount", detail) from error
         if not 0 <= found <= LARGEST_AMOUNT:
-            raise Wrong(f"{pointer}/amount", "This is negative, or more than any shop sells for.")
+            raise Wrong(f"{pointer}/amount", _NOT_SOLD)
         self._first = money.currency
         return found
 

@@ -29,18 +29,24 @@ from services.ingest.signatures import MAX_SECRET, MIN_SECRET
 from services.ingest.store import Store, StoreState
 from services.ingest.wanted import path_of
 
+MAY_END = ("email", "postal_address")
+"""What a store may have, and have no more: null takes it away."""
 ConsentPolicy = Literal["explicit", "soft_opt_in"]
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NO_NUL)]
 
 
-def _long_enough(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value().strip()) < MIN_SECRET:
+def _a_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if len(text.strip()) < MIN_SECRET:
         raise PydanticCustomError("secret", f"A secret has at least {MIN_SECRET} characters.")
+    if text != text.strip():
+        # Copied along with it, it would have every webhook refused, and nobody would see why.
+        raise PydanticCustomError("secret", "There is a blank or a line end around this secret.")
     return secret
 
 
-Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_long_enough)]
+Secret = Annotated[SecretStr, Field(max_length=MAX_SECRET), AfterValidator(_a_secret)]
 LONGEST_OVERLAP = 90 * 24 * 3600
 LONGEST_LOCAL_PART = 64
 
@@ -93,7 +99,7 @@ PostalAddress = Annotated[
 
 
 class StoreIn(Asked):
-    """A store to register or to change."""
+    """A store to register or to change. Then what is absent stays; `email` and `postal_address` may be null."""
 
     platform: Annotated[
         Literal["shopify", "woocommerce", "events"],
@@ -145,7 +151,7 @@ class StoreIn(Asked):
 
 
 class StorePatch(Asked):
-    """What is to be different about a store. What is absent stays as it is."""
+    """What is to be different about a store. What is absent stays; `email` and `postal_address` may be null."""
 
     currency: Currency | None = None
     timezone: TimeZone | None = None
@@ -189,9 +195,7 @@ class StorePatch(Asked):
             {"name": info.field_name},
         )
 
-    @field_validator(
-        "currency", "timezone", "name", "consent", "email", "postal_address", "paused", "secrets", mode="before"
-    )
+    @field_validator("currency", "timezone", "name", "consent", "paused", "secrets", mode="before")
     @classmethod
     def _said(cls, value: object) -> object:
         if value is None:

@@ -50,6 +50,9 @@ class IsDeleted(Exception):
 class Change(Struct, frozen=True, kw_only=True):
     """What is to be different. None: as it is."""
 
+    ends: Sequence[str] = ()
+    """Fields that it has no more: `email`, `postal_address`."""
+
     currency: str | None = None
     timezone: str | None = None
     name: str | None = None
@@ -81,6 +84,9 @@ class Access(Struct, frozen=True, kw_only=True):
 class Registration(Struct, frozen=True, kw_only=True):
     """A valid request to register. None: leave as it is, or take the default for a new store."""
 
+    ends: Sequence[str] = ()
+    """Fields that a known one has no more, as in Change."""
+
     platform: str
     domain: str
     secrets: Sequence[str]
@@ -106,7 +112,7 @@ async def register(
     async with database.transaction() as tx:
         known = await store.lock_domain(tx, tenant, wanted.platform, wanted.domain)
         if known is not None:
-            change_ = Change(**{name: getattr(wanted, name) for name in (*_FIELDS, "secrets")})
+            change_ = Change(**{name: getattr(wanted, name) for name in (*_FIELDS, "secrets", "ends")})
             return await _changed(tx, keyring, known, change_, now=now, by=by, traceparent=traceparent), False
         saved = _new(tenant, wanted, now)
         sealed_for = store.context(tenant, saved.key)
@@ -168,6 +174,7 @@ async def _changed(
     secrets, told = _rotated(keyring, known, held.secrets, wanted, now)
     given = {name: getattr(wanted, name) for name in _FIELDS}
     different = {name: value for name, value in given.items() if value not in {None, getattr(known, name)}}
+    different |= {name: None for name in wanted.ends if getattr(known, name) is not None}
     saved = _next(known, different, now)
     if wanted.paused is not None and wanted.paused != (known.state == "paused"):
         at = saved.updated_at

@@ -13,7 +13,7 @@ from libs.common.auth import Principal, require
 from libs.common.clock import Clock
 from libs.common.db import Database
 from libs.common.money import MoneyOut, known_currency, money
-from libs.common.problems import invalid_parameter, not_found_by
+from libs.common.problems import invalid_parameter, not_found_by, with_plus
 from services.metrics import steps, verify
 from services.metrics import store as known
 from services.metrics.algebra import ALL_STORES, WINDOWS
@@ -158,7 +158,7 @@ def _currency(there: Sequence[str], asked: str | None) -> str | None:
     """The currency to answer in, of those that there are. Problem 422 where that is not clear."""
     if asked is not None:
         if not known_currency(asked):
-            raise invalid_parameter("currency", "This is not an ISO 4217 code.")
+            raise invalid_parameter("currency", "This is not an ISO 4217 code in capitals, such as EUR.")
         return asked
     if len(there) > 1:
         raise invalid_parameter("currency", f"There are several; ask for one of {', '.join(there)}.")
@@ -170,7 +170,8 @@ def _instant(text: str | None, clock: Clock) -> datetime:
     if text is None:
         return clock.now()
     if not _RFC_3339.fullmatch(text):
-        raise invalid_parameter("as_of", "This is not a time as in RFC 3339, such as 2026-03-01T00:00:00Z.")
+        detail = "This is not a time as in RFC 3339, such as 2026-03-01T00:00:00Z."
+        raise invalid_parameter("as_of", with_plus(detail) if " " in text else detail)
     try:
         at = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:

@@ -207,3 +207,28 @@ async def test_the_key_that_seals_is_rotated(ground: Ground, database_url: str, 
     told = f"{elsewhere}/secret.key: must be 32 bytes in base64, and is no text\n"
     assert await rotate(elsewhere) == (1, told)
     assert (elsewhere / "secret.key").read_bytes() == b"\xff" + held.encode()
+
+
+async def test_what_no_header_carries_is_told_and_never_shown(ground: Ground, tmp_path: Path) -> None:
+    url = str(ground.http.base_url).rstrip("/")
+
+    async def invoked(*words: str) -> tuple[int, str]:
+        told = await asyncio.to_thread(partial(CliRunner().invoke, app, [*words, "--url", url]))
+        return told.exit_code, told.output
+
+    code, told = await invoked("dead-letters", "list", "ingest", "--key", f" {ADMIN_KEY}\r\n")
+    assert code == 0, told
+    for wrong in (f"{ADMIN_KEY[:9]}\n{ADMIN_KEY[9:]}", "ключ"):
+        code, told = await invoked("dead-letters", "list", "ingest", "--key", wrong)
+        assert (code, "--key: this must be printable ASCII" in told, wrong in told) == (2, True, False)
+    store = await ground.store("shopify")
+    (body := tmp_path / "order.json").write_text("{}")
+    sent = ("send", "shopify", "orders/create", "--file", str(body), "--store", store.key, "--secret", f"{SECRET}\n")
+    code, told = await invoked(*sent)
+    assert code == 0, told
+    for name, words in (
+        ("topic", [sent[0], sent[1], "größe", *sent[3:]]),
+        ("--delivery-id", [*sent, "--delivery-id", "é"]),
+    ):
+        code, told = await invoked(*words)
+        assert (code, f"{name}: this must be printable ASCII" in told) == (2, True)

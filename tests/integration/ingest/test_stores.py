@@ -87,6 +87,22 @@ async def test_where_its_customers_write_to(ground: Ground) -> None:
     assert b'"postal_address":"Tea & Co, 1 Tea Street, Leeds"' in told
 
 
+async def test_where_its_customers_write_to_may_end(ground: Ground) -> None:
+    given = {"email": "post@tea.example", "postal_address": "Tea & Co, 1 Tea Street, Leeds"}
+    key = await ground.register(**given)
+    kept = (await ground.http.post("/v1/stores", json=STORE)).json()
+    assert {name: kept[name] for name in given} == given
+    told = (await ground.http.patch(f"/v1/stores/{key}", json={"email": None})).json()
+    assert (told["email"], told["postal_address"]) == (None, given["postal_address"])
+    told = (await ground.http.post("/v1/stores", json=STORE | {"postal_address": None})).json()
+    assert (told["store_key"], told["email"], told["postal_address"]) == (key, None, None)
+    changes = (await ground.http.get(f"/v1/stores/{key}/changes")).json()["data"]
+    assert {"email": None} in [change["changes"] for change in changes]
+    for field in ("name", "currency", "timezone", "consent"):
+        refused = await ground.http.patch(f"/v1/stores/{key}", json={field: None})
+        assert [error["pointer"] for error in refused.json()["errors"]] == [f"/{field}"]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -130,6 +146,8 @@ async def test_secrets_are_nowhere_to_be_read(ground: Ground) -> None:
         ({"platform": "magento"}, "/platform"),
         ({"platform": "events"}, "/secrets"),
         ({"platform": ABSENT}, "/platform"),
+        ({"secrets": ["whsec_3f9a7c52e1d84b06\n"]}, "/secrets/0"),
+        ({"secrets": [" whsec_3f9a7c52e1d84b06"]}, "/secrets/0"),
         ({"domain": ""}, "/domain"),
         ({"domain": "127.0.0.1:99999"}, "/domain"),
         ({"domain": "shop.example:0"}, "/domain"),
