@@ -24,8 +24,10 @@ from libs.common.db import Database
 from tests.bench.webhooks import Site, journalled, load, served, site
 from tests.waiting import pause
 
-CONNECTIONS = 128
+CONNECTIONS = 192
 PROCESSES = 2
+BARE_CONNECTIONS = 128
+"""With more of them it is slower, and would flatter."""
 REPEATED = 0.1
 FORGED = 0.05
 PACED = 0.7
@@ -40,20 +42,28 @@ _SEGMENTS = 130
 """Of 16 MB: `max_wal_size`."""
 
 
-async def bench(seconds: float, minutes: float, connections: int) -> None:
+class _Crowd(NamedTuple):
+    """Who serves, and who asks."""
+
+    processes: int
+    connections: int
+
+
+async def bench(seconds: float, minutes: float, connections: int, processes: int) -> None:
     """Prints a line for each figure."""
     async with site() as at:
         await _used(at.database)
-        bare = [await _bare(at, connections)]
-        most = await _measured(at, connections, "as fast as answered", seconds)
-        bare.append(await _bare(at, connections))
+        crowd = _Crowd(processes, connections)
+        bare = [await _bare(at)]
+        most = await _measured(at, crowd, "as fast as answered", seconds)
+        bare.append(await _bare(at))
         print(f"of bare, before and behind: {' and '.join(f'{most / each:.2f}' for each in bare)}", flush=True)
         options = ("--repeated", str(REPEATED), "--forged", str(FORGED))
         name = f"{REPEATED:.0%} repeated, {FORGED:.0%} forged"
-        await _measured(at, connections, name, seconds, *options)
-        await _measured(at, connections, f"{PACED:.0%} of the most", seconds, "--rate", str(most * PACED))
+        await _measured(at, crowd, name, seconds, *options)
+        await _measured(at, crowd, f"{PACED:.0%} of the most", seconds, "--rate", str(most * PACED))
         await _measured(
-            at, connections, f"{STEADY:.0%}, {minutes:.0f} min", minutes * 60, "--rate", str(most * STEADY), *options
+            at, crowd, f"{STEADY:.0%}, {minutes:.0f} min", minutes * 60, "--rate", str(most * STEADY), *options
         )
 
 
@@ -66,18 +76,18 @@ async def _used(database: Database) -> None:
         await pg.execute("CHECKPOINT")
 
 
-async def _bare(at: Site, connections: int) -> float:
+async def _bare(at: Site) -> float:
     async with served("bare", 1, at.environment) as addresses, _watched() as samples:
-        result = await load(addresses, at.path, connections, BARE_SECONDS)
+        result = await load(addresses, at.path, BARE_CONNECTIONS, BARE_SECONDS)
     rate = float(result["rate"])
     print(f"{'bare, 1 process':28}{rate:9,.0f}/s   {_cpu_told(samples, rate)}", flush=True)
     return rate
 
 
-async def _measured(at: Site, connections: int, name: str, seconds: float, *options: str) -> float:
+async def _measured(at: Site, crowd: _Crowd, name: str, seconds: float, *options: str) -> float:
     before = await journalled(at.database)
-    async with served("route", PROCESSES, at.environment) as addresses, _watched() as samples:
-        result = await load(addresses, at.path, connections, seconds, *options)
+    async with served("route", crowd.processes, at.environment) as addresses, _watched() as samples:
+        result = await load(addresses, at.path, crowd.connections, seconds, *options)
     stored = await journalled(at.database) - before
     told = f"{name:28}{result['rate']:9,.0f}/s   p50 {result['p50_ms']:.1f} ms, p99 {result['p99_ms']:.1f} ms"
     print(f"{told}; answered {result['answered']}; {_cpu_told(samples, result['rate'])}; {_told(samples)}", flush=True)
@@ -150,8 +160,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
     asked = parser.parse_args()
-    uvloop.run(bench(asked.seconds, asked.minutes, asked.connections))
+    uvloop.run(bench(asked.seconds, asked.minutes, asked.connections, asked.processes))
 
 
 if __name__ == "__main__":
