@@ -35,6 +35,7 @@ PACED = 0.7
 STEADY = 0.5
 BARE_SECONDS = 15.0
 SAMPLE_SECONDS = 5.0
+"""Between two looks at memory and CPU."""
 _ROLES = {"served by": "tests.bench.webhooks serve", "PostgreSQL": "postgres", "sent by": "tests.bench.load"}
 """Where CPU goes, and a mark in the command of those who take it."""
 MEGABYTE = 1024 * 1024
@@ -162,6 +163,8 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--processes", type=int, default=PROCESSES)
     asked = parser.parse_args()
+    if min(asked.seconds, asked.minutes * 60) < 2 * SAMPLE_SECONDS:
+        parser.error(f"nothing is seen in less than {2 * SAMPLE_SECONDS:g} s")
     uvloop.run(bench(asked.seconds, asked.minutes, asked.connections, asked.processes))
 
 

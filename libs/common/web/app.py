@@ -26,6 +26,7 @@ from libs.common.log.base import Log
 from libs.common.log.choice import RELAY, Logs, shared_log
 from libs.common.problems import Problem
 from libs.common.settings import CommonSettings
+from libs.common.telemetry import get_logger
 from libs.common.web.body import WholeBody
 from libs.common.web.context import REQUESTS, RequestContext
 from libs.common.web.dead_letters_api import dead_letters_router
@@ -39,6 +40,8 @@ from libs.common.web.pipeline_api import Line, pipeline_router
 from libs.common.web.short import WEBHOOKS, Answer, RawHeaders, ShortWay, Tell
 from libs.common.web.texts import sound_texts
 
+END_SECONDS = 3.0
+"""How long a part may take to end: together less than whoever stops us waits."""
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
 # Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
@@ -56,6 +59,8 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
         503: "The database is not there, or has too much to do. Try again.",
     }.items()
 }
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +235,15 @@ async def _begin(services: Sequence[Service], settings: CommonSettings) -> None:
             await service.start()
 
 
+async def _in_time(whose: str, end: Callable[[], Awaitable[None]]) -> None:
+    """What does not end, as beside a database that hangs, is left: a process that is told to go has to."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await end()
+    except TimeoutError:
+        log.warning("does not end in time and is left", service=whose, seconds=END_SECONDS)
+
+
 def _lifespan(
     services: Sequence[Service], opening: Opening, shared: Log | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -237,12 +251,12 @@ def _lifespan(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:
             for service in services:
-                running.push_async_callback(service.database.close)
+                running.push_async_callback(_in_time, service.name, service.database.close)
             if shared is not None:
-                running.push_async_callback(shared.close)
+                running.push_async_callback(_in_time, "log", shared.close)
             for service in services:
                 if service.stop is not None:
-                    running.push_async_callback(service.stop)
+                    running.push_async_callback(_in_time, service.name, service.stop)
             # What is wrong at once with more than the database is for whoever starts us to see.
             if not await opening.attempt():
                 stop = asyncio.Event()

@@ -12,6 +12,7 @@ from libs.common.db import Database
 from libs.common.problems import MOST_ERRORS, Problem
 from libs.common.settings import CommonSettings
 from libs.common.web import Service, build_app, decode_cursor, encode_cursor
+from libs.common.web import app as web_app
 from libs.common.web.health import database_check
 from libs.common.web.short import Answer
 from tests.logged import Lines
@@ -213,6 +214,30 @@ class TestHealth:
         await database.close()
         assert answer.status_code == 503
         assert answer.json()["reasons"] == ["ingest: schema common is not migrated: run `regulars migrate`"]
+
+    async def test_what_does_not_end_is_left(
+        self, database: Database, clock: DrivenClock, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As what is to be written beside a database that hangs."""
+        monkeypatch.setattr(web_app, "END_SECONDS", 0.05)
+        ended = asyncio.Event()
+
+        async def end() -> None:
+            ended.set()
+
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        services = [
+            Service(name=name, router=APIRouter(), database=database, stop=stop)
+            for name, stop in (("ingest", end), ("profiles", hang))
+        ]
+        app = build_app(services, settings=CommonSettings(), clock=clock)
+        async with asyncio.timeout(20), app.router.lifespan_context(app):
+            assert not ended.is_set()
+        assert ended.is_set()
+        left = [one["service"] for one in map(json.loads, lines.getvalue().splitlines()) if "is left" in one["event"]]
+        assert "profiles" in left
 
     async def test_not_ready_without_a_database(self, clock: DrivenClock) -> None:
         database = Database("postgresql://nobody:hunter2@127.0.0.1:1/none", schema="ingest")
