@@ -48,7 +48,10 @@ def answered(
         request["params"] = {name: value for name, value in request["params"].items() if value is not None}
     try:
         headers = {"authorization": f"Bearer {in_a_header(key, '--key')}"}
-        answer = httpx.request(method, url + path, headers=headers, timeout=60, **request)
+        answer = httpx.request(method, url.strip().rstrip("/") + path, headers=headers, timeout=60, **request)
+    except httpx.InvalidURL as error:
+        print(f"--url, or REGULARS_URL: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
     except httpx.TransportError as error:
         raise Away(f"nothing answers at {url} (--url, or REGULARS_URL): {error}") from error
     if answer.is_error:

@@ -61,6 +61,9 @@ def connect(
         "client_secret": client_secret,
     }
     credentials = _meant(ctx, platform, given)
+    if dry_run and (shop_url or topic):
+        print("--dry-run looks at all topics, where the shop was before: no --shop-url, no --topic", file=sys.stderr)
+        raise typer.Exit(2)
     if shop_url and not credentials:
         print("--shop-url: this is where credentials open the shop; give them, too", file=sys.stderr)
         raise typer.Exit(2)

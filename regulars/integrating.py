@@ -61,11 +61,14 @@ def send(
     id_ = in_a_header(delivery_id, "--delivery-id") if delivery_id is not None else new_id()
     try:
         answer = httpx.post(
-            f"{url}/webhooks/{platform.value}/{store}",
+            f"{url.strip().rstrip('/')}/webhooks/{platform.value}/{store}",
             content=body,
             headers=signed(platform.value, in_a_header(topic, "topic"), id_, signature),
             timeout=30,
         )
+    except httpx.InvalidURL as error:
+        print(f"--store, --url, or REGULARS_URL: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
     except httpx.TransportError as error:
         print(f"nothing answers at {url} (--url, or REGULARS_URL): {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -13,12 +13,18 @@ from email_validator import EmailNotValidError, validate_email
 from libs.common.junk import Junk
 
 _REMEMBERED = 65_536
+LONGEST_EMAIL = 320
+"""Characters, before it is looked at: whoever signs a webhook may send megabytes, for which the parsers take seconds,
+and which would be remembered. A mailbox has 254."""
+LONGEST_PHONE = 64
+"""Characters; the longest number has 15 digits."""
+_LONGEST_COUNTRY = 2
 _DIGITS = re.compile(r"[0-9]+")
 
 
 def email(raw: str | None, junk: Junk) -> str | None:
     """The address in lower case, its plus-tag kept; None when it is no address or junk."""
-    if not raw:
+    if not raw or len(raw) > LONGEST_EMAIL:
         return None
     address = _email(raw)
     if address is None:
@@ -31,9 +37,9 @@ def email(raw: str | None, junk: Junk) -> str | None:
 
 def phone(raw: str | None, country: str | None, junk: Junk) -> str | None:
     """The number as E.164; `country` (ISO 3166-1 alpha-2) reads national ones. None when it is no number or junk."""
-    if not raw:
+    if not raw or len(raw) > LONGEST_PHONE:
         return None
-    parsed = _phone(raw, country)
+    parsed = _phone(raw, country if country and len(country) <= _LONGEST_COUNTRY else None)
     if parsed is None or parsed[1] in junk.phones:
         return None
     return parsed[0]

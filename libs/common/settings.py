@@ -169,6 +169,12 @@ class CommonSettings(BaseSettings):
             keys_in(key.get_secret_value())
         return key
 
+    @field_validator("admin_key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        # A line end around it, as files have one, is nothing that a header could carry.
+        return SecretStr(key.get_secret_value().strip()) if key is not None else None
+
     @field_validator("public_url")
     @classmethod
     def _address(cls, url: str) -> str:

@@ -84,7 +84,7 @@ def wrong_property(event: FirstPartyEvent, junk: Junk) -> tuple[str, str] | None
     try:
         _read(event, arrival)
         if event.behaviour or event.type == "consent.changed" or event.type not in _READ:
-            _anybody(event.profile, junk)
+            names_somebody(event.profile, junk, "/profile")
     except Wrong as wrong:
         return wrong.pointer, wrong.detail
     return None
@@ -320,14 +320,17 @@ def _somebody(event: FirstPartyEvent) -> None:
         raise Wrong("/profile", "At least one identifier is needed.")
 
 
-def _anybody(who: Identifiers, junk: Junk) -> None:
-    """Not so in `_read`: what names nobody is told to who sends it, and is no reason to bury what was taken once."""
+def names_somebody(who: Identifiers, junk: Junk, at: str) -> None:
+    """Raises Wrong where it does not. `at`: the JSON pointer of it.
+
+    Not so in `_read`: what names nobody is told to who sends it, and is no reason to bury what was taken once.
+    """
     if who.customer_id or who.cart_token or who.checkout_token:
         return
     if identifiers.email(who.email, junk) is None and identifiers.phone(who.phone, None, junk) is None:
         only = "/email" if who.phone is None else "/phone" if who.email is None else ""
         detail = "This names nobody: an e-mail that is somebody's or a phone with its country's code is needed."
-        raise Wrong(f"/profile{only}", detail)
+        raise Wrong(f"{at}{only}", detail)
 
 
 def _named(value: str | None, name: str) -> str:

@@ -9,10 +9,11 @@ from libs.common.auth import Principal, require
 from libs.common.contracts.commerce import Identifiers
 from libs.common.problems import invalid, not_found
 from libs.common.web.idempotency import not_to_be_remembered
-from services.ingest import proofs
+from services.ingest import events, proofs
 from services.ingest import store as records
 from services.ingest.api import AnEdge, changed
 from services.ingest.browser_models import ProofIn, ProofOut, PublicKeyIn, PublicKeyOut
+from services.ingest.event_properties import Wrong
 from services.ingest.registering import Change, new_public_key
 from services.ingest.registration import host_of, origin_of
 from services.ingest.store import Store
@@ -81,6 +82,10 @@ async def post_proof(
     found = edge.registry.find(key)
     if found is None or found.tenant != principal.tenant:
         raise not_found("store")
+    try:
+        events.names_somebody(who, edge.junk, "")
+    except Wrong as wrong:
+        raise invalid(wrong.pointer, wrong.detail) from wrong
     not_to_be_remembered(request)
     # Dated as events are that arrive now, with which it competes.
     now, made_at = edge.clock.now(), edge.clock.arrival()

@@ -7,6 +7,7 @@ hold. Steps are bounded and kept with how far they came in one transaction, so w
 was observed of it meanwhile ends with the retention of `commerce`.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -80,7 +81,8 @@ class PrivacyRequests:
         held, last = await privacy.following(tx, request, self._batch)
         if request.step == "look":
             return await _learned(tx, request, held, marks, last=last), last
-        found = privacy.persons(request, held)
+        # In a thread, as below: bodies of megabytes take seconds each, and others' events are not to wait for them.
+        found = await asyncio.to_thread(privacy.persons, request, held)
         reached = held[-1].id if held else request.reached
         receipt = _counted(request, held, len(found))
         if request.kind != "data_request":
@@ -110,7 +112,8 @@ async def _learned(tx: Tx, request: Request, held: Sequence[Held], marks: Marks,
     readable = [told for each in held if (told := each.told) is not None]
     roots, met = await privacy.earlier(tx, request, {*request.marks, *marks.any_of(before.names)})
     names, objects = marks.met(readable, met)
-    after, found = learning.looked(learning.knowing(before, names, roots | objects), readable, at)
+    known_before = learning.knowing(before, names, roots | objects)
+    after, found = await asyncio.to_thread(learning.looked, known_before, readable, at)
     further = replace(request, learning=after, reached=None if last else held[-1].id, marks=sorted(met))
     if not after.done:
         # Each turn counts anew.

@@ -260,7 +260,7 @@ def _email(name: str, raw: str) -> str:
 
 def _phone(name: str, raw: str) -> str:
     # An unescaped + in a query is a blank.
-    number = identifiers.phone(f"+{raw.strip().lstrip('+')}", None, Junk())
+    number = identifiers.phone(f"+{raw.strip().lstrip('+').removeprefix('00')}", None, Junk())
     if number is None:
         raise invalid_parameter(name, "This is not a phone number with its country code.")
     return f"phone:{number}"

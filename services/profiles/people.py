@@ -34,6 +34,10 @@ from services.profiles.identity.accounts import customer_id
 TRAITS = ("email", "phone", "first_name", "last_name", "locale", "country")
 
 
+LONGEST_TRAIT = 255
+"""Characters, as the API takes them: a list of profiles is not to grow to megabytes by somebody's name."""
+
+
 class Mention(Struct, frozen=True):
     """A trait as last mentioned; ties go to the greater object, for want of anything better."""
 
@@ -84,13 +88,20 @@ def on_activity(state: PersonState, at: datetime) -> PersonState:
 
 
 def normalised(person: Person, junk: Junk) -> Person:
-    """E-mail in lower case, phone in E.164; junk is absent."""
+    """E-mail in lower case, phone in E.164; junk is absent, and what is longer than any name is cut."""
     return replace(
         person,
         email=identifiers.email(person.email, junk),
         phone=identifiers.phone(person.phone, person.country, junk),
-        country=person.country.upper() if person.country else None,
+        first_name=_cut(person.first_name),
+        last_name=_cut(person.last_name),
+        locale=_cut(person.locale),
+        country=_cut(person.country.upper()) if person.country else None,
     )
+
+
+def _cut(trait: str | None) -> str | None:
+    return trait[:LONGEST_TRAIT] if trait else trait
 
 
 def view(account: Account, store: str, state: PersonState) -> ProfileChanged | None:

@@ -169,7 +169,8 @@ async def test_a_store_that_is_not_there_is_not_one_without_orders(
 async def test_a_profile_by_any_reference(profiles_db: Database, api: httpx.AsyncClient) -> None:
     await seed(profiles_db)
     profile = await get(api, "/v1/profiles/email:ADA@example.com")
-    for reference in (profile["id"], "phone:+4915112345601", "shopify:st_one:9", profile["id"].upper()):
+    numbers = ("phone:+4915112345601", "phone:004915112345601")
+    for reference in (profile["id"], *numbers, "shopify:st_one:9", profile["id"].upper()):
         assert await get(api, f"/v1/profiles/{reference}") == profile
     assert {account["account"] for account in profile["accounts"]} == {
         "customer:st_one:9",

@@ -1,6 +1,7 @@
 import pytest
 
 from libs.common import identifiers
+from libs.common.identifiers import _email, _phone
 from libs.common.junk import Junk
 
 JUNK = Junk(frozenset({"noreply@", "test@test.com", "@mailinator.com"}), frozenset({"1234567890"}))
@@ -41,6 +42,8 @@ def test_email(raw: str | None, address: str | None) -> None:
         ("555-0123", "US", None),
         ("0049 151 12345601", "DE", "+4915112345601"),
         (" 0049 151 12345601", None, "+4915112345601"),
+        ("+49 151 12345601", "DE" * 1_000_000, "+4915112345601"),
+        ("+49 151 12345601" + " " * 1_000_000, None, None),
         ("0000000", "DE", None),
         ("0000000", None, None),
         ("+1 123 456 7890", None, None),
@@ -53,3 +56,13 @@ def test_email(raw: str | None, address: str | None) -> None:
 )
 def test_phone(raw: str | None, country: str | None, number: str | None) -> None:
     assert identifiers.phone(raw, country, JUNK) == number
+
+
+def test_what_is_longer_than_any_address_is_not_looked_at() -> None:
+    """The parser takes a second for each million of these, and what was parsed is remembered."""
+    _email.cache_clear()
+    _phone.cache_clear()
+    assert identifiers.email("\u0301" * 1_000_000, Junk()) is None
+    assert identifiers.phone("1" * 1_000_000, "DE", Junk()) is None
+    assert (_email.cache_info().currsize, _phone.cache_info().currsize) == (0, 0)
+    assert identifiers.email(f"{'a' * 60}@{'b' * 60}.example", Junk()) is not None

@@ -74,3 +74,11 @@ def test_table() -> None:
 
 def test_every_common_setting_says_what_it_does() -> None:
     assert all(field.description for field in CommonSettings.model_fields.values())
+
+
+def test_a_line_end_around_the_admin_key_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No header could carry it: nobody would get in."""
+    monkeypatch.setenv("REGULARS_ADMIN_KEY", " 0123456789abcdef\n")
+    key = CommonSettings().admin_key
+    assert key is not None
+    assert key.get_secret_value() == "0123456789abcdef"

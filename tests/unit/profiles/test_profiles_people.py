@@ -17,6 +17,7 @@ from libs.common.contracts.commerce import (
 )
 from libs.common.contracts.customers import ConsentChanged
 from libs.common.contracts.types import Account, ConsentState
+from libs.common.junk import Junk
 from services.profiles import consent, people
 from services.profiles.consent import Held
 from services.profiles.people import PersonState
@@ -112,6 +113,11 @@ def test_a_proof_of_before_does_not_put_a_former_address_back() -> None:
 def test_what_is_no_address_or_junk_is_no_mention() -> None:
     for who in ({"email": "noreply@example.com"}, {"email": "ada"}, {"phone": "030 1"}, {"cart_token": "c"}, {}):
         assert known(event(1, **who)).mentioned == {}
+
+
+def test_what_is_longer_than_any_name_is_cut() -> None:
+    said = people.normalised(Person(first_name="A" * 1_000_000, country="d" * 1_000_000, email="ada@shop.test"), Junk())
+    assert said == Person(first_name="A" * 255, country="D" * 255, email="ada@shop.test")
 
 
 def test_a_person_is_told_when_he_changes_and_only_then() -> None:
