@@ -38,7 +38,9 @@ async def test_no_append_comes_by_the_versions_of_those_before(written: Written)
         await holder.fetchval("SELECT count(*) FROM log_partitions")
         few = await looked_at(50)
         await looked_at(2_000)
-        assert await looked_at(50) < 1.5 * few
+        # Coming by all of them would be some 2,000 looks with each append, and few were 9. The server's own upkeep is
+        # counted, too: on a busy machine it came to 15.
+        assert await looked_at(50) < 4 * few
         assert sum((await written.log.end_offsets("journal")).values()) == 2_100
     finally:
         await holder.close()
