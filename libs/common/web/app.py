@@ -41,7 +41,7 @@ from libs.common.web.short import WEBHOOKS, Answer, RawHeaders, ShortWay, Tell
 from libs.common.web.texts import sound_texts
 
 END_SECONDS = 3.0
-"""How long a part may take to end: together less than whoever stops us waits."""
+"""How long a part may take to end: all of them together less than a supervisor waits, where no answer is under way."""
 DESCRIPTION = "Turns a shop's webhooks into returning customers."
 # Not by `model`: FastAPI would make a validator for each of them and each route, when it is first asked for one.
 _PROBLEMS: dict[int | str, dict[str, object]] = {
